@@ -1,0 +1,30 @@
+"""Trajectories of network weights: what they are, where they lie, how they are made and split."""
+
+from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
+from weightcast.datasets.errors import InputError
+from weightcast.datasets.history import History
+from weightcast.datasets.open import open_trajectory
+from weightcast.datasets.recipe import Recipe
+from weightcast.datasets.registry import all_datasets, get_dataset, register_dataset
+from weightcast.datasets.task import ForecastTask, Pair, make_task
+from weightcast.datasets.trajectory import Block, Metadata, TensorInfo, Trajectory
+
+__all__ = [
+    "Block",
+    "DataSet",
+    "ForecastTask",
+    "GeneratedDataSet",
+    "History",
+    "InputError",
+    "Metadata",
+    "Pair",
+    "Recipe",
+    "RecordedDataSet",
+    "TensorInfo",
+    "Trajectory",
+    "all_datasets",
+    "get_dataset",
+    "make_task",
+    "open_trajectory",
+    "register_dataset",
+]

@@ -1,0 +1,130 @@
+"""Data sets: the trajectories of one recipe, or of one generator, over their seeds."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from weightcast.datasets.errors import InputError
+from weightcast.datasets.open import open_trajectory
+from weightcast.datasets.recipe import Recipe
+from weightcast.datasets.trajectory import Trajectory
+
+#: Trajectories that travel with the package, so that every machine ranks on the same bytes.
+SHIPPED = Path(__file__).parent / "canonical"
+
+
+def default_data_folder() -> Path:
+    """Return ``$WEIGHTCAST_DATA``, or else the platform's folder for user data."""
+    if named := os.environ.get("WEIGHTCAST_DATA"):
+        return Path(named)
+    from platformdirs import user_data_path
+
+    return user_data_path("weightcast")
+
+
+@dataclass(frozen=True)
+class DataSet(ABC):
+    """A named set of independent runs.
+
+    Attributes
+    ----------
+    name : str
+    seeds : tuple of int
+        The runs.
+    description : str
+        One line.
+    track : str
+        ``"main"`` for independent runs from random starts.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    description: str
+    source: str
+    licence: str
+    track: str = "main"
+
+    @property
+    @abstractmethod
+    def recorded(self) -> bool:
+        """Whether the runs are files rather than generated on the spot."""
+
+    @abstractmethod
+    def run(self, seed: int, data: Path | None = None) -> Trajectory:
+        """Return one run.
+
+        Parameters
+        ----------
+        seed : int
+        data : Path, optional
+            A folder of recorded data sets to look in first.
+        """
+
+    @abstractmethod
+    def missing(self, data: Path | None = None) -> tuple[int, ...]:
+        """Return the seeds that `run` cannot return now."""
+
+
+@dataclass(frozen=True)
+class GeneratedDataSet(DataSet):
+    """Runs computed from their seed when asked for."""
+
+    generate: Callable[[int], Trajectory] = lambda seed: None  # type: ignore[assignment,return-value]
+
+    @property
+    def recorded(self) -> bool:
+        return False
+
+    def run(self, seed: int, data: Path | None = None) -> Trajectory:
+        return self.generate(seed)
+
+    def missing(self, data: Path | None = None) -> tuple[int, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class RecordedDataSet(DataSet):
+    """Runs trained by a recipe and read from files."""
+
+    recipe: Recipe | None = None
+    bytes_per_run: int = 0
+    seconds_per_run: float = 0.0
+
+    @property
+    def recorded(self) -> bool:
+        return True
+
+    def path(self, seed: int, data: Path | None = None) -> Path | None:
+        """Find a run's file: in ``data``, then with the package, then in the user's data folder."""
+        for folder in (data, SHIPPED, default_data_folder()):
+            if folder is not None:
+                path = folder / self.name / f"{seed}.safetensors"
+                if path.exists():
+                    return path
+        return None
+
+    def run(self, seed: int, data: Path | None = None) -> Trajectory:
+        path = self.path(seed, data)
+        if path is None:
+            raise InputError(self.how_to_record((seed,)))
+        run = open_trajectory(path)
+        if (run.meta.dataset, run.meta.seed) != (self.name, seed):
+            raise InputError(f"{path} holds the run {run.label}, not {self.name}/{seed}")
+        return run
+
+    def missing(self, data: Path | None = None) -> tuple[int, ...]:
+        return tuple(seed for seed in self.seeds if self.path(seed, data) is None)
+
+    def how_to_record(self, seeds: tuple[int, ...]) -> str:
+        """Say what command makes these runs, how long it takes and how much it writes."""
+        listed = ",".join(map(str, seeds))
+        return (
+            f"{len(seeds)} of {len(self.seeds)} runs of {self.name} are not here; make them with: "
+            f"weightcast record {self.name} --seeds {listed} (about "
+            f"{self.seconds_per_run * len(seeds):.0f} s and "
+            f"{self.bytes_per_run * len(seeds) / 2**20:.1f} MiB)"
+        )

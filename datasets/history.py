@@ -1,0 +1,97 @@
+"""The History: all that a forecaster sees of the run it has to forecast.
+
+A History owns a copy of the context and nothing else of the weights: no file, no path, no seed and
+no view into a larger array leads from it to a snapshot after the origin. What a method may not see
+is not hidden from it here; it is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory, block_ranges
+
+if TYPE_CHECKING:
+    from weightcast.datasets.evaluator import Evaluator
+
+
+@dataclass
+class TrainLoss:
+    """The run's own training loss as a function of its weights; every call is counted.
+
+    Attributes
+    ----------
+    evaluations : int
+        Calls so far; the benchmark charges them as compute.
+    """
+
+    _evaluator: Evaluator
+    evaluations: int = 0
+
+    def __call__(self, weights: Mapping[str, Floats]) -> float:
+        """Return the training loss at the given weights, one array a tensor."""
+        self.evaluations += 1
+        return self._evaluator.train_loss(weights)
+
+
+@dataclass
+class History:
+    """One test run up to its origin.
+
+    Attributes
+    ----------
+    tensors : tuple of TensorInfo
+    weights : dict of str to ndarray, each (n + 1, *shape) float32
+        The context w_0..w_n.
+    initial : dict of str to ndarray, each (*shape)
+        The run's very first snapshot.
+    steps : ndarray, shape (n + 1,)
+    train_loss : ndarray, shape (n + 1,)
+        Training loss at w_0..w_n; empty where it was not recorded. There is no test loss.
+    optimizer : str
+    loss : TrainLoss or None
+        For methods that declare the need ``"train-loss"``, and only where the run can be rebuilt.
+    """
+
+    tensors: tuple[TensorInfo, ...]
+    weights: dict[str, Floats]
+    initial: dict[str, Floats]
+    steps: NDArray[np.int64]
+    train_loss: NDArray[np.float64]
+    optimizer: str = "unknown"
+    loss: TrainLoss | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, run: Trajectory, task: ForecastTask, *, with_loss: bool = False) -> History:
+        """Copy a run's context out of its trajectory."""
+        rows = range(task.context + 1)
+        weights = {
+            info.name: run.read(info, rows).reshape(len(rows), *info.shape) for info in run.tensors
+        }
+        evaluator = run.evaluator(with_test=False) if with_loss else None
+        return cls(
+            tensors=run.tensors,
+            weights=weights,
+            initial={name: array[0].copy() for name, array in weights.items()},
+            steps=task.context_steps.copy(),
+            train_loss=np.asarray(run.meta.train_loss[: task.context + 1], dtype=np.float64),
+            optimizer=run.meta.optimizer,
+            loss=TrainLoss(evaluator) if evaluator else None,
+        )
+
+    @property
+    def last(self) -> dict[str, Floats]:
+        """The last observed weights w_n, one array a tensor."""
+        return {name: array[-1] for name, array in self.weights.items()}
+
+    def blocks(self, max_bytes: int) -> Iterator[tuple[TensorInfo, int, Floats]]:
+        """Walk the context in blocks: tensor, first coordinate, values (c, n + 1)."""
+        for info, start, stop in block_ranges(self.tensors, len(self.steps), max_bytes):
+            flat = self.weights[info.name].reshape(len(self.steps), -1)
+            yield info, start, flat[:, start:stop].T

@@ -1,0 +1,251 @@
+"""The stacked layout: one ``.safetensors`` file a run, each tensor with a leading time axis.
+
+The metadata is JSON in the file's header. Reading goes through ``preadv`` into the caller's buffer
+rather than through a memory map, whose pages would count as resident memory for as long as the map
+lives. Writing goes snapshot by snapshot to a hidden ``.partial`` file whose header room is reserved
+first, so a recording holds no trajectory in memory; the file gets its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weightcast.datasets.errors import InputError
+from weightcast.datasets.trajectory import Floats, Metadata, TensorInfo, Trajectory
+
+FORMAT = "weightcast-stacked-1"
+_MAX_HEADER = 100_000_000  # the format's own limit
+
+
+class StackedSource:
+    """Numbers in a stacked file; the file is opened on first use, once in every process."""
+
+    def __init__(self, path: Path, positions: Mapping[str, int]) -> None:
+        self._path = path
+        self._positions = dict(positions)
+        self._file: int | None = None
+
+    def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDONLY)
+        position = self._positions[tensor.name] + 4 * (snapshot * tensor.size + start)
+        view = out.data.cast("B") if out.size else memoryview(b"")
+        while view:
+            got = os.preadv(self._file, [view], position)
+            if got <= 0:
+                raise InputError(f"{self._path} ends inside tensor {tensor.name}; record it again")
+            view, position = view[got:], position + got
+
+    def __getstate__(self) -> dict[str, Any]:
+        # File descriptors mean nothing in another process.
+        return {"_path": self._path, "_positions": self._positions, "_file": None}
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+
+def read_stacked(path: Path) -> Trajectory:
+    """Open a stacked file without reading its numbers.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, truncated, or not one of ours.
+    """
+    foreign = f"{path} is not a Weightcast trajectory"
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 10 or not 2 <= length <= min(_MAX_HEADER, size - 8):
+                raise InputError(f"{foreign}: it is truncated or not a safetensors file")
+            header = json.loads(file.read(length).decode())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{foreign}: {error}") from None
+    meta = header.pop("__metadata__", {}) if isinstance(header, dict) else {}
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise InputError(f"{foreign}: its header does not say {FORMAT}")
+    try:
+        described = json.loads(meta["trajectory"])
+        tensors = [
+            TensorInfo(t["name"], tuple(t["shape"]), t["kind"], t["depth"], 0, t["tied"])
+            for t in described["tensors"]
+        ]
+        steps = described["steps"]
+        positions = {}
+        end = 8 + length
+        for info in tensors:
+            entry = header[info.name]
+            begin, stop = entry["data_offsets"]
+            if entry["dtype"] != "F32" or tuple(entry["shape"]) != (len(steps), *info.shape):
+                raise InputError(f"{foreign}: tensor {info.name} is not float32 of its shape")
+            if stop - begin != 4 * len(steps) * info.size:
+                raise InputError(f"{foreign}: tensor {info.name} has the wrong number of bytes")
+            positions[info.name] = 8 + length + begin
+            end = max(end, 8 + length + stop)
+        metadata = _metadata_from_json(described["metadata"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{foreign}: its header is incomplete ({error!r})") from None
+    if size < end:
+        raise InputError(f"{path} is truncated: {size:,} of {end:,} bytes; record it again")
+    return Trajectory(StackedSource(path, positions), tensors, steps, metadata)
+
+
+class StackedWriter:
+    """Write a trajectory snapshot by snapshot; the file appears under its name once complete.
+
+    Parameters
+    ----------
+    path : Path
+        The final name, ending in ``.safetensors``.
+    tensors : sequence of TensorInfo
+    steps : sequence of int
+        The steps that will be written, all known beforehand.
+    rate_changes : int
+        How often the learning rate changes over the run; each change needs room in the header.
+
+    Notes
+    -----
+    Used as a context manager. Left by an exception, it removes what it wrote. Killed, it leaves a
+    hidden ``.partial`` file that no reader takes for a trajectory and that the next writer of the
+    same path removes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tensors: Sequence[TensorInfo],
+        steps: Sequence[int],
+        rate_changes: int = 0,
+    ) -> None:
+        self.path = path
+        self._tensors = list(tensors)
+        self._steps = [int(step) for step in steps]
+        self._written = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".{path.name}.*.partial"):
+            stale.unlink(missing_ok=True)
+        self._partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+        # Room for the names, four metrics a snapshot and the learning rates; `finish` checks it.
+        # Unused room stays as the blanks that the format allows after its header.
+        room = 4096 + 512 * len(self._tensors) + 128 * len(steps) + 48 * rate_changes
+        self._header_bytes = room + -room % 8
+        self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._positions, position = [], 8 + self._header_bytes
+        for info in self._tensors:
+            self._positions.append(position)
+            position += 4 * len(steps) * info.size
+        self._end = position
+
+    def __enter__(self) -> StackedWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._partial.unlink(missing_ok=True)
+
+    def write(self, arrays: Sequence[NDArray[np.float32]]) -> None:
+        """Write the next snapshot, one array a tensor in their order."""
+        for info, position, array in zip(self._tensors, self._positions, arrays, strict=True):
+            if array.shape != info.shape or array.dtype != np.float32:
+                raise ValueError(
+                    f"{info.name}: {array.dtype} {array.shape}, not float32 {info.shape}"
+                )
+            flat = np.ascontiguousarray(array).reshape(-1)
+            data = flat.data.cast("B") if flat.size else memoryview(b"")
+            place = position + 4 * self._written * info.size
+            while data:
+                done = os.pwrite(self._file, data, place)
+                data, place = data[done:], place + done
+        self._written += 1
+
+    def finish(self, meta: Metadata) -> None:
+        """Write the header, make the bytes durable and give the file its name."""
+        if self._written != len(self._steps):
+            raise ValueError(f"{self._written} of {len(self._steps)} snapshots were written")
+        header = _header(self._tensors, self._steps, meta)
+        if len(header) > self._header_bytes:
+            raise ValueError(f"metadata needs {len(header)} bytes, {self._header_bytes} reserved")
+        os.pwrite(self._file, self._header_bytes.to_bytes(8, "little"), 0)
+        os.pwrite(self._file, header.ljust(self._header_bytes), 8)
+        os.ftruncate(self._file, self._end)
+        os.fsync(self._file)
+        os.close(self._file)
+        self._file = -1
+        os.replace(self._partial, self.path)
+
+
+def write_stacked(trajectory: Trajectory, path: Path, *, dataset: str | None = None) -> None:
+    """Write a whole trajectory to a stacked file."""
+    meta = trajectory.meta if dataset is None else replace(trajectory.meta, dataset=dataset)
+    steps, changes = trajectory.steps.tolist(), len(list(groupby(meta.learning_rates)))
+    with StackedWriter(path, trajectory.tensors, steps, changes) as writer:
+        for index in range(trajectory.n_snapshots):
+            writer.write(list(trajectory.snapshot(index).values()))
+        writer.finish(meta)
+
+
+def _header(tensors: Sequence[TensorInfo], steps: Sequence[int], meta: Metadata) -> bytes:
+    """Lay out the JSON header; the data offsets follow the tensors' order without gaps."""
+    described = {
+        "tensors": [
+            {"name": t.name, "shape": t.shape, "kind": t.kind, "depth": t.depth, "tied": t.tied}
+            for t in tensors
+        ],
+        "steps": list(steps),
+        "metadata": _metadata_to_json(meta),
+    }
+    header: dict[str, Any] = {
+        "__metadata__": {"format": FORMAT, "trajectory": json.dumps(described)}
+    }
+    begin = 0
+    for info in tensors:
+        end = begin + 4 * len(steps) * info.size
+        header[info.name] = {
+            "dtype": "F32",
+            "shape": [len(steps), *info.shape],
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    return json.dumps(header, separators=(",", ":")).encode()
+
+
+def _metadata_to_json(meta: Metadata) -> dict[str, Any]:
+    data = asdict(meta)
+    # Constant and stepwise schedules shrink to a few pairs (rate, steps).
+    data["learning_rates"] = [
+        [rate, len(list(group))] for rate, group in groupby(meta.learning_rates)
+    ]
+    return data
+
+
+def _metadata_from_json(data: Mapping[str, Any]) -> Metadata:
+    known = {f.name for f in fields(Metadata)}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in data.items()
+        if key in known
+    }
+    values["learning_rates"] = tuple(
+        rate for rate, count in data["learning_rates"] for _ in range(count)
+    )
+    return Metadata(**values)

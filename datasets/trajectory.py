@@ -1,0 +1,307 @@
+"""The Trajectory: one training run's weights at recorded steps.
+
+A trajectory is read, never held: every access names a tensor, some snapshots and a range of
+coordinates, and a `Source` copies just those numbers out. A file of many gigabytes and an array in
+memory therefore look the same, and whoever walks the coordinates in `blocks` needs memory for one
+block only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weightcast.datasets.errors import InputError
+
+if TYPE_CHECKING:
+    from weightcast.datasets.evaluator import Evaluator
+
+Floats = NDArray[np.float32]
+
+#: Bytes of one block of coordinates, all its snapshots together.
+BLOCK_BYTES = 16 * 2**20
+
+KINDS = ("linear", "conv", "bias", "norm", "embedding", "attention", "recurrent", "other")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One named parameter tensor.
+
+    Attributes
+    ----------
+    name : str
+        The name in ``named_parameters()``.
+    shape : tuple of int
+        The shape at one step.
+    kind : str
+        One of `KINDS`.
+    depth : int
+        How many parametrised modules come before this tensor's.
+    offset : int
+        Index of its first coordinate in the flat view of all tensors.
+    tied : str or None
+        A name shared by all tensors tied to each other.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str = "other"
+    depth: int = 0
+    offset: int = 0
+    tied: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Coordinates in the tensor."""
+        return math.prod(self.shape)
+
+
+class Block(NamedTuple):
+    """A run of consecutive coordinates of one tensor.
+
+    ``values`` has shape (k, c): k snapshots, c coordinates. The buffer is reused for the next
+    block, so copy what has to outlive the loop.
+    """
+
+    tensor: TensorInfo
+    start: int
+    values: Floats
+
+
+class Source(Protocol):
+    """Where the numbers lie."""
+
+    def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
+        """Fill ``out`` (c,) with the tensor's coordinates from ``start`` on, at one snapshot."""
+
+
+class MemorySource:
+    """Arrays in memory, each (T, *shape) float32."""
+
+    def __init__(self, arrays: Mapping[str, Floats]) -> None:
+        self._flat = {name: array.reshape(len(array), -1) for name, array in arrays.items()}
+
+    def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
+        out[:] = self._flat[tensor.name][snapshot, start : start + len(out)]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is known of a run besides its weights. Losses and accuracies have one entry a snapshot.
+
+    Attributes
+    ----------
+    dataset : str
+        The data set that the run belongs to.
+    seed : int
+        The run's seed.
+    recipe : dict
+        How the run was trained; `weightcast.datasets.recipe.Recipe` reads it for recorded sets.
+    learning_rates : sequence of float
+        One entry a step, to the last recorded step.
+    optimizer : str
+    hyperparameters : dict
+        The optimizer's, the learning rate apart.
+    truth : dict
+        For synthetic sets, what is known in closed form (the optimum, say).
+    """
+
+    dataset: str
+    seed: int
+    recipe: dict[str, Any] = field(default_factory=dict)
+    optimizer: str = "unknown"
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    learning_rates: tuple[float, ...] = ()
+    batch_size: int | None = None
+    steps_per_epoch: int | None = None
+    train_loss: tuple[float, ...] = ()
+    train_accuracy: tuple[float, ...] = ()
+    test_loss: tuple[float, ...] = ()
+    test_accuracy: tuple[float, ...] = ()
+    seconds_per_step: float | None = None
+    flops_per_step: int | None = None
+    source: str = ""
+    licence: str = ""
+    truth: dict[str, Any] = field(default_factory=dict)
+
+
+class Trajectory:
+    """One run's weights over its recorded steps.
+
+    Parameters
+    ----------
+    source : Source
+        Where the numbers are read from.
+    tensors : sequence of TensorInfo
+        In ``named_parameters()`` order; offsets are set here.
+    steps : sequence of int, shape (T,)
+        The optimizer step of each snapshot, strictly increasing, unevenly spaced if need be.
+    meta : Metadata
+
+    Raises
+    ------
+    InputError
+        If the steps do not increase or a tensor is named twice.
+    """
+
+    def __init__(
+        self, source: Source, tensors: Sequence[TensorInfo], steps: Sequence[int], meta: Metadata
+    ) -> None:
+        placed, offset = [], 0
+        for info in tensors:
+            placed.append(
+                TensorInfo(info.name, tuple(info.shape), info.kind, info.depth, offset, info.tied)
+            )
+            offset += info.size
+        self.tensors: tuple[TensorInfo, ...] = tuple(placed)
+        self.steps: NDArray[np.int64] = np.asarray(steps, dtype=np.int64)
+        self.meta = meta
+        self.n_coordinates = offset
+        self._source = source
+        self._by_name = {info.name: info for info in self.tensors}
+        if len(self._by_name) != len(self.tensors):
+            raise InputError(f"{self.label}: two tensors have the same name")
+        if len(self.steps) == 0 or np.any(np.diff(self.steps) <= 0):
+            raise InputError(f"{self.label}: its steps must increase from snapshot to snapshot")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, Floats],
+        steps: Sequence[int],
+        meta: Metadata,
+        tensors: Sequence[TensorInfo] | None = None,
+    ) -> Trajectory:
+        """Make a trajectory of arrays in memory, each (T, *shape) float32."""
+        infos = tensors or [TensorInfo(name, array.shape[1:]) for name, array in arrays.items()]
+        for name, array in arrays.items():
+            if array.dtype != np.float32 or len(array) != len(steps):
+                raise InputError(
+                    f"tensor {name} is {array.dtype} with {len(array)} snapshots; "
+                    f"float32 with {len(steps)} is needed"
+                )
+        return cls(MemorySource(arrays), infos, steps, meta)
+
+    @property
+    def label(self) -> str:
+        """Data set and seed, for messages."""
+        return f"{self.meta.dataset}/{self.meta.seed}"
+
+    @property
+    def n_snapshots(self) -> int:
+        """Number of recorded snapshots, w_0 included."""
+        return len(self.steps)
+
+    def tensor_info(self, name: str) -> TensorInfo:
+        """Return the tensor's description, by name."""
+        return self._by_name[name]
+
+    def read(
+        self,
+        tensor: TensorInfo,
+        snapshots: Sequence[int] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        out: Floats | None = None,
+    ) -> Floats:
+        """Read some coordinates of a tensor at some snapshots.
+
+        Parameters
+        ----------
+        tensor : TensorInfo
+        snapshots : sequence of int, optional
+            Indices into `steps`; all by default.
+        start, stop : int
+            The range of coordinates within the flattened tensor.
+        out : ndarray, shape (k, c), optional
+            A buffer to fill instead of a new array.
+
+        Returns
+        -------
+        ndarray, shape (k, c), float32
+        """
+        rows = range(self.n_snapshots) if snapshots is None else snapshots
+        stop = tensor.size if stop is None else stop
+        if out is None:
+            out = np.empty((len(rows), stop - start), dtype=np.float32)
+        for row, snapshot in enumerate(rows):
+            self._source.read_into(tensor, int(snapshot), start, out[row])
+        return out
+
+    def snapshot(self, index: int) -> dict[str, Floats]:
+        """Return all tensors at one snapshot, each in its own shape."""
+        return {
+            info.name: self.read(info, [index % self.n_snapshots])[0].reshape(info.shape)
+            for info in self.tensors
+        }
+
+    def blocks(
+        self, snapshots: Sequence[int] | None = None, max_bytes: int = BLOCK_BYTES
+    ) -> Iterator[Block]:
+        """Walk all coordinates in blocks of at most ``max_bytes``, none straddling two tensors.
+
+        Yields
+        ------
+        Block
+            Its ``values`` (k, c) are valid until the next block is asked for.
+        """
+        rows = list(range(self.n_snapshots)) if snapshots is None else list(snapshots)
+        for info, start, stop in block_ranges(self.tensors, len(rows), max_bytes):
+            # A fresh allocation a block would do as well for correctness; reusing one keeps the
+            # resident memory at one block however large the file is.
+            width = stop - start
+            if start == 0:
+                buffer = np.empty(len(rows) * width, dtype=np.float32)
+            values = buffer[: len(rows) * width].reshape(len(rows), width)
+            yield Block(info, start, self.read(info, rows, start, stop, out=values))
+
+    def content_hash(self) -> str:
+        """SHA-256 over names, shapes, steps and tensor bytes; nothing else enters it."""
+        digest = hashlib.sha256(self.steps.astype("<i8").tobytes())
+        for info in self.tensors:
+            digest.update(f"\0{info.name}\0{info.shape}\0".encode())
+            for snapshot in range(self.n_snapshots):
+                digest.update(self.read(info, [snapshot]).astype("<f4", copy=False).tobytes())
+        return digest.hexdigest()
+
+    def check_finite(self) -> None:
+        """Read everything once and refuse NaN and infinity.
+
+        Raises
+        ------
+        InputError
+            Naming the first tensor and step with a number that is not finite.
+        """
+        for info in self.tensors:
+            for snapshot, step in enumerate(self.steps):
+                if not np.isfinite(self.read(info, [snapshot])).all():
+                    raise InputError(
+                        f"{self.label}: tensor {info.name} has NaN or infinity at step {step}; "
+                        "record the run again or leave it out"
+                    )
+
+    def evaluator(self, *, with_test: bool = True) -> Evaluator | None:
+        """Rebuild what measures this run's network, or None where no recipe is known.
+
+        ``with_test=False`` leaves the test data out, for methods that may use training loss only.
+        """
+        from weightcast.datasets.evaluator import evaluator_for
+
+        return evaluator_for(self.meta, with_test=with_test)
+
+
+def block_ranges(
+    tensors: Sequence[TensorInfo], snapshots: int, max_bytes: int
+) -> Iterator[tuple[TensorInfo, int, int]]:
+    """Cut tensors into (tensor, start, stop) so that ``snapshots`` float32 rows fit the budget."""
+    width = max(1, max_bytes // (4 * max(1, snapshots)))
+    for info in tensors:
+        for start in range(0, info.size, width):
+            yield info, start, min(start + width, info.size)
