@@ -1,0 +1,51 @@
+"""A hash of a method's code, so that results are kept apart from those of other code."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from weightcast.methods.forecaster import Forecaster
+
+_ROOM = "weightcast.methods."
+
+
+def code_hash(cls: type[Forecaster]) -> str:
+    """Hash the source files of a method's class, of its bases and of their imports in this room.
+
+    The registry and the interface are left out: they hand numbers on and make none.
+    """
+    files = {
+        Path(inspect.getfile(base))
+        for base in cls.__mro__
+        if issubclass(base, Forecaster) and base.__module__ != Forecaster.__module__
+    }
+    digest = hashlib.sha256()
+    for text in sorted(_with_imports(frozenset(files))):
+        digest.update(hashlib.sha256(text.encode()).digest())
+    return digest.hexdigest()
+
+
+@cache
+def _with_imports(files: frozenset[Path]) -> frozenset[str]:
+    """Return the sources of the files and of all modules of this room that they import."""
+    pending, seen, sources = list(files), set(files), []
+    while pending:
+        source = pending.pop().read_text(encoding="utf-8")
+        sources.append(source)
+        for node in ast.walk(ast.parse(source)):
+            name = node.module if isinstance(node, ast.ImportFrom) else None
+            if name is None or not name.startswith(_ROOM):
+                continue
+            if name in (f"{_ROOM}registry", f"{_ROOM}forecaster"):
+                continue
+            spec = find_spec(name)
+            path = Path(spec.origin) if spec is not None and spec.origin else None
+            if path is not None and path not in seen:
+                seen.add(path)
+                pending.append(path)
+    return frozenset(sources)

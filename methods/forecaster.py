@@ -1,0 +1,137 @@
+"""The Forecaster interface: `fit` on other runs, `predict` one run from its context.
+
+Two levels. A `CoordinateForecaster` gets blocks of coordinates, a row each, and never learns where
+in the network they sit unless it asks ``task.tensor``; the harness streams the blocks, so memory
+does not grow with the network. A `NetworkForecaster` gets the whole history.
+
+Parameters follow scikit-learn's conventions through scikit-base (``get_params``, ``set_params``,
+``clone``): ``__init__`` stores its arguments under their own names and does nothing else; what
+`fit` learns ends in an underscore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from skbase.base import BaseObject
+
+from weightcast.datasets.history import History
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Floats, Trajectory
+
+#: Where a method's knowledge comes from.
+PROVENANCES = ("zero-shot", "fit-on-train-split", "own-run-only")
+
+#: A network forecast: an array (m, *shape) a tensor; a tensor left out is an abstention.
+NetworkForecast = Mapping[str, Floats]
+
+
+class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type hints
+    """Base of all forecasters; derive from one of the two levels instead.
+
+    Class attributes
+    ----------------
+    _tags : dict
+        ``provenance``: one of `PROVENANCES`. ``reference``: the paper or formula. ``licence``.
+        ``needs``: ``"train-loss"`` for methods that measure the run's own training loss.
+        ``sampled``: true for methods too slow for every coordinate, which run on the task's fixed
+        sample. ``native_context``, ``native_spacing``, ``native_horizons``: what a published method
+        was made for, in snapshots, optimizer steps and snapshots; None where any will do.
+    param_grid : dict of str to sequence
+        The configurations that tuning may try, on validation runs.
+    """
+
+    _tags: ClassVar[dict[str, Any]] = {
+        "provenance": "own-run-only",
+        "reference": "",
+        "licence": "BSD-3-Clause",
+        "needs": (),
+        "sampled": False,
+        "native_context": None,
+        "native_spacing": None,
+        "native_horizons": None,
+    }
+    param_grid: ClassVar[dict[str, Sequence[Any]]] = {}
+
+    def fit(
+        self, train: Sequence[Trajectory], validation: Sequence[Trajectory], task: ForecastTask
+    ) -> Self:
+        """Learn from whole training runs; choose on whole validation runs.
+
+        Parameters
+        ----------
+        train, validation : sequence of Trajectory
+            In ascending order of seed; no test run is among them.
+        task : ForecastTask
+            ``task.pairs(run)`` streams (context, target) blocks of a run.
+        """
+        return self
+
+    def predict(self, history: History, task: ForecastTask) -> NetworkForecast:
+        """Forecast one run.
+
+        Parameters
+        ----------
+        history : History
+            The run up to its origin.
+        task : ForecastTask
+
+        Returns
+        -------
+        dict of str to ndarray, each (m, *shape) float32
+            Tensors left out count as abstentions.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no predict")
+
+    def parameter_count(self) -> int | None:
+        """Return the number of learned numbers, None where it is unknown or nothing is learned."""
+        return None
+
+    def flops_per_coordinate(self, task: ForecastTask) -> float | None:
+        """Return the floating-point operations of one coordinate's forecast, None if unknown."""
+        return None
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return what `fit` chose or found, as plain values for the result store."""
+        return {}
+
+
+class CoordinateForecaster(Forecaster):
+    """A forecaster that treats coordinates independently, given what it learned."""
+
+    def predict_block(self, context: Floats, task: ForecastTask) -> Floats | None:
+        """Forecast a block of coordinates.
+
+        Parameters
+        ----------
+        context : ndarray, shape (c, n + 1), float32
+            Snapshots w_0..w_n, a row a coordinate.
+        task : ForecastTask
+            With ``tensor`` set to the block's tensor.
+
+        Returns
+        -------
+        ndarray, shape (c, m), or None
+            The forecast at ``task.horizons``; None abstains.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no predict_block")
+
+    def predict(self, history: History, task: ForecastTask) -> NetworkForecast:
+        m = len(task.horizons)
+        forecast: dict[str, Floats] = {}
+        for tensor, start, context in history.blocks(task.block_bytes):
+            block = self.predict_block(context.copy(), task.for_tensor(tensor))
+            if block is not None:
+                flat = forecast.setdefault(tensor.name, np.empty((m, tensor.size), np.float32))
+                flat[:, start : start + len(block)] = np.asarray(block).T
+        return {
+            info.name: forecast[info.name].reshape(m, *info.shape)
+            for info in history.tensors
+            if info.name in forecast
+        }
+
+
+class NetworkForecaster(Forecaster):
+    """A forecaster that needs the whole history: names, shapes, kinds, perhaps the loss."""

@@ -1,0 +1,25 @@
+"""`last-two-line`: go on as in the last snapshot interval."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Floats
+from weightcast.methods.forecaster import CoordinateForecaster
+from weightcast.methods.registry import register
+
+
+@register("last-two-line")
+class LastTwoLine(CoordinateForecaster):
+    """Extend the line through the last two snapshots, ŵ_{n+h} = w_n + h (w_n − w_{n−1})."""
+
+    _tags: ClassVar[dict[str, Any]] = {"provenance": "zero-shot"}
+
+    def predict_block(self, context: Floats, task: ForecastTask) -> Floats:
+        step = context[:, -1:] - context[:, -2:-1]
+        forecast: Floats = context[:, -1:] + step * task.horizons
+        return forecast
+
+    def flops_per_coordinate(self, task: ForecastTask) -> float:
+        return 1.0 + 2.0 * len(task.horizons)

@@ -1,0 +1,25 @@
+"""`last-value`: nothing moves any more. The baseline: its `rel` is 1 by definition."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Floats
+from weightcast.methods.forecaster import CoordinateForecaster
+from weightcast.methods.registry import register
+
+
+@register("last-value")
+class LastValue(CoordinateForecaster):
+    """Repeat the last observed weights, ŵ_j = w_n."""
+
+    _tags: ClassVar[dict[str, Any]] = {"provenance": "zero-shot"}
+
+    def predict_block(self, context: Floats, task: ForecastTask) -> Floats:
+        return np.repeat(context[:, -1:], len(task.horizons), axis=1)
+
+    def flops_per_coordinate(self, task: ForecastTask) -> float:
+        return 0.0

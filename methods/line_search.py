@@ -1,0 +1,109 @@
+"""`line-search`: no forecast at all, only the run's own training loss along one direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from weightcast.datasets.history import History
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Floats
+from weightcast.methods.forecaster import NetworkForecast, NetworkForecaster
+from weightcast.methods.registry import register
+
+
+@register("line-search")
+class LineSearch(NetworkForecaster):
+    """Jump along w_n − w_0 to where the training loss is lowest.
+
+    α* minimises the training loss at w_n + α (w_n − w_0) over α ≥ 0: doubling steps bracket the
+    minimum, golden sections narrow it. At horizon h the forecast is w_n + min(h/n, α*) (w_n − w_0):
+    it moves at the context's mean speed and stops at the best point. A reference, not a forecaster:
+    it needs no training runs, but it may measure the loss, and each measurement is counted.
+
+    Parameters
+    ----------
+    evaluations : int
+        Training losses measured at the most.
+
+    Attributes
+    ----------
+    alpha_ : float
+        α* of the last forecast.
+    """
+
+    _tags: ClassVar[dict[str, Any]] = {
+        "provenance": "own-run-only",
+        "needs": ("train-loss",),
+        "reference": "golden-section search, Kiefer 1953",
+    }
+
+    def __init__(self, evaluations: int = 15) -> None:
+        self.evaluations = evaluations
+        super().__init__()
+
+    def predict(self, history: History, task: ForecastTask) -> NetworkForecast:
+        if history.loss is None:
+            raise ValueError("line-search needs the training loss, and this run cannot be rebuilt")
+        loss = history.loss
+        chord = {name: array[-1] - array[0] for name, array in history.weights.items()}
+
+        def along(alpha: float) -> float:
+            step = np.float32(alpha)
+            return loss({name: w + step * chord[name] for name, w in history.last.items()})
+
+        self.alpha_ = minimise_along(
+            along, self.evaluations, float(task.horizons[-1]) / task.context
+        )
+        reach = np.minimum(task.horizons / task.context, self.alpha_).astype(np.float32)  # (m,)
+        return {name: _extend(w, chord[name], reach) for name, w in history.last.items()}
+
+    def diagnostics(self) -> dict[str, Any]:
+        return {"alpha": self.alpha_} if hasattr(self, "alpha_") else {}
+
+
+def minimise_along(loss: Callable[[float], float], evaluations: int, longest: float) -> float:
+    """Find α in [0, longest] with the lowest loss seen, in so many evaluations.
+
+    A loss that is not finite counts as worse than any other.
+    """
+    seen: dict[float, float] = {}
+
+    def measure(alpha: float) -> float:
+        value = loss(alpha)
+        seen[alpha] = value if np.isfinite(value) else np.inf
+        return seen[alpha]
+
+    measure(0.0)
+    alpha = min(0.05, longest)
+    # Double while it helps, keeping half of the budget to narrow the bracket down.
+    while (
+        measure(alpha) <= min(seen.values())
+        and alpha < longest
+        and len(seen) < evaluations // 2 + 1
+    ):
+        alpha = min(2 * alpha, longest)
+    best = min(seen, key=lambda a: seen[a])
+    low = max((a for a in seen if a < best), default=0.0)
+    high = min((a for a in seen if a > best), default=best)
+    golden = (np.sqrt(5) - 1) / 2
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    while len(seen) + 1 < evaluations and high > low:
+        for point in (left, right):
+            if point not in seen:
+                measure(point)
+        if seen[left] <= seen[right]:
+            high, right = right, left
+            left = high - golden * (high - low)
+        else:
+            low, left = left, right
+            right = low + golden * (high - low)
+    return min(seen, key=lambda a: seen[a])
+
+
+def _extend(w: Floats, chord: Floats, reach: Floats) -> Floats:
+    """Return w + reach_j · chord for every horizon, shape (m, *shape)."""
+    extended: Floats = w[None] + reach.reshape(-1, *(1,) * w.ndim) * chord[None]
+    return extended

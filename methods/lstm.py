@@ -1,0 +1,51 @@
+"""`lstm`: a small recurrent network shared by all coordinates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from weightcast.methods.learned import LearnedForecaster
+from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    import torch
+
+
+@register("lstm")
+class Lstm(LearnedForecaster):
+    """A one-layer LSTM over the context; a linear head gives all horizons at once.
+
+    With hidden width H it has 4H(H + 1) + 8H + m(H + 1) parameters: 6,130 at H = 32, m = 50.
+
+    Parameters
+    ----------
+    hidden : int
+        Width of the state.
+    learning_rate, updates, patience, batch_size, rows
+        As in `LearnedForecaster`.
+    """
+
+    _tags: ClassVar[dict[str, Any]] = {
+        "reference": "Hochreiter & Schmidhuber 1997, Neural Computation 9(8)"
+    }
+    param_grid: ClassVar[dict[str, Any]] = {
+        "learning_rate": (3e-3, 1e-2),
+        "hidden": (16, 32),
+    }
+
+    def __init__(
+        self,
+        hidden: int = 32,
+        learning_rate: float = 3e-3,
+        updates: int = 800,
+        patience: int = 10,
+        batch_size: int = 256,
+        rows: int = 8192,
+    ) -> None:
+        self.hidden = hidden
+        super().__init__(learning_rate, updates, patience, batch_size, rows)
+
+    def build(self, n: int, m: int) -> torch.nn.Module:
+        from weightcast.methods.nets import LstmNet
+
+        return LstmNet(self.hidden, m)

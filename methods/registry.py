@@ -1,0 +1,147 @@
+"""Every method by name: those of the package, of installed plugins and of plugin files.
+
+A plugin is a module that registers forecasters when it is imported: installed, under the entry
+point group ``weightcast.methods``; or a file, named with ``--plugin FILE.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from weightcast.datasets.errors import InputError, unknown
+from weightcast.methods.forecaster import PROVENANCES, Forecaster
+
+BUILTIN = (
+    "last_value",
+    "last_two_line",
+    "ols_line",
+    "damped_line",
+    "lfd2",
+    "lfd2_ols",
+    "lfd2_grad",
+    "lfd_full",
+    "ar1",
+    "arima",
+    "lstm",
+    "transformer",
+    "line_search",
+)
+
+ForecasterType = TypeVar("ForecasterType", bound=type[Forecaster])
+_METHODS: dict[str, type[Forecaster]] = {}
+_loaded = False
+
+
+def register(name: str) -> Callable[[ForecasterType], ForecasterType]:
+    """Register a forecaster class under a kebab-case name.
+
+    Raises
+    ------
+    InputError
+        If the name is taken or malformed, or the class is not a forecaster.
+    """
+
+    def add(cls: ForecasterType) -> ForecasterType:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+            raise InputError(f"method name '{name}' is not kebab-case, e.g. my-method")
+        if not (inspect.isclass(cls) and issubclass(cls, Forecaster)):
+            raise InputError(f"'{name}' is not a CoordinateForecaster or NetworkForecaster")
+        provenance = cls.get_class_tag("provenance")
+        if provenance not in PROVENANCES:
+            raise unknown("provenance", str(provenance), PROVENANCES)
+        other = _METHODS.get(name)
+        # A plugin file executed again in the same process registers an equal class anew.
+        if other is not None and _origin(other) != _origin(cls):
+            raise InputError(f"a method named '{name}' is registered already; choose another name")
+        _METHODS[name] = cls
+        return cls
+
+    return add
+
+
+def all_methods() -> dict[str, type[Forecaster]]:
+    """Return every registered method's class by name."""
+    global _loaded
+    if not _loaded:
+        _loaded = True
+        for module in BUILTIN:
+            importlib.import_module(f"weightcast.methods.{module}")
+        for entry in entry_points(group="weightcast.methods"):
+            entry.load()
+    return dict(_METHODS)
+
+
+def get_method(name: str) -> type[Forecaster]:
+    """Look a method's class up.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name; close matches are named.
+    """
+    known = all_methods()
+    if name not in known:
+        raise unknown("method", name, known)
+    return known[name]
+
+
+def make_method(name: str, params: dict[str, Any] | None = None) -> Forecaster:
+    """Make a method with parameters of one's own.
+
+    Raises
+    ------
+    InputError
+        If the name or a parameter is unknown.
+    """
+    cls = get_method(name)
+    known = cls.get_param_names()
+    for key in params or {}:
+        if key not in known:
+            raise unknown(f"parameter of {name}", key, known)
+    return cls(**(params or {}))
+
+
+def load_plugin(path: str | Path) -> list[str]:
+    """Execute a plugin file and return the names of the methods it registers.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, fails, or registers nothing.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise InputError(f"there is no plugin file {path}")
+    all_methods()
+    name = "weightcast_plugin_" + hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pickled forecasters look their class up here
+    before = dict(_METHODS)
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"plugin {path} fails: {type(error).__name__}: {error}") from error
+    added = [key for key, cls in _METHODS.items() if before.get(key) is not cls]
+    if not added:
+        raise InputError(
+            f'{path} registers no method; decorate a forecaster with @register("name")'
+        )
+    return added
+
+
+def _origin(cls: type[Forecaster]) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__

@@ -1,0 +1,52 @@
+"""`transformer`: a small encoder shared by all coordinates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from weightcast.methods.learned import LearnedForecaster
+from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    import torch
+
+
+@register("transformer")
+class Transformer(LearnedForecaster):
+    """A transformer encoder, one token a snapshot; the token of w_n gives all horizons at once.
+
+    Parameters
+    ----------
+    width : int
+        Of the tokens; the feed-forward layers are twice as wide.
+    layers, heads : int
+    learning_rate, updates, patience, batch_size, rows
+        As in `LearnedForecaster`.
+    """
+
+    _tags: ClassVar[dict[str, Any]] = {"reference": "Vaswani et al. 2017, arXiv 1706.03762"}
+    param_grid: ClassVar[dict[str, Any]] = {
+        "learning_rate": (1e-3, 3e-3),
+        "width": (16, 32),
+    }
+
+    def __init__(
+        self,
+        width: int = 32,
+        layers: int = 2,
+        heads: int = 4,
+        learning_rate: float = 3e-3,
+        updates: int = 800,
+        patience: int = 10,
+        batch_size: int = 256,
+        rows: int = 8192,
+    ) -> None:
+        self.width = width
+        self.layers = layers
+        self.heads = heads
+        super().__init__(learning_rate, updates, patience, batch_size, rows)
+
+    def build(self, n: int, m: int) -> torch.nn.Module:
+        from weightcast.methods.nets import TransformerNet
+
+        return TransformerNet(n, m, self.width, self.layers, self.heads)
