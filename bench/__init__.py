@@ -1,0 +1,1 @@
+"""The benchmark: suites, protocol, metrics, runner, result store, statistics, command line."""

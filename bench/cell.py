@@ -1,0 +1,135 @@
+"""One cell: a fitted method forecasts one test run and is scored, tier by tier."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weightcast.bench.forecasting import ForecastStream, InvalidForecast
+from weightcast.bench.function import ForecastWeights, function_metrics
+from weightcast.bench.memory import peak_memory
+from weightcast.bench.metrics import WEIGHT_METRICS, WeightErrors
+from weightcast.datasets.evaluator import Evaluator
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Trajectory
+from weightcast.methods.forecaster import Forecaster
+
+
+@dataclass
+class CellRow:
+    """One cell's result in one tier; what the store keeps."""
+
+    run: int
+    tier: str
+    status: str = "ok"
+    reason: str = ""
+    traceback: str = ""
+    coverage: float | None = None
+    coordinates: int | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    curve: list[float | None] = field(default_factory=list)
+    predict_seconds: float | None = None
+    predict_cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    evaluations: int = 0
+
+
+def evaluate_cell(
+    method: Forecaster,
+    run: Trajectory,
+    task: ForecastTask,
+    sample: NDArray[np.int64],
+    evaluator: Evaluator | None = None,
+) -> list[CellRow]:
+    """Forecast and score one run.
+
+    Parameters
+    ----------
+    method : Forecaster
+        Fitted on other runs.
+    run : Trajectory
+    task : ForecastTask
+    sample : ndarray of int
+        The data set's fixed sample of flat coordinates.
+    evaluator : Evaluator, optional
+        For the function tier; without one, or for a method that forecasts a sample only, there is
+        no function row.
+
+    Returns
+    -------
+    list of CellRow
+        A row a tier. An exception makes them failed rows with its reason and traceback.
+    """
+    sampled = bool(method.get_tag("sampled"))
+    tiers = ["weights", *(["function"] if evaluator is not None and not sampled else [])]
+    try:
+        return _evaluate(method, run, task, sample, evaluator if not sampled else None)
+    except Exception as error:
+        status = "out-of-memory" if isinstance(error, MemoryError) else "failed"
+        if isinstance(error, InvalidForecast):
+            status = "invalid"
+        return failed_rows(run.meta.seed, tiers, status, error)
+
+
+def failed_rows(run: int, tiers: list[str], status: str, error: BaseException) -> list[CellRow]:
+    """Make the rows of a cell that has no result."""
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    trace = "".join(traceback.format_exception(error))
+    return [CellRow(run, tier, status, reason.splitlines()[0], trace) for tier in tiers]
+
+
+def _evaluate(
+    method: Forecaster,
+    run: Trajectory,
+    task: ForecastTask,
+    sample: NDArray[np.int64],
+    evaluator: Evaluator | None,
+) -> list[CellRow]:
+    m = len(task.horizons)
+    sampled = bool(method.get_tag("sampled"))
+    everything, on_sample = WeightErrors(m), WeightErrors(m)
+    weights = ForecastWeights(run.tensors, task) if evaluator is not None else None
+    stream = ForecastStream(method, run, task, sample if sampled else None)
+    forecast_count = 0
+    targets = range(task.context + 1, task.context + 1 + m)
+    with peak_memory() as memory:
+        for block in stream:
+            tensor, start = block.tensor, int(block.rows[0])
+            target = run.read(tensor, targets, start, int(block.rows[-1]) + 1)
+            target = target[:, block.rows - start].T
+            if not sampled:
+                everything.add(tensor.name, block.forecast, target, block.last)
+            chosen = np.isin(block.rows + tensor.offset, sample, assume_unique=True)
+            if chosen.any():
+                on_sample.add(
+                    tensor.name, block.forecast[chosen], target[chosen], block.last[chosen]
+                )
+            if weights is not None:
+                weights.add(block)
+            forecast_count += 0 if block.abstained else len(block.rows)
+    shared: dict[str, Any] = {
+        "run": run.meta.seed,
+        "coverage": forecast_count / max(1, run.n_coordinates),
+        "coordinates": run.n_coordinates,
+        "predict_seconds": stream.stopwatch.wall,
+        "predict_cpu_seconds": stream.stopwatch.cpu,
+        "peak_memory_bytes": memory.above_baseline,
+        "evaluations": stream.evaluations,
+    }
+    metrics = {} if sampled else everything.metrics()
+    on_sample_metrics = on_sample.metrics()
+    metrics |= {f"{name}_sample": on_sample_metrics[name] for name in WEIGHT_METRICS}
+    curve = (on_sample if sampled else everything).curve()
+    rows = [CellRow(tier="weights", metrics=metrics, curve=curve, **shared)]
+    if weights is not None and evaluator is not None:
+        measured = function_metrics(weights, run, task, evaluator)
+        row = CellRow(tier="function", metrics=dict(measured), **shared)
+        if not np.isfinite([measured[f"train_loss_{label}"] for label in weights.horizons]).all():
+            row.status = "invalid"
+            row.reason = "the network's loss is not finite with the forecast weights"
+        rows.append(row)
+    return rows

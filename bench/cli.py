@@ -1,0 +1,269 @@
+"""The command line. Heavy libraries load inside the verbs that need them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from weightcast.datasets.errors import InputError, unknown
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Benchmark methods that forecast the weights of a neural network from the start of its "
+    "training run.",
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn an `InputError` into its one line and exit status 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except InputError as error:
+            typer.echo(f"weightcast: {error}", err=True)
+            raise typer.Exit(2) from None
+
+    return wrapped
+
+
+class Listed(StrEnum):
+    """What `weightcast list` lists."""
+
+    methods = "methods"
+    datasets = "datasets"
+    suites = "suites"
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file that registers methods; may be repeated."),
+]
+ResultFolder = Annotated[Path, typer.Argument(help="A result folder.", metavar="DIR")]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of recorded data sets, DATASET/SEED.safetensors."),
+]
+
+
+@app.command("list")
+@clear_errors
+def list_(
+    what: Annotated[Listed, typer.Argument(help="methods, datasets or suites.")],
+    as_json: AsJson = False,
+    plugin: Plugins = None,
+) -> None:
+    """List what is registered."""
+    from weightcast.bench.listing import listing
+
+    _load_plugins(plugin)
+    rows = listing(what.value)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        _print_table(rows)
+
+
+@app.command()
+@clear_errors
+def run(
+    suite: Annotated[str, typer.Option(help="A suite's name, or a .toml file.")],
+    out: Annotated[Path, typer.Option(help="The result folder; what is there already is kept.")],
+    methods: Annotated[
+        str | None, typer.Option(help="Only these methods, separated by commas.")
+    ] = None,
+    datasets: Annotated[
+        str | None, typer.Option(help="Only these data sets, separated by commas.")
+    ] = None,
+    plugin: Plugins = None,
+    data: DataFolder = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; by default the suite's number.")
+    ] = None,
+    no_tuning: Annotated[
+        bool, typer.Option("--no-tuning", help="Run every method's defaults.")
+    ] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Record missing data sets first.")
+    ] = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave missing data sets out, and say so.")
+    ] = False,
+) -> None:
+    """Run what is missing from a result folder."""
+    from weightcast.bench.running import RunOptions, run_suite
+
+    if record and skip_missing:
+        raise InputError("--record and --skip-missing exclude each other; give one of them")
+    plugins = _load_plugins(plugin)
+    failed = run_suite(
+        RunOptions(
+            suite=suite,
+            out=out,
+            methods=_names(methods),
+            datasets=_names(datasets),
+            # Plugin methods run even where the suite does not name them.
+            extra_methods=plugins if methods is None else [],
+            plugins=[path.resolve() for path in plugin or []],
+            data=data,
+            jobs=jobs,
+            tuning=not no_tuning,
+            record=record,
+            skip_missing=skip_missing,
+            command=[shlex.quote(argument) for argument in sys.argv[1:]],
+        )
+    )
+    typer.echo(f"{failed} failed cells" if failed else "no failed cells")
+
+
+@app.command()
+@clear_errors
+def leaderboard(
+    source: Annotated[Path, typer.Argument(help="A result folder, or a CSV of method,task,error.")],
+    tier: Annotated[str, typer.Option(help="weights or function.")] = "weights",
+    metric: Annotated[
+        str | None, typer.Option(help="By default the tier's headline metric.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="What skill is relative to.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the ranking here too.")] = None,
+) -> None:
+    """Rank methods, with run-level 95 % intervals."""
+    from weightcast.bench.leaderboard import BASELINE, rank_csv, rank_results, ranking_table
+    from weightcast.bench.printing import ranking_rows
+
+    notes: list[str] = []
+    if source.is_dir() or source.suffix != ".csv":
+        from weightcast.bench.results import load_results
+
+        board = rank_results(
+            load_results(source), tier=tier, metric=metric, baseline=baseline or BASELINE
+        )
+        ranking, notes = board.ranking, board.notes
+        what = f"{board.tier} tier, {board.metric}, {len(ranking.tasks)} tasks"
+    else:
+        ranking = rank_csv(source, baseline)
+        what = f"{source.name}, {len(ranking.tasks)} tasks"
+    _print_table(ranking_rows(ranking), title=f"{what}; skill against {ranking.baseline}")
+    for note in notes:
+        typer.echo(f"note: {note}")
+    if csv is not None:
+        from weightcast.bench.files import write_text
+
+        write_text(csv, ranking_table(ranking).to_csv(index=False))
+
+
+@app.command()
+@clear_errors
+def report(
+    folder: ResultFolder,
+    out: Annotated[Path | None, typer.Option(help="By default DIR/report.html.")] = None,
+) -> None:
+    """Write the HTML report and print its path."""
+    from weightcast.bench.results import load_results
+    from weightcast.reports.html import render_report
+
+    path = out if out is not None else folder / "report.html"
+    from weightcast.bench.files import write_text
+
+    write_text(path, render_report(load_results(folder)))
+    typer.echo(str(path))
+
+
+@app.command()
+@clear_errors
+def export(
+    folder: ResultFolder,
+    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file to write.")],
+) -> None:
+    """Write one row per cell and tier."""
+    from weightcast.bench.results import export_cells, load_results
+
+    count = export_cells(load_results(folder), file)
+    typer.echo(f"{count} rows in {file}")
+
+
+@app.command()
+@clear_errors
+def record(
+    dataset: Annotated[str, typer.Argument(help="A recorded data set.")],
+    seeds: Annotated[str | None, typer.Option(help="E.g. 0-11 or 0,3,5; all by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Data folder; by default $WEIGHTCAST_DATA or the user's.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one thread each.")] = 1,
+) -> None:
+    """Train a data set's runs and write their trajectories; runs already there are kept."""
+    from weightcast.bench.recording import record_dataset
+
+    written = record_dataset(dataset, seeds, out, jobs)
+    typer.echo(f"{written} runs recorded")
+
+
+@app.command()
+@clear_errors
+def info(
+    path: Annotated[Path, typer.Argument(help="A trajectory file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Describe a trajectory, after reading it whole once."""
+    from weightcast.bench.printing import trajectory_info, trajectory_lines
+
+    found = trajectory_info(path)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        typer.echo("\n".join(trajectory_lines(found)))
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="weightcast")
+
+
+def _names(given: str | None) -> list[str] | None:
+    if given is None:
+        return None
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if not names:
+        raise unknown("name", given, [])
+    return names
+
+
+def _load_plugins(paths: list[Path] | None) -> list[str]:
+    if not paths:
+        return []
+    from weightcast.methods import load_plugin
+
+    return [name for path in paths for name in load_plugin(path)]
+
+
+def _print_table(rows: list[dict[str, Any]], title: str | None = None) -> None:
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for index, name in enumerate(rows[0] if rows else {}):
+        numeric = all(isinstance(row[name], int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console.print(table)

@@ -1,0 +1,82 @@
+"""`environment.json`: on what and with what the results were made."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from weightcast.bench.files import write_text
+
+PACKAGES = (
+    "weightcast", "numpy", "scipy", "torch", "scikit-learn", "statsmodels", "pandas", "scikit-base",
+    "pebble",
+)  # fmt: skip
+
+
+def describe_environment(command: list[str], jobs: int, threads: int) -> dict[str, Any]:
+    """Describe machine, versions and command line, without names of hosts, users or folders."""
+    import psutil
+
+    return {
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["weightcast", *command]),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_bytes": int(psutil.virtual_memory().total),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "jobs": jobs,
+        "threads_per_worker": threads,
+        "commit": _commit(),
+    }
+
+
+def write_environment(folder: Path, environment: dict[str, Any]) -> None:
+    """Write ``environment.json``, keeping what earlier runs into the folder said in ``earlier``."""
+    path = folder / "environment.json"
+    earlier: list[dict[str, Any]] = []
+    if path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            earlier = [*before.pop("earlier", []), before]
+        except (ValueError, AttributeError):
+            earlier = []
+    write_text(path, json.dumps(environment | {"earlier": earlier}, indent=2) + "\n")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The project's commit, where it runs from a checkout."""
+    folder = Path(sys.modules[__name__].__file__ or "").parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"],
+            capture_output=True, text=True, check=True, timeout=5,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

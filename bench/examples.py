@@ -1,0 +1,121 @@
+"""One run a data set kept for the eye: some coordinates, and the plane it moves most in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weightcast.bench.forecasting import ForecastStream
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Trajectory
+from weightcast.methods.forecaster import Forecaster
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass
+class Plane:
+    """The two directions along which a run's snapshots vary most.
+
+    Attributes
+    ----------
+    mix : ndarray, shape (T, 2)
+        Each direction as a combination of centred snapshots.
+    truth : ndarray, shape (T, 2)
+        The run's own path in the plane.
+    explained : float
+        Share of the snapshots' variance that lies in the plane.
+    """
+
+    mix: Doubles
+    truth: Doubles
+    explained: float
+
+
+def main_plane(run: Trajectory, snapshots: int) -> Plane:
+    """Find the plane from the snapshots' Gram matrix, one pass over blocks."""
+    gram = np.zeros((snapshots, snapshots))
+    for block in run.blocks(range(snapshots)):
+        centred = block.values - block.values.mean(axis=0, dtype=np.float64)
+        gram += centred @ centred.T
+    values, vectors = np.linalg.eigh(gram)
+    top, total = values[-2:][::-1], values.sum()
+    vectors = vectors[:, -2:][:, ::-1]
+    root = np.sqrt(np.maximum(top, 1e-300))
+    return Plane(vectors / root, vectors * root, float(top.sum() / total) if total > 0 else 1.0)
+
+
+def example_coordinates(
+    run: Trajectory, task: ForecastTask, sample: NDArray[np.int64], count: int = 4
+) -> list[int]:
+    """Pick sampled coordinates from the one that moves most down to one that hardly moves."""
+    values = _coordinates(run, task, sample)
+    moved = np.abs(values[:, -1] - values[:, task.context])
+    order = np.argsort(-moved, kind="stable")
+    places = np.unique(np.linspace(0, 0.75 * (len(order) - 1), count).round().astype(int))
+    return [int(sample[order[place]]) for place in places]
+
+
+def example_truth(run: Trajectory, task: ForecastTask, sample: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what is drawn of the run itself, as plain lists."""
+    plane = main_plane(run, task.context + 1 + len(task.horizons))
+    chosen = example_coordinates(run, task, sample)
+    values = _coordinates(run, task, np.asarray(chosen))
+    return {
+        "run": run.meta.seed,
+        "context": task.context,
+        "coordinates": [_name(run, flat) for flat in chosen],
+        "values": values.tolist(),
+        "plane": plane.truth.tolist(),
+        "explained": plane.explained,
+    }
+
+
+def example_forecast(
+    method: Forecaster, run: Trajectory, task: ForecastTask, sample: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Return what is drawn of a forecast: values (k, m) and its path (m, 2) in the plane."""
+    sampled = bool(method.get_tag("sampled"))
+    count = task.context + 1 + len(task.horizons)
+    plane = main_plane(run, count)
+    chosen = example_coordinates(run, task, sample)
+    values: dict[int, list[float]] = {}
+    path = np.zeros((len(task.horizons), 2))
+    for block in ForecastStream(method, run, task, sample if sampled else None):
+        first = block.tensor.offset + block.rows
+        for flat in chosen:
+            if flat in first:
+                row = int(np.flatnonzero(first == flat)[0])
+                values[flat] = block.forecast[row].astype(float).tolist()
+        if not sampled:
+            begin, end = int(block.rows[0]), int(block.rows[-1]) + 1
+            truth = run.read(block.tensor, range(count), begin, end).astype(np.float64)  # (T, c)
+            centre = truth.mean(axis=0)
+            path += (block.forecast.T - centre) @ ((truth - centre).T @ plane.mix)
+    return {
+        "values": [values[flat] for flat in chosen],
+        "plane": None if sampled else path.tolist(),
+    }
+
+
+def _coordinates(
+    run: Trajectory, task: ForecastTask, flat: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Read some coordinates over context and horizons, shape (k, T)."""
+    rows = range(task.context + 1 + len(task.horizons))
+    found = np.empty((len(flat), len(rows)), dtype=np.float32)
+    for info in run.tensors:
+        inside = (flat >= info.offset) & (flat < info.offset + info.size)
+        for place in np.flatnonzero(inside):
+            start = int(flat[place]) - info.offset
+            found[place] = run.read(info, rows, start, start + 1)[:, 0]
+    return found
+
+
+def _name(run: Trajectory, flat: int) -> str:
+    info = next(i for i in run.tensors if i.offset <= flat < i.offset + i.size)
+    index = np.unravel_index(flat - info.offset, info.shape)
+    return f"{info.name}[{', '.join(str(int(i)) for i in index)}]"

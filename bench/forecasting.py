@@ -1,0 +1,169 @@
+"""Asking a fitted method for its forecast of one run, block by block, past nothing but the context.
+
+A coordinate forecaster gets each block of the context in an array that owns its memory, so that no
+view leads from it to later snapshots; a network forecaster gets a `History`. The truth is read by
+whoever scores the forecast, after it was made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weightcast.datasets.history import History
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory, block_ranges
+from weightcast.methods.forecaster import CoordinateForecaster, Forecaster
+
+
+class InvalidForecast(ValueError):
+    """A forecast of the wrong shape or with numbers that are not finite."""
+
+
+@dataclass
+class Stopwatch:
+    """Wall and CPU seconds spent inside the method."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def __enter__(self) -> Stopwatch:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.wall += time.perf_counter() - self._wall
+        self.cpu += time.process_time() - self._cpu
+
+
+@dataclass
+class ForecastBlock:
+    """A block's forecast.
+
+    Attributes
+    ----------
+    tensor : TensorInfo
+    rows : ndarray, shape (c,)
+        Which coordinates of the tensor.
+    last : ndarray, shape (c,)
+        w_n.
+    forecast : ndarray, shape (c, m)
+    abstained : bool
+        Whether the forecast is the last value for want of another.
+    """
+
+    tensor: TensorInfo
+    rows: NDArray[np.int64]
+    last: Floats
+    forecast: Floats
+    abstained: bool
+
+
+@dataclass
+class ForecastStream:
+    """A method's forecast of one run; iterate over it once, then read what it cost.
+
+    Parameters
+    ----------
+    method : Forecaster
+        Fitted.
+    run : Trajectory
+    task : ForecastTask
+    sample : ndarray of int, optional
+        Flat indices, ascending; only these coordinates are forecast.
+
+    Attributes
+    ----------
+    stopwatch : Stopwatch
+    evaluations : int
+        Training losses that the method measured.
+    """
+
+    method: Forecaster
+    run: Trajectory
+    task: ForecastTask
+    sample: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        self.stopwatch = Stopwatch()
+        self.evaluations = 0
+
+    def __iter__(self) -> Iterator[ForecastBlock]:
+        if isinstance(self.method, CoordinateForecaster):
+            yield from self._coordinates(self.method)
+        else:
+            yield from self._network()
+
+    def _coordinates(self, method: CoordinateForecaster) -> Iterator[ForecastBlock]:
+        rows = range(self.task.context + 1)
+        ahead = len(self.task.horizons)
+        for tensor, start, stop in block_ranges(
+            self.run.tensors, len(rows) + ahead, self.task.block_bytes
+        ):
+            places = np.arange(start, stop)
+            if self.sample is not None:
+                places = _within(self.sample, tensor, start, stop)
+                if len(places) == 0:
+                    continue
+            context = np.ascontiguousarray(
+                self.run.read(tensor, rows, start, stop)[:, places - start].T
+            )
+            last = context[:, -1].copy()  # before the method can write to the context
+            task = self.task.for_tensor(tensor)
+            with self.stopwatch:
+                forecast = method.predict_block(context, task)
+            yield self._block(tensor, places, last, forecast)
+
+    def _network(self) -> Iterator[ForecastBlock]:
+        needs_loss = "train-loss" in self.method.get_tag("needs")
+        history = History.of(self.run, self.task, with_loss=needs_loss)
+        tensors = {name: array[-1].reshape(-1).copy() for name, array in history.weights.items()}
+        with self.stopwatch:
+            forecast = self.method.predict(history, self.task)
+        self.evaluations = history.loss.evaluations if history.loss else 0
+        for tensor in self.run.tensors:
+            values = forecast.get(tensor.name)
+            if values is not None:
+                wanted = (len(self.task.horizons), *tensor.shape)
+                if np.shape(values) != wanted:
+                    raise InvalidForecast(
+                        f"tensor {tensor.name}: forecast has shape {np.shape(values)}, not {wanted}"
+                    )
+                values = np.asarray(values).reshape(len(self.task.horizons), -1).T
+            yield self._block(tensor, np.arange(tensor.size), tensors[tensor.name], values)
+
+    def _block(
+        self,
+        tensor: TensorInfo,
+        rows: NDArray[np.int64],
+        last: Floats,
+        forecast: Floats | None,
+    ) -> ForecastBlock:
+        wanted = (len(rows), len(self.task.horizons))
+        if forecast is None:
+            repeated = np.repeat(last[:, None], wanted[1], axis=1)
+            return ForecastBlock(tensor, rows, last, repeated, abstained=True)
+        if np.shape(forecast) != wanted:
+            raise InvalidForecast(
+                f"tensor {tensor.name}: forecast has shape {np.shape(forecast)}, not {wanted}"
+            )
+        forecast = np.asarray(forecast, dtype=np.float32)
+        if not np.isfinite(forecast).all():
+            bad = int((~np.isfinite(forecast)).any(axis=1).sum())
+            raise InvalidForecast(
+                f"tensor {tensor.name}: the forecast is not finite for {bad} of {len(rows)} "
+                "coordinates"
+            )
+        return ForecastBlock(tensor, rows, last, forecast, abstained=False)
+
+
+def _within(
+    sample: NDArray[np.int64], tensor: TensorInfo, start: int, stop: int
+) -> NDArray[np.int64]:
+    """Return the sampled coordinates of one block, as places in the flattened tensor."""
+    flat = sample - tensor.offset
+    return flat[(flat >= start) & (flat < stop)]

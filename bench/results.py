@@ -1,0 +1,185 @@
+"""Reading a result folder: tables of cells, fits, error curves and examples."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from weightcast.bench.metrics import WEIGHT_METRICS
+from weightcast.bench.store import Store
+from weightcast.datasets import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What identifies a cell's row, in the order in which it is exported.
+IDENTITY = (
+    "suite", "dataset", "track", "split", "rotation", "context", "horizon_set", "method", "params",
+    "chosen", "run", "tier", "status", "reason", "coverage", "coordinates",
+)  # fmt: skip
+
+#: What a cell cost. A fit's seconds stand in all rows of its cells.
+COMPUTE = (
+    "fit_seconds", "fit_cpu_seconds", "fit_memory_bytes", "training_runs_seconds",
+    "predict_seconds", "predict_cpu_seconds", "predict_seconds_per_million", "peak_memory_bytes",
+    "evaluations", "parameters", "flops_per_coordinate", "break_even_uses", "jobs", "threads",
+)  # fmt: skip
+
+
+@dataclass
+class Results:
+    """Everything that a result folder holds.
+
+    Attributes
+    ----------
+    folder : Path
+    cells : DataFrame
+        A row a cell and tier: `IDENTITY`, the metrics, `COMPUTE`, and ``label``, the method's name
+        with what parameters it was asked to have.
+    curves : dict
+        (label, dataset, context) → error over horizons, shape (runs, m), NaN where undefined.
+    examples : list of dict
+        What is drawn of one run: dataset, context, label (``""`` for the run itself), content.
+    failures : list of dict
+        Cells without a result, with reason and traceback.
+    environment : dict
+    suite_toml : str
+    """
+
+    folder: Path
+    cells: pd.DataFrame
+    curves: dict[tuple[str, str, int], np.ndarray[Any, np.dtype[np.float64]]]
+    examples: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
+    environment: dict[str, Any]
+    suite_toml: str
+
+
+_CELLS = """
+SELECT fits.*, cells.run, cells.tier, cells.horizon_set, cells.status AS cell_status,
+    cells.reason AS cell_reason, cells.traceback AS cell_traceback, coverage, coordinates, metrics,
+    curve, predict_seconds, predict_cpu_seconds, peak_memory_bytes, evaluations
+FROM cells JOIN fits ON cells.fit = fits.key
+ORDER BY dataset, context, method, params, rotation, run, tier DESC
+"""
+
+
+def method_label(method: str, params: str) -> str:
+    """Name a method with its parameters, e.g. ``lfd2-grad(weight=10.0)``; defaults add nothing."""
+    given = json.loads(params)
+    inside = ", ".join(f"{key}={value}" for key, value in sorted(given.items()))
+    return f"{method}({inside})" if inside else method
+
+
+def load_results(folder: Path) -> Results:
+    """Read a result folder.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no store.
+    """
+    import pandas as pd
+
+    with Store(folder) as store:
+        rows = store.rows(_CELLS)
+        drawn = store.rows("SELECT * FROM examples ORDER BY dataset, context, method")
+    table, failures = [], []
+    curves: dict[tuple[str, str, int], list[list[float]]] = {}
+    for stored in rows:
+        trace, curve = stored.pop("cell_traceback"), json.loads(stored.pop("curve"))
+        row = stored | json.loads(stored.pop("metrics"))
+        row["label"] = method_label(row["method"], row["params"])
+        row["status"], row["reason"] = row.pop("cell_status"), row.pop("cell_reason")
+        row |= _derived(row)
+        if row["status"] != "ok":
+            failures.append({**row, "traceback": trace})
+        if row["tier"] == "weights" and curve:
+            key = (row["label"], row["dataset"], row["context"])
+            curves.setdefault(key, []).append([np.nan if v is None else v for v in curve])
+        table.append(row)
+    metrics = _metric_names(table)
+    cells = pd.DataFrame(table, columns=[*IDENTITY, *metrics, *COMPUTE, "label"])
+    return Results(
+        folder=folder,
+        cells=cells,
+        curves={key: np.asarray(values) for key, values in curves.items()},
+        examples=[
+            {
+                "dataset": row["dataset"],
+                "context": row["context"],
+                "label": method_label(row["method"], row["params"]) if row["method"] else "",
+                "content": json.loads(row["content"]),
+            }
+            for row in drawn
+        ],
+        failures=failures,
+        environment=_json(folder / "environment.json"),
+        suite_toml=_text(folder / "suite.toml"),
+    )
+
+
+def export_cells(results: Results, path: Path) -> int:
+    """Write one row a cell and tier to a ``.csv`` or ``.parquet`` file; return their number.
+
+    Raises
+    ------
+    InputError
+        If the file's ending is another, or it cannot be written.
+    """
+    table = results.cells.drop(columns="label")
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"{path} must end in .csv or .parquet")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            table.to_csv(partial, index=False)
+        else:
+            table.to_parquet(partial, index=False)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    return len(table)
+
+
+def _derived(row: dict[str, Any]) -> dict[str, Any]:
+    """Compute what follows from stored numbers."""
+    derived: dict[str, Any] = {}
+    forecast = (row["coverage"] or 0) * (row["coordinates"] or 0)
+    if row["predict_seconds"] is not None and forecast:
+        derived["predict_seconds_per_million"] = 1e6 * row["predict_seconds"] / forecast
+    if {"steps_gained_last", "seconds_per_step"} <= row.keys():
+        # After how many uses the method has paid for its fit and the training runs that it needed;
+        # infinite where a use saves no time at all.
+        saved = row["steps_gained_last"] * row["seconds_per_step"] - row["predict_seconds"]
+        spent = row["fit_seconds"] + row["training_runs_seconds"]
+        derived["break_even_uses"] = spent / saved if saved > 0 else float("inf")
+    return derived
+
+
+def _metric_names(table: list[dict[str, Any]]) -> list[str]:
+    """List the metrics' columns: the weights tier's in their order, then the others."""
+    first = [*WEIGHT_METRICS, "excluded_horizons", "excluded_tensors"]
+    first += [f"{name}_sample" for name in WEIGHT_METRICS]
+    known = {*IDENTITY, *COMPUTE, "label", "key", "trials", "diagnostics", "traceback", *first}
+    others: dict[str, None] = {}
+    for row in table:
+        others |= {name: None for name in row if name not in known}
+    return first + list(others)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    text = _text(path)
+    found = json.loads(text) if text else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

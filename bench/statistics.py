@@ -1,0 +1,233 @@
+"""Ranking methods over tasks, with intervals that come from runs.
+
+A task's error is the median over its test runs. Intervals are percentile bootstraps that draw runs
+anew within each data set, all contexts of a run together, so they say how much the ranking would
+move with other runs of the same data sets, given the training runs. Coordinates are never
+resampled: those of one run move together, and intervals from them are far too narrow.
+
+Skill, win rate and their clipping follow the definitions of fev (Shchur et al. 2025): ratios to the
+baseline in [0.01, 100], skill = 1 − their geometric mean, ties half a win, missing results counted
+as the baseline's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weightcast.datasets import InputError
+from weightcast.datasets.errors import unknown
+
+Doubles = NDArray[np.float64]
+
+DRAWS = 1000
+CLIP = (0.01, 100.0)
+#: Data sets with fewer runs are shown but not ranked.
+FEWEST_RUNS = 6
+
+
+@dataclass(frozen=True)
+class SetErrors:
+    """One data set's errors.
+
+    Attributes
+    ----------
+    dataset : str
+    contexts : tuple of int
+    runs : tuple of int
+    errors : ndarray, shape (methods, contexts, runs)
+        Failed cells are NaN.
+    """
+
+    dataset: str
+    contexts: tuple[int, ...]
+    runs: tuple[int, ...]
+    errors: Doubles
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One method's place; lower and upper bounds are a 95 % interval, NaN where there is none."""
+
+    method: str
+    skill: float
+    skill_lower: float
+    skill_upper: float
+    win_rate: float
+    win_rate_lower: float
+    win_rate_upper: float
+    mean_rank: float
+    failures: int
+    ratio: float
+    ratio_lower: float
+    ratio_upper: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Methods in order, best first.
+
+    Attributes
+    ----------
+    standings : list of Standing
+        ``ratio`` compares each with the first, paired: the geometric mean over tasks of its error
+        over the first's.
+    baseline : str
+    tasks : list of str
+    left_out : list of str
+        Data sets with too few runs, with the reason.
+    """
+
+    standings: list[Standing]
+    baseline: str
+    tasks: list[str]
+    left_out: list[str]
+
+
+def rank_runs(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) -> Ranking:
+    """Rank methods by their errors on runs.
+
+    Parameters
+    ----------
+    methods : sequence of str
+    sets : sequence of SetErrors
+        ``errors[i]`` belongs to ``methods[i]``.
+    baseline : str
+        One of the methods; failed cells count as its result.
+
+    Raises
+    ------
+    InputError
+        If the baseline is not among the methods, or no data set has enough runs.
+    """
+    base = _baseline(methods, baseline)
+    failures = np.zeros(len(methods), dtype=int)
+    points, draws, tasks, left_out = [], [], [], []
+    random = np.random.default_rng(123)
+    for data in sets:
+        # A run that hardly moves has no relative error with any method; a failure is one method's.
+        usable = np.isfinite(data.errors).any(axis=(0, 1))
+        failures += np.isnan(data.errors[:, :, usable]).sum(axis=(1, 2))
+        errors = _impute(data.errors[:, :, usable], base)
+        count = errors.shape[2]
+        if count < FEWEST_RUNS:
+            left_out.append(f"{data.dataset}: {count} usable runs, {FEWEST_RUNS} are needed")
+            continue
+        points.append(np.median(errors, axis=2).T)  # (contexts, methods)
+        chosen = random.integers(count, size=(DRAWS, count))
+        draws.append(np.stack([_medians(errors[:, c], chosen) for c in range(errors.shape[1])], 1))
+        tasks += [f"{data.dataset}, context {context}" for context in data.contexts]
+    if not points:
+        raise InputError(f"no data set has enough runs to rank: {'; '.join(left_out) or 'no runs'}")
+    point = np.concatenate(points)  # (tasks, methods)
+    return _ranking(
+        methods, baseline, point, np.concatenate(draws, axis=1), failures, tasks, left_out
+    )
+
+
+def rank_tasks(
+    methods: Sequence[str], errors: Doubles, tasks: Sequence[str], baseline: str
+) -> Ranking:
+    """Rank methods by one error a task; the bootstrap draws tasks.
+
+    Parameters
+    ----------
+    methods : sequence of str
+    errors : ndarray, shape (methods, tasks)
+        NaN where a method has no result.
+    tasks : sequence of str
+    baseline : str
+    """
+    base = _baseline(methods, baseline)
+    failures = np.isnan(errors).sum(axis=1)
+    point = _impute(errors, base).T  # (tasks, methods)
+    chosen = np.random.default_rng(123).integers(len(point), size=(DRAWS, len(point)))
+    return _ranking(methods, baseline, point, point[chosen], failures, list(tasks), [])
+
+
+def _ranking(
+    methods: Sequence[str],
+    baseline: str,
+    point: Doubles,
+    draws: Doubles,
+    failures: NDArray[np.int_],
+    tasks: list[str],
+    left_out: list[str],
+) -> Ranking:
+    """Build the ranking from errors (tasks, methods) and their redraws (draws, tasks, methods)."""
+    base = list(methods).index(baseline)
+    skill, skills = _skill(point, base), _skill(draws, base)
+    ranks, all_ranks = _mean_rank(point), _mean_rank(draws)
+    order = sorted(range(len(methods)), key=lambda i: (-skill[i], ranks[i], methods[i]))
+    first = order[0]
+    ratio, ratios = 1 - _skill(point, first), 1 - _skill(draws, first)
+
+    def bounds(values: Doubles) -> tuple[float, float]:
+        low, high = np.quantile(values, [0.025, 0.975])
+        return float(low), float(high)
+
+    standings = []
+    for i in order:
+        skill_low, skill_high = bounds(skills[:, i])
+        win_low, win_high = bounds(_win_rate(all_ranks[:, i], len(methods)))
+        ratio_low, ratio_high = bounds(ratios[:, i])
+        standings.append(
+            Standing(
+                method=methods[i],
+                skill=float(skill[i]),
+                skill_lower=skill_low,
+                skill_upper=skill_high,
+                win_rate=float(_win_rate(ranks[i], len(methods))),
+                win_rate_lower=win_low,
+                win_rate_upper=win_high,
+                mean_rank=float(ranks[i]),
+                failures=int(failures[i]),
+                ratio=float(ratio[i]),
+                ratio_lower=ratio_low,
+                ratio_upper=ratio_high,
+            )
+        )
+    return Ranking(standings, baseline, tasks, left_out)
+
+
+def _baseline(methods: Sequence[str], baseline: str) -> int:
+    if baseline not in methods:
+        raise unknown("baseline", baseline, methods)
+    return list(methods).index(baseline)
+
+
+def _impute(errors: Doubles, base: int) -> Doubles:
+    """Put the baseline's error where a method has none; the baseline itself must have all."""
+    if np.isnan(errors[base]).any():
+        raise InputError("the baseline has no result on some tasks; choose another baseline")
+    return np.where(np.isnan(errors), errors[base][None], errors)
+
+
+def _medians(errors: Doubles, chosen: NDArray[np.int64]) -> Doubles:
+    """Medians over redrawn runs: (methods, runs) and (draws, runs) → (draws, methods)."""
+    return np.stack([np.median(row[chosen], axis=1) for row in errors], axis=1)
+
+
+def _skill(errors: Doubles, base: int) -> Doubles:
+    """1 − geometric mean over tasks of clipped ratios to one method: (..., tasks, M) → (..., M)."""
+    # Where the baseline is perfect, matching it is a tie and anything else is as bad as it gets.
+    floor = np.finfo(np.float64).tiny
+    ratio = np.maximum(errors, floor) / np.maximum(errors[..., base : base + 1], floor)
+    skill: Doubles = 1.0 - np.exp(np.log(np.clip(ratio, *CLIP)).mean(axis=-2))
+    return skill
+
+
+def _mean_rank(errors: Doubles) -> Doubles:
+    """Average ranks over tasks, ties sharing theirs: (..., tasks, M) → (..., M)."""
+    from scipy.stats import rankdata
+
+    mean: Doubles = rankdata(errors, axis=-1).mean(axis=-2)
+    return mean
+
+
+def _win_rate(rank: Doubles, methods: int) -> Doubles:
+    """Share of opponents beaten, ties half; it is the mean rank on another scale."""
+    return (methods - rank) / (methods - 1) if methods > 1 else np.full_like(rank, np.nan)

@@ -1,0 +1,156 @@
+"""Suites: a named list of tasks and methods, in a TOML file."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from weightcast.datasets import InputError, all_datasets, get_dataset
+from weightcast.datasets.errors import unknown
+from weightcast.methods import all_methods, make_method
+
+SUITES = Path(__file__).parent / "suites"
+
+
+class MethodEntry(BaseModel):
+    """A method with the parameters that the suite asks for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def params_json(self) -> str:
+        """The parameters as sorted JSON, ``{}`` for the defaults."""
+        return json.dumps(self.params, sort_keys=True)
+
+
+class Suite(BaseModel):
+    """What a benchmark runs.
+
+    Attributes
+    ----------
+    name, description : str
+    datasets : list of str
+        Data sets by name; ``"*"`` stands for every registered one.
+    methods : list of MethodEntry
+        Names, or tables with ``name`` and ``params``; ``"*"`` stands for every registered one.
+    contexts : list of int
+        Context lengths n.
+    rotations : int
+        Folds over runs; every run is tested once.
+    tuning : int
+        Configurations that each method with a grid may try on validation runs; 0 for defaults.
+    tiers : list of str
+    sample : int
+        Coordinates in the fixed sample on which slow methods run.
+    seed : int
+    jobs : int
+        Worker processes where the command line names no number.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    description: str = ""
+    datasets: list[str] = Field(min_length=1)
+    methods: list[MethodEntry] = Field(min_length=1)
+    contexts: list[int] = Field(default=[10], min_length=1)
+    rotations: int = Field(default=4, ge=3)
+    tuning: int = Field(default=0, ge=0)
+    tiers: list[Literal["weights", "function"]] = ["weights", "function"]
+    sample: int = Field(default=128, ge=1)
+    seed: int = 0
+    jobs: int = Field(default=1, ge=1)
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _names_are_entries(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+
+    def resolve(self, methods: list[str] | None = None, datasets: list[str] | None = None) -> Suite:
+        """Return the suite with ``"*"`` spelt out and narrowed to some methods and data sets.
+
+        Methods named here that the suite lacks are added with their defaults, so that a plugin
+        runs in any suite.
+
+        Raises
+        ------
+        InputError
+            If a method, a parameter or a data set is unknown.
+        """
+        entries = _spell_out(
+            self.methods, MethodEntry(name="*"), [MethodEntry(name=n) for n in all_methods()]
+        )
+        if methods is not None:
+            chosen = [entry for name in methods for entry in entries if entry.name == name]
+            new = [MethodEntry(name=n) for n in methods if n not in {e.name for e in entries}]
+            entries = chosen + new
+        names = _spell_out(self.datasets, "*", list(all_datasets()))
+        if datasets is not None:
+            names = datasets
+        for entry in entries:
+            make_method(entry.name, entry.params)
+        for name in names:
+            get_dataset(name)
+        return self.model_copy(update={"methods": entries, "datasets": names})
+
+    def to_toml(self) -> str:
+        """Write the suite as TOML that `load_suite` reads."""
+        # JSON's strings, numbers and lists of them are TOML as they stand; tables are not.
+        lines = [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            for key, value in self.model_dump(exclude={"methods"}).items()
+        ]
+        for entry in self.methods:
+            lines += ["", "[[methods]]", f"name = {json.dumps(entry.name)}"]
+            if entry.params:
+                pairs = ", ".join(f"{k} = {json.dumps(v)}" for k, v in sorted(entry.params.items()))
+                lines.append(f"params = {{ {pairs} }}")
+        return "\n".join(lines) + "\n"
+
+
+def suite_names() -> list[str]:
+    """Return the names of the suites that come with the package."""
+    return sorted(path.stem for path in SUITES.glob("*.toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """Load a suite by name, or from a ``.toml`` file.
+
+    Raises
+    ------
+    InputError
+        If there is no such suite, or the file is not a suite's; the line says where it is wrong.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        if name not in suite_names():
+            raise unknown("suite", name, suite_names())
+        path = SUITES / f"{name}.toml"
+    try:
+        return Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{path} is not a suite: {place}: {first['msg']} "
+            f"(keys are {', '.join(Suite.model_fields)})"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"suite file {path} cannot be read: {error}") from None
+
+
+def _spell_out(given: list[Any], star: Any, everything: list[Any]) -> list[Any]:
+    """Put everything in the star's place, and drop repetitions."""
+    spelt: list[Any] = []
+    for entry in given:
+        spelt += [e for e in (everything if entry == star else [entry]) if e not in spelt]
+    return spelt
