@@ -1,0 +1,42 @@
+# Two commands set up everything on a fresh machine with Python 3.11 or newer:
+#   make bench    the quick suite, a leaderboard, and the path of the HTML report
+#   make test     the test suite, in tox's default environment
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+OUT ?= results/quick
+SUITE ?= quick
+
+.PHONY: bench test check clean
+
+bench: $(VENV)/bench.stamp
+	$(VENV)/bin/weightcast run --suite $(SUITE) --out $(OUT)
+	@echo
+	@$(VENV)/bin/weightcast leaderboard $(OUT)
+	@echo
+	@$(VENV)/bin/weightcast report $(OUT)
+
+test: $(VENV)/tox.stamp
+	$(VENV)/bin/tox run
+
+# Everything that is cheap to check before a commit.
+check: $(VENV)/tox.stamp
+	$(VENV)/bin/tox run -e lint,types,imports
+
+clean:
+	rm -rf $(VENV) .tox build *.egg-info results
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Weightcast needs Python 3.11 or newer; name one with PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+# A left-over build folder would ship deleted modules.
+$(VENV)/bench.stamp: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard bench/*.py methods/*.py datasets/*.py reports/*.py reports/templates/* bench/suites/*)
+	rm -rf build
+	$(PIP) install --quiet --constraint constraints.txt .
+	@touch $@
+
+$(VENV)/tox.stamp: $(VENV)/bin/python constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt tox
+	@touch $@
