@@ -1,0 +1,1 @@
+"""Plots and the HTML report, from a result folder alone."""

@@ -1,0 +1,75 @@
+"""The forest plot: each method's skill with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from weightcast.bench.statistics import Ranking
+from weightcast.reports.figures import INK, draw
+from weightcast.reports.labels import short
+from weightcast.reports.palette import Look
+
+#: Skills below this are drawn as an arrow: they can be as low as −99.
+LOWEST = -1.0
+
+
+def forest_plot(name: str, title: str, ranking: Ranking, looks: Mapping[str, Look]) -> Markup:
+    """Draw skills with their 95 % intervals, best on top.
+
+    Parameters
+    ----------
+    name : str
+        Prefix of the SVG's ids.
+    title : str
+    ranking : Ranking
+    looks : mapping of str to Look
+    """
+    standings = ranking.standings[::-1]
+    lower = min([s.skill_lower for s in standings] + [s.skill for s in standings] + [0.0])
+    left = max(lower - 0.06, LOWEST)
+    right = max(max(s.skill_upper for s in standings) + 0.06, 0.25)
+
+    def paint(axes: Axes) -> None:
+        axes.axvline(0, color=INK, linewidth=0.8)
+        for place, s in enumerate(standings):
+            look = looks[s.method]
+            if s.skill_upper > left:
+                axes.plot(
+                    [max(s.skill_lower, left), s.skill_upper],
+                    [place, place],
+                    color=look.colour,
+                    linewidth=2.2,
+                    solid_capstyle="round",
+                    clip_on=False,
+                )
+            inside = s.skill >= left
+            axes.plot(
+                [s.skill if inside else left],
+                [place],
+                marker=look.marker if inside else "<",
+                markersize=7,
+                color=look.colour,
+                clip_on=False,
+            )
+            if inside and s.skill_lower < left:
+                axes.plot([left], [place], marker="<", markersize=4.5, color=look.colour)
+        axes.set_yticks(range(len(standings)), [short(s.method) for s in standings])
+        axes.set_ylim(-0.6, len(standings) - 0.4)
+        axes.set_xlim(left, right)
+        axes.set_xlabel(f"skill against {ranking.baseline}")
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0, pad=9)
+        axes.spines["left"].set_visible(False)
+
+    longest = max(len(short(s.method)) for s in standings)
+    margin = min(230.0, 18 + 6.2 * longest)
+    return draw(
+        name,
+        title,
+        paint,
+        size=(max(410, margin + 270), 60 + 22 * len(standings)),
+        margins=(margin, 18, 42, 8),
+    )

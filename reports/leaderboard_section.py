@@ -1,0 +1,157 @@
+"""The leaderboards of both tiers as tables and forest plots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from weightcast.bench.leaderboard import Leaderboard
+from weightcast.reports.figures import Picture
+from weightcast.reports.forest_plot import LOWEST, forest_plot
+from weightcast.reports.numbers import fixed, interval, plural
+from weightcast.reports.tables import Cell, Column, Table, decimal, key, value, words
+from weightcast.reports.view import Ranked, View
+
+_METRICS = {
+    "rel_sum": "rel_sum over every coordinate",
+    "rel_sum_sample": "rel_sum over the fixed sample of coordinates",
+    "train_loss_last": "the real network's train loss at the last horizon",
+}
+
+
+@dataclass(frozen=True)
+class Standings:
+    """One ranking as it is shown: a table and a picture, or a reason for neither."""
+
+    title: str
+    table: Table
+    picture: Picture | None
+    notes: list[str]
+
+
+def standings(view: View, ranked: Ranked, title: str, name: str, fallback: str) -> Standings:
+    """Lay a ranking out; without one, show the medians of the column ``fallback`` and say why.
+
+    Parameters
+    ----------
+    view : View
+    ranked : Ranked
+    title : str
+        What is ranked among whom.
+    name : str
+        Prefix of the picture's ids.
+    fallback : str
+        ``rel_sum`` or ``train_loss_last``.
+    """
+    if ranked.board is None:
+        reason = f"Not ranked: {ranked.reason}. The table shows medians over the runs there are."
+        return Standings(title, _unranked(view, fallback), None, [reason])
+    board = ranked.board
+    picture = Picture(
+        forest_plot(name, f"Skill with 95 % intervals: {title}", board.ranking, view.looks),
+        f"Skill by {_METRICS.get(board.metric, board.metric)}, over "
+        f"{plural(len(board.ranking.tasks), 'task')}, with 95 % intervals from redrawn runs; right "
+        f"of 0 is better than {board.ranking.baseline}. Skills below {fixed(LOWEST, 0)} are arrows "
+        "at the edge.",
+    )
+    return Standings(title, _ranked_table(view, board), picture, board.notes)
+
+
+def weights_standings(view: View) -> tuple[list[Standings], Standings | None]:
+    """Rank the weights tier.
+
+    Returns
+    -------
+    headline : list of Standings
+        Among all methods and, where both kinds are there, among those that need no other runs.
+    complete : Standings or None
+        On every coordinate, where the headline is on the sample.
+    """
+    headline = [standings(view, view.ranked, "All methods", "forest-all", "rel_sum")]
+    alone = view.alone()
+    if view.ranked.board and 1 < len(alone) < len(view.labels):
+        among = view.rank(only=alone)
+        if among.board:
+            title = "Methods that need no other runs"
+            headline.append(standings(view, among, title, "forest-alone", "rel_sum"))
+    complete = None
+    if view.ranked.board and view.ranked.board.metric == "rel_sum_sample":
+        ranked = view.rank(metric="rel_sum")
+        if ranked.board:
+            title = "Ranking on every coordinate"
+            complete = standings(view, ranked, title, "forest-complete", "rel_sum")
+    return headline, complete
+
+
+def _ranked_table(view: View, board: Leaderboard) -> Table:
+    several = len({context for _, context in board.medians.columns}) > 1
+    leader = board.ranking.standings[0].method
+    columns = [
+        Column("#"),
+        Column("method", numeric=False),
+        Column("skill", f"1 − geometric mean of error over {board.ranking.baseline}'s; 95 %"),
+        Column("win rate", "share of the other methods beaten, averaged over tasks; 95 %"),
+        Column("mean rank"),
+        Column(f"error over {leader}'s", "paired, geometric mean over tasks; 95 %"),
+        Column("failed", "cells without a result, counted as the baseline's"),
+        Column("knows", "where the method's knowledge comes from", numeric=False),
+        *(
+            Column(f"{dataset}, context {context}" if several else str(dataset), "median error")
+            for dataset, context in board.medians.columns
+        ),
+    ]
+    table = Table(
+        f"Ranked by {_METRICS.get(board.metric, board.metric)}. Brackets hold 95 % intervals; the "
+        "columns named after data sets hold the median over runs.",
+        columns,
+        stacked=True,
+    )
+    for place, s in enumerate(board.ranking.standings, 1):
+        row = [
+            Cell(str(place), str(place)),
+            _method(view, s.method),
+            decimal(s.skill, signed=True, note=interval(s.skill_lower, s.skill_upper, signed=True)),
+            decimal(s.win_rate, note=interval(s.win_rate_lower, s.win_rate_upper)),
+            decimal(s.mean_rank, 1),
+            decimal(s.ratio, note=interval(s.ratio_lower, s.ratio_upper)),
+            Cell(str(s.failures), str(s.failures)),
+            words(view.provenance(s.method)),
+        ]
+        row += [value(float(amount)) for amount in board.medians.loc[s.method]]
+        table.rows.append(row)
+    return table
+
+
+def _unranked(view: View, column: str) -> Table:
+    rows = view.weights if column == "rel_sum" else view.function
+    table = Table(
+        "Median error over the runs with a result.",
+        [
+            Column("method", numeric=False),
+            Column("knows", "where the method's knowledge comes from", numeric=False),
+            *(Column(task.title, "median, number of runs") for task in view.tasks),
+        ],
+    )
+    for label in view.labels:
+        name = column
+        if column == "rel_sum" and label in view.sampled:
+            name = "rel_sum_sample"
+        row = [_method(view, label), words(view.provenance(label))]
+        row += [_median_cell(view.at(rows, task, label), name) for task in view.tasks]
+        table.rows.append(row)
+    return table
+
+
+def _median_cell(rows: Any, column: str) -> Cell:
+    from weightcast.reports.numbers import median, number, values
+
+    ok = rows[rows["status"] == "ok"]
+    if column not in ok.columns:
+        return Cell(number(None))
+    amount, runs = median(ok[column]), len(values(ok[column]))
+    return Cell(number(amount), key(amount), plural(runs, "run") if runs else "")
+
+
+def _method(view: View, label: str) -> Cell:
+    note = "on the sample" if label in view.sampled else ""
+    return words(label, note=note, colour=view.looks[label].colour)

@@ -1,0 +1,127 @@
+"""What was run and where: the suite, the data and the machine."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+from weightcast.datasets import all_datasets
+from weightcast.reports.numbers import memory
+from weightcast.reports.tables import Column, Table, amount, words
+from weightcast.reports.view import View
+
+Facts = list[tuple[str, str]]
+
+# What must be equal for numbers of two runs into one folder to be compared.
+_COMPARED = ("cpu", "cores", "memory_bytes", "system", "python", "commit", "threads_per_worker")
+
+
+def suite_facts(view: View) -> Facts:
+    """List what the suite asked for, as far as ``suite.toml`` is there to say."""
+    try:
+        suite: dict[str, Any] = tomllib.loads(view.results.suite_toml)
+    except tomllib.TOMLDecodeError:
+        suite = {}
+    labels = {
+        "name": "suite",
+        "description": "description",
+        "datasets": "data sets",
+        "contexts": "contexts",
+        "rotations": "rotations",
+        "tuning": "tuning budget",
+        "tiers": "tiers",
+        "sample": "coordinate sample",
+        "seed": "seed",
+    }
+    facts = []
+    for name, label in labels.items():
+        if name in suite and suite[name] != "":
+            text = _listed(suite[name])
+            if name == "tuning":
+                text = f"{text} configurations" if suite[name] else "none, all defaults"
+            if name == "rotations":
+                text = f"{text}, every run is tested once"
+            facts.append((label, text))
+    return facts
+
+
+def dataset_table(view: View) -> Table:
+    """Describe each data set and context that has results."""
+    known = all_datasets()
+    table = Table(
+        "Counted in the results; the description is the registry's.",
+        [
+            Column("data set", numeric=False),
+            Column("context", "snapshots after w₀ that a method sees"),
+            Column("runs"),
+            Column("coordinates", "weights of one network"),
+            Column("horizons", "snapshots to forecast"),
+            Column("what it is", numeric=False),
+        ],
+    )
+    for task in view.tasks:
+        rows = view.at(view.results.cells, task)
+        lengths = [
+            curve.shape[1]
+            for (_, dataset, context), curve in view.results.curves.items()
+            if (dataset, context) == (task.dataset, task.context) and curve.ndim == 2
+        ]
+        coordinates = rows["coordinates"].dropna()
+        size = float(coordinates.max()) if len(coordinates) else None
+        what = known[task.dataset].description if task.dataset in known else ""
+        table.rows.append(
+            [
+                words(task.dataset),
+                amount(task.context),
+                amount(rows["run"].nunique()),
+                amount(size),
+                amount(max(lengths) if lengths else None),
+                words(what),
+            ]
+        )
+    return table
+
+
+def environment_facts(environment: dict[str, Any]) -> Facts:
+    """List the machine and the versions."""
+    if not environment:
+        return [("environment", "the folder has no environment.json")]
+    packages = environment.get("packages") or {}
+    facts = [
+        ("processor", str(environment.get("cpu", ""))),
+        ("cores", str(environment.get("cores", ""))),
+        ("memory", memory(environment.get("memory_bytes"))),
+        ("system", str(environment.get("system", ""))),
+        ("Python", str(environment.get("python", ""))),
+        ("packages", ", ".join(f"{k} {v}" for k, v in packages.items() if v)),
+        ("workers", str(environment.get("jobs", ""))),
+        ("threads a worker", str(environment.get("threads_per_worker", ""))),
+        ("commit", str(environment.get("commit") or "not known")),
+        ("last run began", str(environment.get("written", ""))),
+    ]
+    return [(name, text) for name, text in facts if text]
+
+
+def mixed_environment(environment: dict[str, Any]) -> list[str]:
+    """List in what earlier runs into the folder differed from the last; empty if in nothing."""
+    differences: dict[str, None] = {}
+    for before in environment.get("earlier") or []:
+        for name in _COMPARED:
+            if before.get(name) != environment.get(name):
+                differences[_change(name, before.get(name), environment.get(name))] = None
+        old, new = before.get("packages") or {}, environment.get("packages") or {}
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                differences[_change(name, old.get(name), new.get(name))] = None
+    return list(differences)
+
+
+def _change(name: str, before: Any, after: Any) -> str:
+    spoken = name.replace("_", " ").replace(" bytes", "")
+    if name == "memory_bytes":
+        before, after = memory(before), memory(after)
+    return f"{spoken}: {before or 'not known'}, later {after or 'not known'}"
+
+
+def _listed(found: Any) -> str:
+    return ", ".join(map(str, found)) if isinstance(found, list) else str(found)

@@ -1,0 +1,64 @@
+"""The report's first sentence, computed from its rankings."""
+
+from __future__ import annotations
+
+from weightcast.bench.leaderboard import BASELINE, Leaderboard
+from weightcast.reports.numbers import fixed, interval
+from weightcast.reports.view import Ranked
+
+
+def verdict(weights: Ranked, function: Ranked) -> str:
+    """Say which method leads each tier, and whether it is the same.
+
+    Parameters
+    ----------
+    weights, function : Ranked
+        The two tiers' headline rankings.
+    """
+    if weights.board is None:
+        return f"Nothing is ranked in the weights tier: {weights.reason}."
+    first = weights.board.ranking.standings[0]
+    if first.method == BASELINE:
+        sentence = (
+            "No method does better than repeating the last observed weights "
+            f"({BASELINE} leads the weights ranking)"
+        )
+    else:
+        sentence = f"In weights, {_leader(weights.board)}"
+    sentence += _runner_up(weights.board)
+    if function.board is None:
+        return sentence + "."
+    second = function.board.ranking.standings[0]
+    if second.method == first.method:
+        return f"{sentence}. It leads in function too, {_skill(function.board)}."
+    if second.method == BASELINE:
+        return (
+            f"{sentence}. In function, by the train loss at the last horizon, no method does "
+            "better than the last observed weights."
+        )
+    there = next((s for s in function.board.ranking.standings if s.method == first.method), None)
+    fate = f"; {first.method} is at {fixed(there.skill, signed=True)} there" if there else ""
+    return (
+        f"{sentence}. In function, by the train loss at the last horizon, it is another: "
+        f"{_leader(function.board)}{_runner_up(function.board)}{fate}."
+    )
+
+
+def _leader(board: Leaderboard) -> str:
+    return f"{board.ranking.standings[0].method} leads {_skill(board)}"
+
+
+def _skill(board: Leaderboard) -> str:
+    first = board.ranking.standings[0]
+    bounds = interval(first.skill_lower, first.skill_upper, signed=True)
+    return f"with a skill of {fixed(first.skill, signed=True)} {bounds}"
+
+
+def _runner_up(board: Leaderboard) -> str:
+    """Say whether the leader's lead over the second could come from the choice of runs."""
+    if len(board.ranking.standings) < 2:
+        return ""
+    second = board.ranking.standings[1]
+    if second.ratio_lower > 1:
+        return ""
+    return f", not clearly ahead of {second.method}"

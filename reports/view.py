@@ -1,0 +1,120 @@
+"""A result folder as the sections look at it: tiers apart, methods and tasks in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from weightcast.bench.leaderboard import Leaderboard, rank_results
+from weightcast.bench.results import Results
+from weightcast.datasets import InputError
+from weightcast.methods import all_methods
+from weightcast.reports.numbers import median
+from weightcast.reports.palette import Look, looks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Methods that need nothing but the run they forecast.
+ALONE = ("zero-shot", "own-run-only")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set at one context."""
+
+    dataset: str
+    context: int
+    title: str
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A leaderboard, or the reason why there is none."""
+
+    board: Leaderboard | None
+    reason: str = ""
+
+
+class View:
+    """Results with what several sections need of them.
+
+    Parameters
+    ----------
+    results : Results
+    """
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        cells = results.cells
+        self.weights = cells[cells["tier"] == "weights"]
+        self.function = cells[cells["tier"] == "function"]
+        pairs = cells[["label", "method"]].drop_duplicates()
+        self.method_names: dict[str, str] = dict(zip(pairs["label"], pairs["method"], strict=True))
+        ok = self.weights[self.weights["status"] == "ok"]
+        on_sample = ok["label"][ok["rel_sum"].isna() & ok["rel_sum_sample"].notna()]
+        #: Methods that ran on the coordinate sample only.
+        self.sampled: set[str] = set(on_sample) - set(ok["label"][ok["rel_sum"].notna()])
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """Colour, marker and dash of each method."""
+        return looks(self.method_names)
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """Data sets and contexts, in order."""
+        cells = self.results.cells
+        several = cells["context"].nunique() > 1
+        pairs = sorted(set(zip(cells["dataset"], cells["context"].astype(int), strict=True)))
+        return [
+            Task(dataset, context, f"{dataset}, context {context}" if several else dataset)
+            for dataset, context in pairs
+        ]
+
+    @cached_property
+    def ranked(self) -> Ranked:
+        """The headline ranking of the weights tier."""
+        return self.rank()
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Every method, best first; those that are not ranked follow by name."""
+        board = self.ranked.board
+        order = [s.method for s in board.ranking.standings] if board else []
+        return order + [label for label in sorted(self.method_names) if label not in order]
+
+    def rank(self, **options: Any) -> Ranked:
+        """Rank, or say why not."""
+        try:
+            return Ranked(rank_results(self.results, **options))
+        except InputError as error:
+            return Ranked(None, str(error))
+
+    def provenance(self, label: str) -> str:
+        """Where a method's knowledge comes from; ``?`` for a plugin that is not loaded now."""
+        cls = all_methods().get(self.method_names.get(label, label))
+        return str(cls.get_class_tag("provenance")) if cls is not None else "?"
+
+    def alone(self) -> list[str]:
+        """List the methods that need no other runs."""
+        return [label for label in self.labels if self.provenance(label) in ALONE]
+
+    def weight_error(self, label: str) -> str:
+        """Name the column of a method's headline error: on every coordinate, or on the sample."""
+        return "rel_sum_sample" if label in self.sampled else "rel_sum"
+
+    def at(self, table: pd.DataFrame, task: Task, label: str | None = None) -> pd.DataFrame:
+        """Return a tier's rows at a task, of one method if it is named."""
+        chosen = (table["dataset"] == task.dataset) & (table["context"] == task.context)
+        if label is not None:
+            chosen &= table["label"] == label
+        return table[chosen]
+
+    def medians(self, task: Task) -> Iterator[tuple[str, float]]:
+        """Yield each method with its median headline error over a task's runs, NaN without one."""
+        for label in self.labels:
+            rows = self.at(self.weights, task, label)
+            yield label, median(rows[self.weight_error(label)][rows["status"] == "ok"])

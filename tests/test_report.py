@@ -1,0 +1,342 @@
+"""The HTML report of small folders that the real engine has written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weightcast.bench import job
+from weightcast.bench.environment import describe_environment, write_environment
+from weightcast.bench.leaderboard import rank_results
+from weightcast.bench.plan import RunCache, make_plan
+from weightcast.bench.results import Results, load_results
+from weightcast.bench.store import Store
+from weightcast.bench.suite import MethodEntry, Suite
+from weightcast.datasets import InputError
+from weightcast.methods import all_methods, load_plugin, registry
+from weightcast.reports.html import render_report
+
+ATTACK = "<script>alert(1)</script>"
+PLUGIN = f'''
+from typing import Any, ClassVar
+
+import numpy as np
+
+from weightcast.methods import CoordinateForecaster, register
+
+
+@register("always-fails")
+class AlwaysFails(CoordinateForecaster):
+    def fit(self, train, validation, task):
+        raise ValueError("{ATTACK}")
+
+
+@register("on-the-sample")
+class OnTheSample(CoordinateForecaster):
+    _tags: ClassVar[dict[str, Any]] = {{"sampled": True}}
+
+    def predict_block(self, context, task):
+        return np.repeat(context[:, -1:] * 1.01, len(task.horizons), axis=1)
+
+
+@register("explodes")
+class Explodes(CoordinateForecaster):
+    _tags: ClassVar[dict[str, Any]] = {{"provenance": "zero-shot"}}
+
+    def predict_block(self, context, task):
+        return context[:, -1:] * np.power(10.0, task.horizons[None, :] / 3)
+'''
+
+
+def write_folder(folder: Path, plugin: Path, suite: Suite) -> None:
+    """Run a suite in this process and store it as `weightcast run` does."""
+    suite = suite.resolve()
+    job.start_worker([plugin], None)
+    with Store(folder, create=True) as store:
+        (folder / "suite.toml").write_text(suite.to_toml(), encoding="utf-8")
+        write_environment(folder, describe_environment(["run", "--suite", suite.name], 2, 1))
+        for fit in make_plan(suite, RunCache(None)):
+            store.add(job.run_fit(fit, 2))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a plugin file; what workers change in this process is put back afterwards."""
+    plugin = tmp_path_factory.mktemp("plugin") / "plugin.py"
+    plugin.write_text(PLUGIN, encoding="utf-8")
+    all_methods()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            patch.setenv(name, "1")
+        patch.setattr(registry, "_METHODS", dict(registry._METHODS))
+        patch.setattr(job, "_runs", None)
+        load_plugin(plugin)
+        yield plugin
+
+
+@pytest.fixture(scope="module")
+def results(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    folder = tmp_path_factory.mktemp("results") / "small"
+    methods = ["last-value", "last-two-line", "damped-line", "lfd2-ols"]
+    suite = Suite(
+        name="small",
+        datasets=["linreg-sgd", "digits-mlp-sgd"],
+        methods=[
+            *(MethodEntry(name=name) for name in methods),
+            MethodEntry(name="line-search"),
+            MethodEntry(name="damped-line", params={"lags": [1, 5]}),
+            *(MethodEntry(name=n) for n in ("always-fails", "on-the-sample", "explodes")),
+        ],
+    )
+    write_folder(folder, engine, suite)
+    return load_results(folder)
+
+
+@pytest.fixture(scope="module")
+def report(results: Results) -> str:
+    return render_report(results)
+
+
+class Elements(HTMLParser):
+    """Collects every element's tag and attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+
+def narrowed(results: Results, **chosen: list[Any]) -> Results:
+    """Keep only the given labels, data sets or runs of a result folder."""
+    cells = results.cells
+    for column, kept in chosen.items():
+        cells = cells[cells[column].isin(kept)]
+    there = set(zip(cells["label"], cells["dataset"], cells["context"], strict=True))
+    sets = set(cells["dataset"])
+    return replace(
+        results,
+        cells=cells.reset_index(drop=True),
+        curves={key: curve for key, curve in results.curves.items() if key in there},
+        examples=[
+            e
+            for e in results.examples
+            if e["dataset"] in sets
+            and (e["label"] == "" or (e["label"], e["dataset"], e["context"]) in there)
+        ],
+        failures=[
+            f
+            for f in results.failures
+            if (f["label"], f["dataset"], f["context"]) in there and f["run"] in set(cells["run"])
+        ],
+    )
+
+
+def test_when_opened_then_no_resource_comes_from_outside(report: str) -> None:
+    for tag, attributes in Elements(report).found:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base")
+        assert "src" not in attributes
+        assert attributes.get("href", "#").startswith("#")
+    assert re.findall(r"url\((?!#)", report) == []
+    assert "@import" not in report
+    assert "://" not in report
+
+
+def test_when_many_pictures_share_the_page_then_ids_are_unique_and_known(report: str) -> None:
+    elements = Elements(report).found
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', report)
+    assert used
+    assert {first or second for first, second in used} <= set(ids)
+    pictures = [a for tag, a in elements if tag == "svg" and "aria-hidden" not in a]
+    assert len(pictures) > 10
+    assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
+
+
+def test_when_rendered_then_every_method_and_dataset_is_named(
+    report: str, results: Results
+) -> None:
+    for name in [*set(results.cells["label"]), *set(results.cells["dataset"])]:
+        assert name in report
+    assert "damped-line(lags=[1, 5])" in report
+    assert 'id="top"' in report
+    for section in ("setting", "leaderboard", "function", "compute", "horizon", "examples"):
+        assert f'<section id="{section}">' in report
+
+
+def test_when_a_reason_holds_markup_then_it_is_escaped(report: str) -> None:
+    assert ATTACK not in report
+    assert "ValueError: &lt;script&gt;alert(1)&lt;/script&gt;" in report
+    assert sum(tag == "script" for tag, _ in Elements(report).found) == 1
+
+
+def test_when_rendered_twice_then_the_page_is_the_same(results: Results, report: str) -> None:
+    assert render_report(results) == report
+    assert render_report(load_results(results.folder)) == report
+
+
+def test_when_rendered_then_no_folder_of_this_machine_is_told(
+    results: Results, report: str, engine: Path
+) -> None:
+    for place in (results.folder.parent, engine.parent, Path(job.__file__).parent):
+        assert str(place) not in report
+    assert "File &#34;plugin.py&#34;" in report
+    assert f"weightcast export {results.folder.name} cells.csv" in report
+    environment = {**results.environment, "command": f"weightcast run --out {results.folder}"}
+    page = render_report(replace(results, environment=environment))
+    assert "<pre>weightcast run --out small</pre>" in page
+
+
+def test_when_a_method_leads_then_the_verdict_has_its_skill(results: Results, report: str) -> None:
+    first = rank_results(results).ranking.standings[0]
+    verdict = re.search(r'<p class="verdict">(.*?)</p>', report, re.S)
+    assert verdict is not None
+    assert f"{first.method} leads with a skill of {first.skill:+.2f}" in verdict[1]
+
+
+def test_when_all_cells_of_a_method_failed_then_it_is_ranked_as_the_baseline(
+    results: Results, report: str
+) -> None:
+    standing = next(
+        s for s in rank_results(results).ranking.standings if s.method == "always-fails"
+    )
+    assert standing.failures == 212
+    assert ">212</td>" in report
+    assert "12 × <em>failed</em>" in report
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"label": ["last-value"]},
+        {"label": ["last-value", "always-fails"]},
+        {"label": ["last-value", "on-the-sample"]},
+        {"label": ["lfd2-ols", "damped-line"]},
+        {"label": ["always-fails"]},
+        {"tier": ["weights"]},
+        {"dataset": ["linreg-sgd"]},
+        {"dataset": ["digits-mlp-sgd"]},
+        {"run": [0, 1, 2]},
+        {"run": [5]},
+    ],
+    ids=str,
+)
+def test_when_little_is_there_then_the_report_still_renders(
+    results: Results, chosen: dict[str, list[Any]]
+) -> None:
+    few = narrowed(results, **chosen)
+    page = render_report(few)
+    ids = [a["id"] for _, a in Elements(page).found if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert all(label in page for label in few.cells["label"])
+
+
+def test_when_runs_are_too_few_then_medians_and_the_reason_are_shown(results: Results) -> None:
+    page = render_report(narrowed(results, run=[0, 1, 2]))
+    assert "Not ranked: no data set has enough runs to rank" in page
+    assert "3 runs" in page
+
+
+def test_when_nothing_failed_then_the_report_says_so(results: Results) -> None:
+    assert "No cell failed." in render_report(narrowed(results, label=["last-value"]))
+
+
+def test_when_the_folder_is_empty_then_an_input_error_says_so(results: Results) -> None:
+    with pytest.raises(InputError, match="no results yet"):
+        render_report(narrowed(results, label=[]))
+
+
+def test_when_a_plugin_is_not_loaded_then_its_provenance_is_unknown(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {k: v for k, v in registry._METHODS.items() if k != "on-the-sample"}
+    monkeypatch.setattr(registry, "_METHODS", known)
+    assert '<td class="word" data-sort="?">?</td>' in render_report(results)
+
+
+def test_when_environments_differ_then_the_report_warns(results: Results, report: str) -> None:
+    assert "Mixed environments" not in report
+    now = results.environment
+    before = {**now, "cpu": "Another CPU", "packages": {**now["packages"], "numpy": "1.0"}}
+    page = render_report(replace(results, environment={**now, "earlier": [before, before]}))
+    assert "Mixed environments" in page
+    assert page.count("cpu: Another CPU, later") == 1
+    assert "numpy: 1.0, later" in page
+
+
+def test_when_environment_and_suite_are_lost_then_the_report_still_renders(
+    results: Results,
+) -> None:
+    page = render_report(replace(results, environment={}, suite_toml="", examples=[], curves={}))
+    assert "the folder has no environment.json" in page
+
+
+def test_when_there_are_two_contexts_then_each_is_a_task(engine: Path, tmp_path: Path) -> None:
+    suite = Suite(
+        name="contexts",
+        datasets=["digits-mlp-sgd"],
+        methods=[MethodEntry(name="last-value"), MethodEntry(name="last-two-line")],
+        contexts=[10, 20],
+    )
+    write_folder(tmp_path / "contexts", engine, suite)
+    page = render_report(load_results(tmp_path / "contexts"))
+    ids = [a["id"] for _, a in Elements(page).found if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert "digits-mlp-sgd, context 10" in page
+    assert "digits-mlp-sgd, context 20" in page
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+def test_when_a_header_is_clicked_then_the_table_sorts(
+    results: Results, report: str, tmp_path: Path
+) -> None:
+    board = rank_results(results).ranking.standings
+    page = tmp_path / "report.html"
+    script = """<script>
+      const table = document.querySelector("#leaderboard table");
+      const head = [...table.tHead.rows[0].cells].find((c) => c.textContent === "skill");
+      const name = (row) => row.querySelector("th .name").textContent;
+      const seen = [];
+      for (let click = 0; click < 2; click++) {
+        head.querySelector("button").click();
+        seen.push(head.getAttribute("aria-sort") + " " + name(table.tBodies[0].rows[0]));
+      }
+      const shown = [...document.querySelectorAll("#leaderboard .panel:not(.away)")];
+      seen.push(shown.length + " panel");
+      document.title = seen.join("; ");
+    </script></body>"""
+    page.write_text(report.replace("</body>", script), encoding="utf-8")
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.S)
+    assert title is not None, done.stderr
+    assert title[1] == (f"ascending {board[-1].method}; descending {board[0].method}; 1 panel")
+
+
+def test_when_the_report_loads_then_pyplot_does_not() -> None:
+    code = "import sys, weightcast.reports.html; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
