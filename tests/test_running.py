@@ -1,0 +1,282 @@
+"""The benchmark end to end, in real worker processes: results, failures, resuming."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from weightcast.bench.leaderboard import rank_results
+from weightcast.bench.plan import RunCache, make_plan
+from weightcast.bench.results import COMPUTE, IDENTITY, export_cells, load_results
+from weightcast.bench.running import RunOptions, run_suite
+from weightcast.bench.store import Store
+from weightcast.bench.suite import load_suite
+from weightcast.datasets import InputError
+
+WritePlugin = Callable[..., Path]
+
+SMALL = """
+name = "small"
+datasets = ["digits-mlp-sgd"]
+methods = ["last-value", "last-two-line", "lfd2-ols"]
+contexts = [10]
+rotations = 4
+jobs = 2
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL, encoding="utf-8")
+    return str(path)
+
+
+def _keys(folder: Path) -> set[str]:
+    with Store(folder) as store:
+        return store.finished()
+
+
+def _cells(folder: Path) -> pd.DataFrame:
+    return load_results(folder).cells
+
+
+def test_when_a_suite_is_run_then_every_run_is_tested_once_in_every_tier(
+    small: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run_suite(RunOptions(small, out)) == 0
+    cells = _cells(out)
+    for _, part in cells.groupby(["method", "tier"]):
+        assert sorted(part["run"]) == list(range(12))
+    assert set(cells["tier"]) == {"weights", "function"}
+    weights = cells[cells["tier"] == "weights"].set_index(["method", "run"])
+    baseline = weights.loc["last-value"]
+    for name in ("rel_sum", "rel_final", "rel_mean", "rel_tensor_mean", "rel_sum_sample"):
+        np.testing.assert_allclose(baseline[name].to_numpy(float), 1.0, atol=1e-9)
+    assert (weights["coverage"] == 1.0).all()
+    assert (weights.loc["lfd2-ols"]["rel_sum"] < 0.9).all()
+    function = cells[cells["tier"] == "function"].set_index(["method", "run"]).loc["last-value"]
+    np.testing.assert_allclose(function["loss_change_last"].to_numpy(float), 0.0, atol=1e-5)
+    assert (function["steps_gained_last"].abs() <= 45).all()
+    assert {path.name for path in out.iterdir()} >= {
+        "results.sqlite", "suite.toml", "environment.json",
+    }  # fmt: skip
+    assert load_suite(str(out / "suite.toml")).name == "small"
+    environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
+    assert environment["packages"]["numpy"] == np.__version__
+
+
+def test_when_a_suite_is_run_twice_or_in_one_process_then_the_numbers_are_the_same(
+    small: str, tmp_path: Path
+) -> None:
+    tables = []
+    for name, jobs in (("a", 2), ("b", 1)):
+        run_suite(RunOptions(small, tmp_path / name, jobs=jobs))
+        cells = _cells(tmp_path / name).drop(columns=[*COMPUTE])
+        tables.append(cells.sort_values(["method", "tier", "run"]).reset_index(drop=True))
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_when_nothing_changed_then_nothing_runs_and_when_a_method_is_added_only_it_does(
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run_suite(RunOptions(small, out, methods=["last-value"]))
+    first = _keys(out)
+    assert len(first) == 4
+    capsys.readouterr()
+    run_suite(RunOptions(small, out, methods=["last-value"]))
+    assert "4 of 4 fits are here, 0 to run" in capsys.readouterr().err
+    run_suite(RunOptions(small, out))
+    assert "4 of 12 fits are here, 8 to run" in capsys.readouterr().err
+    assert first < _keys(out)
+
+
+def test_when_a_plugins_code_changes_then_its_results_are_replaced_and_no_others(
+    small: str, tmp_path: Path, write_plugin: WritePlugin
+) -> None:
+    out = tmp_path / "out"
+    body = "return np.repeat(context[:, -1:], len(task.horizons), axis=1)"
+    options = RunOptions(small, out, methods=["last-value", "mine"])
+    keys = []
+    for text in (body, body + "  # changed"):
+        plugin = write_plugin("mine", text)
+        options.plugins = [plugin]
+        from weightcast.methods import load_plugin
+
+        load_plugin(plugin)
+        run_suite(options)
+        keys.append(_keys(out))
+    assert len(keys[0]) == len(keys[1]) == 8
+    assert len(keys[0] & keys[1]) == 4
+    cells = _cells(out)
+    assert len(cells[cells["method"] == "mine"]) == 24
+
+
+def test_when_methods_misbehave_then_each_costs_its_own_rows_alone(
+    small: str, tmp_path: Path, write_plugin: WritePlugin
+) -> None:
+    bodies = {
+        "raises": "raise RuntimeError('no forecast today')",
+        "returns-nan": "return np.full((len(context), len(task.horizons)), np.nan)",
+        "wrong-shape": "return context",
+        "dies": "os._exit(9)",
+        "out-of-memory": "raise MemoryError",
+        "abstains": "return None if task.tensor.kind == 'bias' else "
+        "np.repeat(context[:, -1:], len(task.horizons), axis=1)",
+    }
+    plugins = [write_plugin(name, body, f"{name}.py") for name, body in bodies.items()]
+    from weightcast.methods import load_plugin
+
+    for plugin in plugins:
+        load_plugin(plugin)
+    out = tmp_path / "out"
+    failed = run_suite(
+        RunOptions(small, out, methods=["last-value", *bodies], plugins=plugins, jobs=2)
+    )
+    assert failed == 5 * 12
+    results = load_results(out)
+    statuses = results.cells.groupby("method")["status"].unique().map(list).to_dict()
+    assert statuses == {
+        "last-value": ["ok"],
+        "raises": ["failed"],
+        "returns-nan": ["invalid"],
+        "wrong-shape": ["invalid"],
+        "dies": ["crashed"],
+        "out-of-memory": ["out-of-memory"],
+        "abstains": ["ok"],
+    }
+    reasons = results.cells.groupby("method")["reason"].first()
+    assert reasons["raises"] == "RuntimeError: no forecast today"
+    assert "shape" in reasons["wrong-shape"]
+    assert "not finite" in reasons["returns-nan"]
+    trace = next(f["traceback"] for f in results.failures if f["method"] == "raises")
+    assert "predict_block" in trace
+    coverage = results.cells[results.cells["method"] == "abstains"]["coverage"]
+    np.testing.assert_allclose(coverage, (2410 - 42) / 2410)
+    # A failed cell counts as the baseline's in the ranking and is counted beside it.
+    standings = {s.method: s for s in rank_results(results).ranking.standings}
+    assert standings["raises"].skill == 0.0
+    assert standings["raises"].failures == 12
+
+
+def test_when_a_run_is_killed_then_a_second_one_finishes_it_and_loses_nothing(
+    small: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-c", "from weightcast.bench.cli import main; main()",
+        "run", "--suite", "quick", "--datasets", "linreg-sgd", "--out", str(out), "--jobs", "1",
+        "--methods", "last-value,last-two-line,ols-line,lfd2-ols,lfd-full,ar1,damped-line",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+            if (out / "results.sqlite").exists():
+                try:
+                    before = _keys(out)
+                except InputError:
+                    continue
+                if before:
+                    break
+        os.killpg(process.pid, signal.SIGKILL)
+    before = _keys(out)
+    assert before
+    subprocess.run(command, check=True, capture_output=True)
+    assert before <= _keys(out)
+    assert len(_keys(out)) == 28
+    cells = _cells(out)
+    assert not cells.duplicated(["method", "run", "tier"]).any()
+    assert len(cells) == 7 * 200
+
+
+def test_when_cells_are_exported_then_columns_come_in_order_in_both_formats(
+    small: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run_suite(RunOptions(small, out, methods=["last-value"]))
+    results = load_results(out)
+    for name in ("cells.csv", "cells.parquet"):
+        assert export_cells(results, tmp_path / name) == 24
+    table = pd.read_csv(tmp_path / "cells.csv")
+    assert tuple(table.columns[: len(IDENTITY)]) == IDENTITY
+    assert set(COMPUTE) <= set(table.columns)
+    assert table["params"].unique().tolist() == ["{}"]
+    assert table["horizon_set"].unique().tolist() == ["common"]
+    parquet = pd.read_parquet(tmp_path / "cells.parquet")
+    assert list(parquet.columns) == list(table.columns)
+    with pytest.raises(InputError, match=r"must end in \.csv or \.parquet"):
+        export_cells(results, tmp_path / "cells.xlsx")
+
+
+def test_when_a_sampled_method_runs_then_all_are_ranked_on_its_sample(
+    small: str, tmp_path: Path
+) -> None:
+    text = SMALL.replace('"lfd2-ols"', '"lfd2-ols", "arima"') + "sample = 6\n"
+    Path(small).write_text(text, encoding="utf-8")
+    out = tmp_path / "out"
+    run_suite(RunOptions(small, out))
+    results = load_results(out)
+    board = rank_results(results)
+    assert board.metric == "rel_sum_sample"
+    assert any("arima" in note for note in board.notes)
+    assert {s.method for s in board.ranking.standings} >= {"arima", "lfd2-ols"}
+    everywhere = rank_results(results, metric="rel_sum")
+    assert "arima" not in {s.method for s in everywhere.ranking.standings}
+    arima = results.cells[results.cells["method"] == "arima"]
+    assert arima["tier"].unique().tolist() == ["weights"]
+    assert arima["rel_sum"].isna().all()
+    np.testing.assert_allclose(arima["coverage"], 6 / 2410)
+
+
+def test_when_a_suite_asks_for_parameters_then_they_are_kept_and_named(
+    small: str, tmp_path: Path
+) -> None:
+    text = SMALL.replace(
+        '"lfd2-ols"',
+        '"damped-line", {name = "damped-line", params = {lags = [1], dampings = [1.0]}}',
+    )
+    Path(small).write_text(text, encoding="utf-8")
+    out = tmp_path / "out"
+    run_suite(RunOptions(small, out))
+    cells = _cells(out)
+    labels = set(cells["label"])
+    assert "damped-line" in labels
+    assert "damped-line(dampings=[1.0], lags=[1])" in labels
+    weights = cells[cells["tier"] == "weights"].set_index(["label", "run"])["rel_sum"]
+    np.testing.assert_allclose(  # with k = 1 and φ = 1 it is the line through the last two
+        weights["damped-line(dampings=[1.0], lags=[1])"].to_numpy(float),
+        weights["last-two-line"].to_numpy(float),
+        rtol=1e-5,
+    )
+
+
+def test_when_a_plan_is_made_then_keys_depend_on_what_numbers_depend_on(small: str) -> None:
+    suite = load_suite(small).resolve()
+    runs = RunCache(None)
+    keys = {fit.key for fit in make_plan(suite, runs)}
+    assert len(keys) == 12
+    for change in ({"seed": 1}, {"sample": 64}, {"contexts": [11]}, {"tiers": ["weights"]}):
+        assert not keys & {fit.key for fit in make_plan(suite.model_copy(update=change), runs)}
+    # None of these methods has a grid, so a tuning budget changes nothing.
+    assert keys == {f.key for f in make_plan(suite.model_copy(update={"tuning": 5}), runs)}
+
+
+def test_when_context_is_longer_than_the_run_then_it_is_refused(small: str) -> None:
+    suite = load_suite(small).resolve().model_copy(update={"contexts": [60]})
+    with pytest.raises(InputError, match="context 60 does not fit digits-mlp-sgd"):
+        make_plan(suite, RunCache(None))

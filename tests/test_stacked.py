@@ -1,0 +1,165 @@
+"""The stacked layout: whole files or none, read back as written, foreign ones refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from weightcast.datasets import InputError, Metadata, TensorInfo, Trajectory, open_trajectory
+from weightcast.datasets.stacked import StackedWriter, write_stacked
+
+
+@pytest.fixture
+def run() -> Trajectory:
+    random = np.random.default_rng(0)
+    arrays = {
+        "layer.weight": random.standard_normal((4, 2, 3)).astype(np.float32),
+        "layer.bias": random.standard_normal((4, 3)).astype(np.float32),
+        "empty": np.zeros((4, 0), np.float32),
+        "scale": random.standard_normal(4).astype(np.float32),
+    }
+    meta = Metadata(
+        "toy",
+        7,
+        recipe={"generator": "none"},
+        learning_rates=(0.1, 0.1, 0.05, 0.05, 0.05, 0.1),
+        train_loss=(3.0, 2.0, 1.0, 0.5),
+        hyperparameters={"momentum": 0.9},
+    )
+    infos = [
+        TensorInfo("layer.weight", (2, 3), "linear", 0),
+        TensorInfo("layer.bias", (3,), "bias", 0),
+        TensorInfo("empty", (0,), "other", 1),
+        TensorInfo("scale", (), "other", 1, tied="scale"),
+    ]
+    return Trajectory.from_arrays(arrays, [0, 2, 3, 6], meta, infos)
+
+
+def test_when_written_and_opened_then_everything_comes_back(
+    run: Trajectory, tmp_path: Path
+) -> None:
+    write_stacked(run, tmp_path / "7.safetensors")
+    again = open_trajectory(tmp_path / "7.safetensors")
+    assert again.tensors == run.tensors
+    assert again.meta == run.meta
+    assert again.steps.tolist() == [0, 2, 3, 6]
+    assert again.content_hash() == run.content_hash()
+
+
+def test_when_the_safetensors_library_opens_it_then_it_sees_the_same_arrays(
+    run: Trajectory, tmp_path: Path
+) -> None:
+    write_stacked(run, tmp_path / "7.safetensors")
+    arrays = load_file(tmp_path / "7.safetensors")
+    assert set(arrays) == {t.name for t in run.tensors}
+    np.testing.assert_array_equal(arrays["layer.weight"].reshape(4, -1), run.read(run.tensors[0]))
+
+
+def test_when_an_opened_run_is_pickled_then_it_reads_on(run: Trajectory, tmp_path: Path) -> None:
+    write_stacked(run, tmp_path / "7.safetensors")
+    opened = open_trajectory(tmp_path / "7.safetensors")
+    opened.content_hash()
+    assert pickle.loads(pickle.dumps(opened)).content_hash() == run.content_hash()
+
+
+def test_when_writing_fails_half_way_then_nothing_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "set" / "0.safetensors"
+    writer = StackedWriter(path, [TensorInfo("w", (2,))], [0, 1])
+
+    def train() -> None:
+        with writer:
+            writer.write([np.zeros(2, np.float32)])
+            raise RuntimeError("training diverged")
+
+    with pytest.raises(RuntimeError, match="diverged"):
+        train()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_when_a_killed_writer_left_a_partial_file_then_the_next_one_removes_it(
+    run: Trajectory, tmp_path: Path
+) -> None:
+    stale = tmp_path / ".7.safetensors.99999.partial"
+    stale.write_bytes(b"half")
+    write_stacked(run, tmp_path / "7.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == ["7.safetensors"]
+
+
+def test_when_snapshots_are_missing_then_the_file_is_not_finished(tmp_path: Path) -> None:
+    with StackedWriter(tmp_path / "0.safetensors", [TensorInfo("w", (2,))], [0, 1]) as writer:
+        writer.write([np.zeros(2, np.float32)])
+        with pytest.raises(ValueError, match="1 of 2 snapshots"):
+            writer.finish(Metadata("toy", 0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _cut_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def _foreign(path: Path) -> None:
+    save_file({"w": np.zeros(3, np.float32)}, path)
+
+
+def _text(path: Path) -> None:
+    path.write_text("not a trajectory at all, but long enough to be read as one", encoding="utf-8")
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _zeros(path: Path) -> None:
+    path.write_bytes(bytes(4096))
+
+
+def _lying(path: Path) -> None:
+    header = {
+        "__metadata__": {
+            "format": "weightcast-stacked-1",
+            "trajectory": json.dumps({"tensors": [], "steps": [0]}),
+        }
+    }
+    data = json.dumps(header).encode()
+    path.write_bytes(len(data).to_bytes(8, "little") + data)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_truncated, "truncated"),
+        (_cut_header, "truncated or not a safetensors"),
+        (_foreign, "does not say weightcast-stacked-1"),
+        (_text, "is not a Weightcast trajectory"),
+        (_empty, "truncated or not a safetensors"),
+        (_zeros, "truncated or not a safetensors"),
+        (_lying, "header is incomplete"),
+    ],
+)
+def test_when_a_file_is_truncated_or_foreign_then_one_line_says_so(
+    run: Trajectory, tmp_path: Path, spoil: Callable[[Path], None], says: str
+) -> None:
+    path = tmp_path / "7.safetensors"
+    write_stacked(run, path)
+    spoil(path)
+    with pytest.raises(InputError, match=says) as caught:
+        open_trajectory(path)
+    assert "\n" not in str(caught.value)
+    assert path.name in str(caught.value)
+
+
+def test_when_there_is_nothing_or_a_folder_then_it_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no trajectory"):
+        open_trajectory(tmp_path / "absent.safetensors")
+    with pytest.raises(InputError, match="is a folder"):
+        open_trajectory(tmp_path)

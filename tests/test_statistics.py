@@ -1,0 +1,175 @@
+"""Rankings: the formulas, the invariants, and intervals that come from runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weightcast.bench.leaderboard import CSV_COLUMNS, rank_csv, ranking_table
+from weightcast.bench.statistics import SetErrors, rank_runs, rank_tasks
+from weightcast.datasets import InputError
+
+
+def _reference(errors: np.ndarray, base: int) -> tuple[np.ndarray, np.ndarray]:
+    """Skill and win rate written out one comparison at a time; errors (methods, tasks)."""
+    methods, tasks = errors.shape
+    skill, wins = np.zeros(methods), np.zeros(methods)
+    for i in range(methods):
+        ratios = [min(max(errors[i, t] / errors[base, t], 0.01), 100.0) for t in range(tasks)]
+        skill[i] = 1 - np.prod(ratios) ** (1 / tasks)
+        scores = [
+            1.0 if errors[i, t] < errors[j, t] else 0.5 if errors[i, t] == errors[j, t] else 0.0
+            for j in range(methods)
+            if j != i
+            for t in range(tasks)
+        ]
+        wins[i] = np.mean(scores)
+    return skill, wins
+
+
+ERRORS = st.integers(0, 10_000).map(
+    lambda seed: np.round(np.exp(np.random.default_rng(seed).normal(0, 2, (4, 6))), 1) + 0.1
+)
+
+
+@settings(max_examples=30)
+@given(ERRORS)
+def test_when_tasks_are_ranked_then_skill_and_win_rate_follow_their_definitions(
+    errors: np.ndarray,
+) -> None:
+    names = ["a", "b", "c", "d"]
+    ranking = rank_tasks(names, errors, [f"t{i}" for i in range(6)], "b")
+    skill, wins = _reference(errors, 1)
+    for standing in ranking.standings:
+        i = names.index(standing.method)
+        assert standing.skill == pytest.approx(skill[i])
+        assert standing.win_rate == pytest.approx(wins[i])
+        assert standing.skill_lower - 1e-9 <= standing.skill_upper
+    in_order = [s.skill for s in ranking.standings]
+    assert in_order == pytest.approx(sorted(skill.tolist(), reverse=True))
+    assert next(s for s in ranking.standings if s.method == "b").skill == 0.0
+
+
+@settings(max_examples=20)
+@given(ERRORS, st.floats(0.01, 50))
+def test_when_a_task_is_measured_in_another_unit_then_nothing_changes(
+    errors: np.ndarray, unit: float
+) -> None:
+    scaled = errors.copy()
+    scaled[:, 2] *= unit
+    names = ["a", "b", "c", "d"]
+    tasks = [f"t{i}" for i in range(6)]
+    first, second = (ranking_table(rank_tasks(names, e, tasks, "a")) for e in (errors, scaled))
+    pd.testing.assert_frame_equal(
+        first.set_index("method"), second.set_index("method").loc[first["method"]], atol=1e-9
+    )
+
+
+def test_when_a_result_is_missing_then_it_counts_as_the_baselines_and_is_reported() -> None:
+    errors = np.array([[1.0, 1.0, 2.0], [0.5, np.nan, 1.0]])
+    ranking = rank_tasks(["base", "m"], errors, ["x", "y", "z"], "base")
+    first = ranking.standings[0]
+    assert first.method == "m"
+    assert first.failures == 1
+    assert first.skill == pytest.approx(1 - (0.5 * 1.0 * 0.5) ** (1 / 3))
+    assert first.win_rate == pytest.approx((1 + 0.5 + 1) / 3)
+
+
+def _sets(spread: float, runs: int, seed: int = 0) -> list[SetErrors]:
+    random = np.random.default_rng(seed)
+    base = np.ones((1, 1, runs))
+    other = 0.8 * np.exp(spread * random.standard_normal((1, 1, runs)))
+    return [SetErrors("s", (10,), tuple(range(runs)), np.concatenate([base, other]))]
+
+
+def test_when_runs_agree_then_the_interval_is_narrow_and_more_runs_make_it_narrower() -> None:
+    def width(spread: float, runs: int) -> float:
+        first = rank_runs(["base", "m"], _sets(spread, runs), "base").standings[0]
+        return first.skill_upper - first.skill_lower
+
+    assert width(0.01, 20) < width(0.3, 20)
+    assert width(0.3, 400) < 0.5 * width(0.3, 20)
+
+
+def test_when_skill_is_estimated_many_times_then_the_interval_covers_it_about_as_promised() -> None:
+    covered = 0
+    for seed in range(60):
+        standing = rank_runs(["base", "m"], _sets(0.3, 25, seed), "base").standings[0]
+        covered += standing.skill_lower <= 0.2 <= standing.skill_upper  # the true median is 0.8
+    assert covered >= 51
+
+
+def test_when_contexts_of_a_run_are_alike_then_they_are_drawn_together() -> None:
+    # Two contexts with the same errors hold no more information than one.
+    one = _sets(0.5, 15)[0]
+    two = SetErrors("s", (10, 20), one.runs, np.repeat(one.errors, 2, axis=1))
+    a, b = (rank_runs(["base", "m"], [s], "base").standings[0] for s in (one, two))
+    assert (a.skill_lower, a.skill_upper) == (b.skill_lower, b.skill_upper)
+
+
+def test_when_a_cell_failed_then_the_method_gets_the_baselines_error_there() -> None:
+    data = _sets(0.0, 8)[0]
+    data.errors[1, 0, :5] = np.nan
+    ranking = rank_runs(["base", "m"], [data], "base")
+    m = next(s for s in ranking.standings if s.method == "m")
+    assert m.failures == 5
+    assert m.skill == 0.0  # the median run failed
+
+
+def test_when_a_run_hardly_moves_then_it_is_left_out_for_everybody_and_no_failure() -> None:
+    data = _sets(0.1, 9)[0]
+    data.errors[:, :, 3] = np.nan
+    ranking = rank_runs(["base", "m"], [data], "base")
+    assert all(s.failures == 0 for s in ranking.standings)
+
+
+def test_when_a_set_has_few_runs_then_it_is_left_out_and_said() -> None:
+    few = SetErrors("few", (10,), (0, 1), np.ones((2, 1, 2)))
+    ranking = rank_runs(["base", "m"], [few, *_sets(0.1, 9)], "base")
+    assert ranking.left_out == ["few: 2 usable runs, 6 are needed"]
+    with pytest.raises(InputError, match="few: 2 usable runs"):
+        rank_runs(["base", "m"], [few], "base")
+
+
+def test_when_the_baseline_is_unknown_then_the_choices_are_named() -> None:
+    with pytest.raises(InputError, match="unknown baseline 'lastvalue': did you mean last-value"):
+        rank_tasks(["last-value", "m"], np.ones((2, 3)), ["a", "b", "c"], "lastvalue")
+
+
+def test_when_only_one_method_is_there_then_it_ranks_without_a_warning() -> None:
+    ranking = rank_tasks(["a"], np.ones((1, 3)), ["x", "y", "z"], "a")
+    assert ranking.standings[0].mean_rank == 1.0
+
+
+def test_when_a_csv_is_ranked_then_the_table_has_the_promised_columns(tmp_path: Path) -> None:
+    path = tmp_path / "errors.csv"
+    path.write_text(
+        "method,task,error\nlast-value,x,1\nlast-value,y,2\nm,x,0.5\nm,y,\n", encoding="utf-8"
+    )
+    table = ranking_table(rank_csv(path))
+    assert tuple(table.columns) == CSV_COLUMNS
+    assert table["method"].tolist() == ["m", "last-value"]
+    assert table["failures"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("method,task\na,x\n", "lacks the column error"),
+        ("method,task,error\n", "has no rows"),
+        ("method,task,error\na,x,1\na,x,2\n", "two errors for a on x"),
+        ("method,task,error\na,x,high\n", "'high' of a on x is not a number"),
+        ("method,task,error\na,x,-1\n", "is not a number of at least 0"),
+        ("", "cannot be read as CSV"),
+    ],
+)
+def test_when_a_csv_is_wrong_then_one_line_says_how(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "errors.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=says):
+        rank_csv(path)
