@@ -21,7 +21,7 @@ PACKAGES = (
 
 
 def describe_environment(command: list[str], jobs: int, threads: int) -> dict[str, Any]:
-    """Describe machine, versions and command line, without names of hosts, users or folders."""
+    """Describe machine, versions and command line, without names of hosts or users."""
     import psutil
 
     return {

@@ -89,7 +89,7 @@ def rank_results(
         chosen = "rel_sum_sample"
         notes.append(
             f"{', '.join(sampled)} ran on a fixed random sample of coordinates, so all methods are "
-            "ranked on that sample; --metric rel_sum ranks the others on every coordinate"
+            "ranked on that sample; the metric rel_sum ranks the others on every coordinate"
         )
     usable = [
         name
@@ -118,7 +118,15 @@ def rank_results(
                 for m in methods
             ]
         )
-        sets.append(SetErrors(str(dataset), contexts, runs, errors))
+        counts = part.groupby(["label", "context"])["run"].nunique()
+        ran = np.array([[counts.get((m, c), 0) > 0 for c in contexts] for m in methods])
+        notes += [
+            f"{method} was not run on {dataset}, context {context}: it counts as {baseline} there"
+            for method, row in zip(methods, ran, strict=True)
+            for context, here in zip(contexts, row, strict=True)
+            if not here
+        ]
+        sets.append(SetErrors(str(dataset), contexts, runs, errors, ran))
     ranking = rank_runs(methods, sets, baseline)
     notes += ranking.left_out
     order = [standing.method for standing in ranking.standings]

@@ -80,6 +80,7 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
         If a run has NaN or infinity, runs of one data set differ in tensors or steps, or a context
         does not fit.
     """
+    codes = {entry.name: code_hash(get_method(entry.name)) for entry in suite.methods}
     fits = []
     for name in suite.datasets:
         dataset = get_dataset(name)
@@ -88,7 +89,7 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
             make_task(runs(name, dataset.seeds[0]), context)
             for split in rotate(dataset.seeds, suite.rotations):
                 for entry in suite.methods:
-                    fits.append(_fit(suite, entry, dataset, context, split, hashes))
+                    fits.append(_fit(suite, entry, dataset, context, split, hashes, codes))
     return fits
 
 
@@ -113,6 +114,7 @@ def _fit(
     context: int,
     split: Split,
     hashes: dict[int, str],
+    codes: dict[str, str],
 ) -> Fit:
     cls = get_method(entry.name)
     sampled = bool(cls.get_class_tag("sampled"))
@@ -122,7 +124,7 @@ def _fit(
     tuning = suite.tuning if cls.param_grid else 0
     depends: dict[str, Any] = {
         "protocol": PROTOCOL,
-        "code": code_hash(cls),
+        "code": codes[entry.name],
         "method": entry.name,
         "params": make_method(entry.name, entry.params).get_params(),
         "dataset": dataset.name,

@@ -40,12 +40,15 @@ class SetErrors:
     runs : tuple of int
     errors : ndarray, shape (methods, contexts, runs)
         Failed cells are NaN.
+    ran : ndarray of bool, shape (methods, contexts), optional
+        False where a method was never run: it gets the baseline's errors there, and no failures.
     """
 
     dataset: str
     contexts: tuple[int, ...]
     runs: tuple[int, ...]
     errors: Doubles
+    ran: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,10 @@ def rank_runs(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) 
     for data in sets:
         # A run that hardly moves has no relative error with any method; a failure is one method's.
         usable = np.isfinite(data.errors).any(axis=(0, 1))
-        failures += np.isnan(data.errors[:, :, usable]).sum(axis=(1, 2))
+        lacking = np.isnan(data.errors[:, :, usable])
+        if data.ran is not None:
+            lacking &= data.ran[:, :, None]
+        failures += lacking.sum(axis=(1, 2))
         errors = _impute(data.errors[:, :, usable], base)
         count = errors.shape[2]
         if count < FEWEST_RUNS:

@@ -98,6 +98,9 @@ class Store:
                 f"{folder} is not a result folder: it has no {NAME}; "
                 f"make one with: weightcast run --suite quick --out {folder}"
             )
+        # SQLite takes a file of a few bytes for an empty database and would write over it.
+        if path.is_file() and _head(path) not in (b"", b"SQLite format 3\0"):
+            raise InputError(f"{path} is not a Weightcast store; name another folder")
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA foreign_keys = ON")
@@ -238,3 +241,8 @@ def _prepare(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"results cannot be written to {folder}: {error.strerror}") from None
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)

@@ -77,6 +77,9 @@ def fit_tuned(
     Exception
         The first configuration's, where none could be fitted.
     """
+    # Learned methods draw their samples run by run: in one order, whatever order runs come in.
+    train = sorted(train, key=lambda run: run.meta.seed)
+    validation = sorted(validation, key=lambda run: run.meta.seed)
     points = configurations(method, budget, task.seed)
     if len(points) == 1:
         return method.clone().fit(train, validation, task), {}, []

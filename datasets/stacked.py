@@ -114,8 +114,9 @@ class StackedWriter:
     tensors : sequence of TensorInfo
     steps : sequence of int
         The steps that will be written, all known beforehand.
-    rate_changes : int
-        How often the learning rate changes over the run; each change needs room in the header.
+    header_room : int, optional
+        Bytes to reserve for the header. By default enough for the tensors' descriptions, four
+        metrics a snapshot and a stepwise schedule.
 
     Notes
     -----
@@ -129,7 +130,7 @@ class StackedWriter:
         path: Path,
         tensors: Sequence[TensorInfo],
         steps: Sequence[int],
-        rate_changes: int = 0,
+        header_room: int | None = None,
     ) -> None:
         self.path = path
         self._tensors = list(tensors)
@@ -139,9 +140,8 @@ class StackedWriter:
         for stale in path.parent.glob(f".{path.name}.*.partial"):
             stale.unlink(missing_ok=True)
         self._partial = path.parent / f".{path.name}.{os.getpid()}.partial"
-        # Room for the names, four metrics a snapshot and the learning rates; `finish` checks it.
-        # Unused room stays as the blanks that the format allows after its header.
-        room = 4096 + 512 * len(self._tensors) + 128 * len(steps) + 48 * rate_changes
+        # `finish` checks it; unused room stays as the blanks that the format allows.
+        room = header_room or 4096 + 512 * len(self._tensors) + 128 * len(steps)
         self._header_bytes = room + -room % 8
         self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         self._positions, position = [], 8 + self._header_bytes
@@ -197,8 +197,9 @@ class StackedWriter:
 def write_stacked(trajectory: Trajectory, path: Path, *, dataset: str | None = None) -> None:
     """Write a whole trajectory to a stacked file."""
     meta = trajectory.meta if dataset is None else replace(trajectory.meta, dataset=dataset)
-    steps, changes = trajectory.steps.tolist(), len(list(groupby(meta.learning_rates)))
-    with StackedWriter(path, trajectory.tensors, steps, changes) as writer:
+    steps = trajectory.steps.tolist()
+    room = len(_header(trajectory.tensors, steps, meta))
+    with StackedWriter(path, trajectory.tensors, steps, room) as writer:
         for index in range(trajectory.n_snapshots):
             writer.write(list(trajectory.snapshot(index).values()))
         writer.finish(meta)

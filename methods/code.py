@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,13 +24,12 @@ def code_hash(cls: type[Forecaster]) -> str:
         if issubclass(base, Forecaster) and base.__module__ != Forecaster.__module__
     }
     digest = hashlib.sha256()
-    for text in sorted(_with_imports(frozenset(files))):
+    for text in sorted(_with_imports(files)):
         digest.update(hashlib.sha256(text.encode()).digest())
     return digest.hexdigest()
 
 
-@cache
-def _with_imports(files: frozenset[Path]) -> frozenset[str]:
+def _with_imports(files: set[Path]) -> set[str]:
     """Return the sources of the files and of all modules of this room that they import."""
     pending, seen, sources = list(files), set(files), []
     while pending:
@@ -48,4 +46,4 @@ def _with_imports(files: frozenset[Path]) -> frozenset[str]:
             if path is not None and path not in seen:
                 seen.add(path)
                 pending.append(path)
-    return frozenset(sources)
+    return set(sources)

@@ -18,20 +18,21 @@ class Lfd2(LinearMap):
     """LFD-2: min over A ∈ R^{2×m}, b of Σ_i ‖(w_0, w_n)_i·A + b − Y_i‖₁, 3m parameters.
 
     Solved by iteratively reweighted least squares: each pass weights a residual r by
-    1/max(|r|, ε) and solves the weighted normal equations, horizon by horizon, while ε shrinks
-    towards a small share of the first fit's mean residual.
+    1/max(|r|, ε) and solves the weighted normal equations, horizon by horizon, while ε halves from
+    pass to pass down to a small share of the mean residual.
 
     Parameters
     ----------
     max_passes : int
-        Passes over the training runs, the first unweighted.
+        Passes over the training runs after the first, unweighted one.
     tolerance : float
-        Stop when the L1 objective falls by less than this share in a pass and ε is at its floor.
+        Stop when ε is at its floor and the objective falls by less than this share in a pass.
 
     Attributes
     ----------
     objective_ : float
-        Mean absolute residual over training coordinates and horizons.
+        What is minimised: the residuals' mean absolute value over coordinates, summed over
+        horizons.
     passes_ : int
     """
 
@@ -44,41 +45,37 @@ class Lfd2(LinearMap):
         self, train: Sequence[Trajectory], validation: Sequence[Trajectory], task: ForecastTask
     ) -> Self:
         self.fit_least_squares(train, task)
-        smoothing: Doubles | None = None
         before = np.inf
-        for passes in range(2, self.max_passes + 1):
+        smoothing = self.first_smoothing(train, task)
+        for passes in range(1, self.max_passes + 1):
             self.passes_ = passes
-            equations = self.reweighted(train, task, smoothing)
-            self.objective_ = float(equations.residual.mean())
-            at_floor = smoothing is not None and bool((smoothing <= equations.floor).all())
+            equations = WeightedEquations(len(self.map_), len(task.horizons))
+            for x, y in self.material(train, task):
+                equations.add(x, y, np.abs(x @ self.map_ - y), smoothing)
+            self.objective_ = float(equations.residual.sum()) + self.penalty()
+            at_floor = bool((smoothing <= 1.1 * equations.floor).all())
             if at_floor and before - self.objective_ < self.tolerance * self.objective_:
                 break
             before = self.objective_
-            self.map_ = equations.solve()
-            smoothing = equations.shrink(smoothing)
+            self.map_ = self.solve(equations)
+            smoothing = np.maximum(0.5 * smoothing, equations.floor)
         return self
 
-    def reweighted(
-        self, train: Sequence[Trajectory], task: ForecastTask, smoothing: Doubles | None
-    ) -> WeightedEquations:
-        """Run one pass: weighted normal equations at the present map.
-
-        Parameters
-        ----------
-        train : sequence of Trajectory
-        task : ForecastTask
-        smoothing : ndarray, shape (m,), or None
-            ε a horizon; None makes this pass measure residuals first.
-        """
-        if smoothing is None:
-            first = WeightedEquations(len(self.map_), len(task.horizons))
-            for x, y in self.material(train, task):
-                first.add(x, y, np.abs(x @ self.map_ - y), np.ones(len(task.horizons)))
-            smoothing = first.residual
-        equations = WeightedEquations(len(self.map_), len(task.horizons))
+    def first_smoothing(self, train: Sequence[Trajectory], task: ForecastTask) -> Doubles:
+        """Return the first pass's ε, a horizon each: the mean residual of the unweighted fit."""
+        total, count = np.zeros(len(task.horizons)), 0
         for x, y in self.material(train, task):
-            equations.add(x, y, np.abs(x @ self.map_ - y), smoothing)
-        return equations
+            total += np.abs(x @ self.map_ - y).sum(axis=0)
+            count += len(x)
+        return total / max(1, count)
+
+    def penalty(self) -> float:
+        """Return what the objective adds to the residuals at the present map."""
+        return 0.0
+
+    def solve(self, equations: WeightedEquations) -> Doubles:
+        """Return the next map (p, m)."""
+        return solve_normal(equations.gram, equations.moment[:, :, None])[:, :, 0].T
 
     def diagnostics(self) -> dict[str, Any]:
         return {"passes": self.passes_, "objective": self.objective_}
@@ -89,8 +86,9 @@ class WeightedEquations:
 
     Attributes
     ----------
-    gram : ndarray, shape (m, p, p)
     moment : ndarray, shape (m, p)
+    count : int
+        Coordinates added.
     """
 
     def __init__(self, p: int, m: int) -> None:
@@ -122,16 +120,8 @@ class WeightedEquations:
 
     @property
     def gram(self) -> Doubles:
+        """Weighted feature products, shape (m, p, p)."""
         gram = np.zeros((len(self._products), self._p, self._p))
         gram[:, self._upper[0], self._upper[1]] = self._products
         gram[:, self._upper[1], self._upper[0]] = self._products
         return gram
-
-    def solve(self) -> Doubles:
-        """Return the map (p, m) that these equations give."""
-        return solve_normal(self.gram, self.moment[:, :, None])[:, :, 0].T
-
-    def shrink(self, smoothing: Doubles | None) -> Doubles:
-        """Return the next pass's ε: half the last, but no less than the floor."""
-        start = self.residual if smoothing is None else smoothing
-        return np.maximum(0.5 * start, self.floor)

@@ -32,38 +32,88 @@ class Lfd2Grad(Lfd2):
     Parameters
     ----------
     weight : float
-        λ, the price of a unit of step growth against a unit of summed mean absolute error.
+        λ, the price of a unit of step growth against a unit of mean absolute error at one horizon.
     max_passes, tolerance
         As in `lfd2`.
+
+    Attributes
+    ----------
+    growth_ : float
+        L_grad of the fitted map on the training runs.
     """
 
     param_grid: ClassVar[dict[str, Any]] = {"weight": (0.1, 1.0, 10.0, 100.0)}
 
-    def __init__(self, weight: float = 1.0, max_passes: int = 12, tolerance: float = 1e-4) -> None:
+    def __init__(self, weight: float = 1.0, max_passes: int = 40, tolerance: float = 1e-5) -> None:
         self.weight = weight
         super().__init__(max_passes=max_passes, tolerance=tolerance)
 
     def fit(
         self, train: Sequence[Trajectory], validation: Sequence[Trajectory], task: ForecastTask
     ) -> Self:
-        super().fit(train, validation, task)  # the unregularized fit is a good start
         grams = np.stack([self._run_gram(run, task) for run in train])  # (runs, p, p)
-        before = np.inf
-        # Whitened by the mean Gram matrix the problem is far better conditioned for L-BFGS.
-        basis = _whitener(grams.mean(axis=0))
-        grams = basis.T @ grams @ basis
-        inverse = np.linalg.pinv(basis)
-        for passes in range(1, self.max_passes + 1):
-            self.passes_ = passes
-            equations = self.reweighted(train, task, None)
-            growth = _growth(inverse @ self.map_, grams)[0]
-            self.objective_ = float(equations.residual.sum() + self.weight * growth)
-            self.growth_ = growth
-            if before - self.objective_ < self.tolerance * self.objective_:
-                break
-            before = self.objective_
-            self.map_ = basis @ self._minimise(inverse @ self.map_, equations, basis, grams)
+        # In a basis that the mean Gram matrix makes orthonormal, L-BFGS converges far faster.
+        self._basis = _whitener(grams.mean(axis=0))
+        self._grams = self._basis.T @ grams @ self._basis
+        super().fit(train, validation, task)
+        self.growth_ = growth(self._coefficients(), self._grams)[0]
+        del self._basis, self._grams
         return self
+
+    def first_smoothing(self, train: Sequence[Trajectory], task: ForecastTask) -> Doubles:
+        """Return the first pass's ε, a horizon each: the mean displacement.
+
+        Where the unweighted fit leaves next to no residual, the bound at it is so sharp that the
+        regularizer could not move the map; so ε starts from the data's scale.
+        """
+        total, count = np.zeros(len(task.horizons)), 0
+        for _, y in self.material(train, task):
+            total += np.abs(y).sum(axis=0)
+            count += len(y)
+        return total / max(1, count)
+
+    def penalty(self) -> float:
+        return self.weight * growth(self._coefficients(), self._grams)[0]
+
+    def solve(self, equations: WeightedEquations) -> Doubles:
+        from scipy.optimize import minimize
+
+        # The bound |r| ≤ r²/(2|r₀|) + |r₀|/2 is a quadratic in the map, one a horizon.
+        quadratic = self._basis.T @ equations.gram @ self._basis / equations.count  # (m, p, p)
+        linear = equations.moment @ self._basis / equations.count  # (m, p)
+        # In z = Lᵀθ, with quadratic = L Lᵀ, the bound is a plain sphere: whatever the weights, all
+        # that L-BFGS has to learn is the regularizer. The jitter serves horizons with no residual.
+        jitter = 1e-12 * np.einsum("mpp->m", quadratic)[:, None, None] * np.eye(linear.shape[1])
+        lower = np.linalg.cholesky(quadratic + jitter)
+        inverse = np.linalg.inv(lower)
+        pull = np.einsum("mpq,mq->mp", inverse, linear)
+        start = np.einsum("mqp,qm->mp", lower, self._coefficients())
+        # L-BFGS wants a slope without jumps: the hinge is rounded over a hundredth of a mean step.
+        step = np.diff(self._coefficients(), axis=1, prepend=0.0)
+        rounding = 0.01 * float(np.sqrt((step**2).sum(axis=0)).mean())
+
+        def theta(z: Doubles) -> Doubles:
+            return np.einsum("mqp,mq->pm", inverse, z)
+
+        def loss(flat: Doubles) -> tuple[float, Doubles]:
+            z = flat.reshape(pull.shape)
+            grown, slope = growth(theta(z), self._grams, rounding)
+            value = float(0.5 * np.sum(z * z) - np.sum(pull * z))
+            gradient = z - pull + self.weight * np.einsum("mpq,qm->mp", inverse, slope)
+            return value + self.weight * grown, gradient.ravel()
+
+        options = {"maxiter": 500, "maxcor": 20, "ftol": 1e-14, "gtol": 1e-10}
+        found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+        best: Doubles = self._basis @ theta(found.x.reshape(pull.shape))
+        return best
+
+    def diagnostics(self) -> dict[str, Any]:
+        return super().diagnostics() | {"growth": self.growth_}
+
+    def _coefficients(self) -> Doubles:
+        """Return the present map in the orthonormal basis, (r, m)."""
+        coefficients: Doubles = np.linalg.pinv(self._basis) @ self.map_
+        return coefficients
 
     def _run_gram(self, run: Trajectory, task: ForecastTask) -> Doubles:
         """Return one run's XᵀX / d, shape (p, p)."""
@@ -74,31 +124,8 @@ class Lfd2Grad(Lfd2):
             count += len(x)
         return gram / max(1, count)
 
-    def _minimise(
-        self, start: Doubles, equations: WeightedEquations, basis: Doubles, grams: Doubles
-    ) -> Doubles:
-        from scipy.optimize import minimize
 
-        # The bound |r| ≤ r²/(2|r₀|) + |r₀|/2 is a quadratic in the map, one a horizon.
-        quadratic = basis.T @ equations.gram @ basis / equations.count  # (m, p, p)
-        linear = equations.moment @ basis / equations.count  # (m, p)
-
-        def loss(flat: Doubles) -> tuple[float, Doubles]:
-            theta = flat.reshape(start.shape)  # (p, m)
-            pull = np.einsum("mpq,qm->pm", quadratic, theta)
-            value = 0.5 * np.sum(pull * theta) - np.sum(linear.T * theta)
-            growth, slope = _growth(theta, grams)
-            return value + self.weight * growth, (pull - linear.T + self.weight * slope).ravel()
-
-        found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 300})
-        best: Doubles = found.x.reshape(start.shape)
-        return best
-
-    def diagnostics(self) -> dict[str, Any]:
-        return super().diagnostics() | {"growth": self.growth_}
-
-
-def _growth(theta: Doubles, grams: Doubles) -> tuple[float, Doubles]:
+def growth(theta: Doubles, grams: Doubles, rounding: float = 0.0) -> tuple[float, Doubles]:
     """L_grad and its gradient with respect to the map.
 
     Parameters
@@ -106,18 +133,25 @@ def _growth(theta: Doubles, grams: Doubles) -> tuple[float, Doubles]:
     theta : ndarray, shape (p, m)
         The map of features to displacements; ŵ_0 = w_n is a column of zeros before the first.
     grams : ndarray, shape (runs, p, p)
+    rounding : float
+        The hinge's corner is a parabola over rises up to here; 0 for the hinge itself.
     """
     delta = np.diff(theta, axis=1, prepend=0.0)  # (p, m)
     product = grams @ delta  # (runs, p, m)
     steps = np.sqrt(np.maximum(np.einsum("pm,rpm->rm", delta, product), 1e-30))  # (runs, m)
     rise = np.diff(steps, axis=1)
-    active = (rise > 0).astype(np.float64)
-    # d/ds_j of Σ max(0, s_j − s_{j−1}): plus one where j rises, minus one where j + 1 does.
+    # The rounded hinge: x²/2r up to r, x − r/2 beyond.
+    above = np.maximum(rise, 0.0)
+    active = (above > 0).astype(np.float64)
+    if rounding > 0:
+        active = np.minimum(above / rounding, 1.0)
+        above = np.where(above < rounding, 0.5 * above * active, above - 0.5 * rounding)
+    # By s_j: plus the hinge's slope where j rises over j − 1, minus that where j + 1 does over j.
     pull = np.pad(active, ((0, 0), (1, 0))) - np.pad(active, ((0, 0), (0, 1)))
     by_delta = np.einsum("rpm,rm->pm", product, pull / steps) / len(grams)
     slope = by_delta.copy()
     slope[:, :-1] -= by_delta[:, 1:]
-    return float((rise * active).sum() / len(grams)), slope
+    return float(above.sum() / len(grams)), slope
 
 
 def _whitener(gram: Doubles) -> Doubles:
