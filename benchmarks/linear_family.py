@@ -1,8 +1,8 @@
 """Speed and memory of the cheap methods on a generated network, as ratios to what the disk gives.
 
 Prints, for each method, the seconds to fit it on one run and to forecast another, as a share of the
-rate at which the same process reads the same bytes from the page cache, and the memory it took above
-what the process held after its imports.
+rate at which the same process reads the same bytes from the page cache, and the memory it took
+above what the process held before.
 
 Run with `tox run -e benchmarks`, or `python benchmarks/linear_family.py --coordinates 66000000` for
 the size of DistilBERT (10.6 GB of disk).
@@ -69,9 +69,7 @@ def main() -> None:
         print(f"page cache: {rate / 1e9:.2f} GB/s in blocks\n")
         task = make_task(train, options.context)
         seen = 4 * options.coordinates * (options.context + 1)
-        print(
-            f"{'method':14} {'fit s':>8} {'of read':>8} {'predict s/M':>12} {'of read':>8} {'MiB':>6}"
-        )
+        print("method            fit s  of read  predict s/M  of read    MiB")
         for name in METHODS:
             with peak_memory() as memory:
                 start = time.perf_counter()

@@ -93,7 +93,8 @@ class Lfd2Grad(Lfd2):
         rounding = 0.01 * float(np.sqrt((step**2).sum(axis=0)).mean())
 
         def theta(z: Doubles) -> Doubles:
-            return np.einsum("mqp,mq->pm", inverse, z)
+            rotated: Doubles = np.einsum("mqp,mq->pm", inverse, z)
+            return rotated
 
         def loss(flat: Doubles) -> tuple[float, Doubles]:
             z = flat.reshape(pull.shape)

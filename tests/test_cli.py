@@ -150,7 +150,8 @@ def test_when_a_suite_file_is_wrong_then_the_place_is_named(tmp_path: Path) -> N
         ),
         ("name =", "cannot be read"),
         (
-            'name = "s"\ndatasets = ["linreg-sgd"]\nmethods = [{name = "arima", params = {ordr = 1}}]',
+            'name = "s"\ndatasets = ["linreg-sgd"]\n'
+            '[[methods]]\nname = "arima"\nparams = {ordr = 1}',
             "unknown parameter of arima 'ordr': did you mean order",
         ),
     ]:
