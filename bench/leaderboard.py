@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from weightcast.bench.results import Results
 from weightcast.bench.statistics import Ranking, SetErrors, rank_runs, rank_tasks
@@ -104,29 +105,13 @@ def rank_results(
         cells = cells[~cells["label"].isin(sampled)]
         notes.append(f"{', '.join(sampled)}: no result on every coordinate, left out")
     methods = sorted(set(cells["label"]))
+    if baseline not in methods:
+        raise unknown("baseline", baseline, methods)
     sets = []
     for dataset, part in cells.groupby("dataset", sort=True):
-        contexts = tuple(int(c) for c in sorted(set(part["context"])))
-        runs = tuple(int(r) for r in sorted(set(part["run"])))
-        values = part.assign(error=part[chosen].where(part["status"] == "ok"))
-        table = values.pivot_table(
-            index=["label", "context"], columns="run", values="error", dropna=False
-        )
-        errors = np.stack(
-            [
-                table.reindex(index=[(m, c) for c in contexts], columns=list(runs)).to_numpy(float)
-                for m in methods
-            ]
-        )
-        counts = part.groupby(["label", "context"])["run"].nunique()
-        ran = np.array([[counts.get((m, c), 0) > 0 for c in contexts] for m in methods])
-        notes += [
-            f"{method} was not run on {dataset}, context {context}: it counts as {baseline} there"
-            for method, row in zip(methods, ran, strict=True)
-            for context, here in zip(contexts, row, strict=True)
-            if not here
-        ]
-        sets.append(SetErrors(str(dataset), contexts, runs, errors, ran))
+        errors, unfinished = _set_errors(str(dataset), part, chosen, methods, baseline)
+        sets.append(errors)
+        notes += unfinished
     ranking = rank_runs(methods, sets, baseline)
     notes += ranking.left_out
     order = [standing.method for standing in ranking.standings]
@@ -138,6 +123,49 @@ def rank_results(
         .reindex(order)
     )
     return Leaderboard(ranking, tier, chosen, notes, medians)
+
+
+def _set_errors(
+    dataset: str, part: pd.DataFrame, metric: str, methods: list[str], baseline: str
+) -> tuple[SetErrors, list[str]]:
+    """Lay one data set's cells out as an array, and say what has not been run yet.
+
+    Runs that the baseline has not been run on are left out: there is nothing to compare with.
+    """
+    contexts = sorted(set(part["context"].astype(int)))
+    runs = sorted(set(part["run"].astype(int)))
+    place = (
+        _places(part["label"], methods),
+        _places(part["context"], contexts),
+        _places(part["run"], runs),
+    )
+    shape = (len(methods), len(contexts), len(runs))
+    errors, ran = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+    errors[place] = part[metric].where(part["status"] == "ok").to_numpy(float)
+    ran[place] = True
+    compared = ran[methods.index(baseline)].all(axis=0)
+    notes = []
+    if not compared.all():
+        notes.append(
+            f"{dataset}: {int((~compared).sum())} of {len(runs)} runs lack {baseline} and are left "
+            "out"
+        )
+    errors, ran = errors[:, :, compared], ran[:, :, compared]
+    for method, cells in zip(methods, ran, strict=True):
+        if not cells.all():
+            notes.append(
+                f"{dataset}: {int((~cells).sum())} of {cells.size} cells of {method} have not been "
+                f"run; {baseline}'s errors stand in for them"
+            )
+    kept = tuple(run for run, keep in zip(runs, compared, strict=True) if keep)
+    return SetErrors(dataset, tuple(contexts), kept, errors, ran), notes
+
+
+def _places(column: pd.Series, values: list[Any]) -> NDArray[np.int64]:
+    """Return each entry's place among the values."""
+    places = {value: place for place, value in enumerate(values)}
+    found: NDArray[np.int64] = column.map(places).to_numpy(dtype=np.int64)
+    return found
 
 
 def rank_csv(path: Path, baseline: str | None = None) -> Ranking:

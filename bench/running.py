@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def run_suite(options: RunOptions) -> int:
     runs = RunCache(options.data)
     plan = make_plan(suite, runs)
     jobs = options.jobs or suite.jobs
-    with Store(options.out, create=True) as store:
+    with Store(options.out, create=True) as store, _only_writer(options.out):
         if store.suite not in (None, suite.name):
             raise InputError(
                 f"{options.out} holds results of the suite '{store.suite}'; "
@@ -88,6 +90,24 @@ def run_suite(options: RunOptions) -> int:
                     f"interrupted with {left} fits to go; the same command resumes"
                 ) from None
         return store.failed_cells({fit.key for fit in plan})
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Hold the result folder for this run; a second run at the same time is turned away."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another run is writing to {folder}; wait for it, or name another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _with_data(suite: Suite, options: RunOptions) -> Suite:

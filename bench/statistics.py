@@ -40,8 +40,8 @@ class SetErrors:
     runs : tuple of int
     errors : ndarray, shape (methods, contexts, runs)
         Failed cells are NaN.
-    ran : ndarray of bool, shape (methods, contexts), optional
-        False where a method was never run: it gets the baseline's errors there, and no failures.
+    ran : ndarray of bool, shape (methods, contexts, runs), optional
+        False where a method was never run: it gets the baseline's error there, but no failure.
     """
 
     dataset: str
@@ -115,7 +115,7 @@ def rank_runs(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) 
         usable = np.isfinite(data.errors).any(axis=(0, 1))
         lacking = np.isnan(data.errors[:, :, usable])
         if data.ran is not None:
-            lacking &= data.ran[:, :, None]
+            lacking &= data.ran[:, :, usable]
         failures += lacking.sum(axis=(1, 2))
         errors = _impute(data.errors[:, :, usable], base)
         count = errors.shape[2]

@@ -280,3 +280,35 @@ def test_when_context_is_longer_than_the_run_then_it_is_refused(small: str) -> N
     suite = load_suite(small).resolve().model_copy(update={"contexts": [60]})
     with pytest.raises(InputError, match="context 60 does not fit digits-mlp-sgd"):
         make_plan(suite, RunCache(None))
+
+
+def test_when_a_run_is_half_done_then_what_is_there_is_ranked_and_the_rest_is_said(
+    small: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run_suite(RunOptions(small, out, methods=["last-value", "last-two-line"]))
+    with Store(out) as store:
+        store._db.execute("DELETE FROM fits WHERE method = 'last-value' AND rotation = 3")
+        store._db.execute("DELETE FROM fits WHERE method = 'last-two-line' AND rotation = 0")
+    board = rank_results(load_results(out))
+    assert "digits-mlp-sgd: 3 of 12 runs lack last-value and are left out" in board.notes
+    assert any(
+        note.startswith("digits-mlp-sgd: 3 of 9 cells of last-two-line") for note in board.notes
+    )
+    assert all(standing.failures == 0 for standing in board.ranking.standings)
+
+
+def test_when_another_run_holds_the_folder_then_a_second_one_is_turned_away(
+    small: str, tmp_path: Path
+) -> None:
+    from filelock import FileLock
+
+    out = tmp_path / "out"
+    run_suite(RunOptions(small, out, methods=["last-value"]))
+    with (
+        FileLock(out / ".lock"),
+        pytest.raises(InputError, match="another run is writing to"),
+    ):
+        run_suite(RunOptions(small, out))
+    run_suite(RunOptions(small, out))
+    assert len(_keys(out)) == 12

@@ -1,0 +1,43 @@
+"""What takes minutes: recording a whole set anew, and the quick suite from end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from weightcast.bench.leaderboard import rank_results
+from weightcast.bench.recording import record_dataset
+from weightcast.bench.results import load_results
+from weightcast.bench.running import RunOptions, run_suite
+from weightcast.datasets import get_dataset, open_trajectory
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", ["digits-mlp-sgd", "digits-mlp-adam"])
+def test_when_a_shipped_set_is_recorded_anew_then_it_trains_as_the_shipped_runs_did(
+    name: str, tmp_path: Path
+) -> None:
+    assert record_dataset(name, None, tmp_path, jobs=2) == 12
+    for seed in range(12):
+        shipped = get_dataset(name).run(seed)
+        again = open_trajectory(tmp_path / name / f"{seed}.safetensors")
+        # Bytes may differ between processors; starts come from the seed, ends are near.
+        first, start = shipped.snapshot(0), again.snapshot(0)
+        assert all((first[key] == start[key]).all() for key in first)
+        assert again.meta.train_loss[-1] == pytest.approx(shipped.meta.train_loss[-1], rel=0.1)
+    assert record_dataset(name, None, tmp_path, jobs=2) == 0
+
+
+def test_when_the_quick_suite_runs_then_no_cell_fails_and_known_orders_hold(tmp_path: Path) -> None:
+    assert run_suite(RunOptions("quick", tmp_path / "out")) == 0
+    results = load_results(tmp_path / "out")
+    assert len(results.cells) == 13 * 224 + 12 * 24
+    weights = {s.method: s.skill for s in rank_results(results, metric="rel_sum").ranking.standings}
+    function = {s.method: s.skill for s in rank_results(results, tier="function").ranking.standings}
+    assert len(weights) == 12
+    assert weights["lfd-full"] > weights["damped-line"] > weights["lfd2"] > 0
+    assert weights["last-two-line"] < 0
+    # Better in weights is not better in function.
+    assert function["lfd2"] > 0 > function["lfd-full"]
+    assert function["line-search"] > 0.3
