@@ -109,6 +109,6 @@ class _TimeLeft:
 
     def estimate(self, fits: Iterable[Fit]) -> float:
         means = {method: sum(took) / len(took) for method, took in self._seconds.items()}
-        # A method not seen yet is a fast one: the slow ones go first.
-        unknown = min(means.values(), default=0.0)
+        # A method not seen yet is most likely a fast one: the slow ones go first.
+        unknown = 0.1 * min(means.values(), default=0.0)
         return sum(means.get(fit.method, unknown) for fit in fits) / self._jobs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from weightcast.bench.leaderboard import rank_results
 from weightcast.bench.recording import record_dataset
 from weightcast.bench.results import load_results
