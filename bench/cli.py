@@ -54,7 +54,9 @@ class Listed(StrEnum):
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="A Python file that registers methods; may be repeated."),
+    typer.Option(
+        "--plugin", help="A Python file that registers methods or data sets; may be repeated."
+    ),
 ]
 ResultFolder = Annotated[Path, typer.Argument(help="A result folder.", metavar="DIR")]
 DataFolder = Annotated[
@@ -208,10 +210,12 @@ def record(
         Path | None, typer.Option(help="Data folder; by default $WEIGHTCAST_DATA or the user's.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one thread each.")] = 1,
+    plugin: Plugins = None,
 ) -> None:
     """Train a data set's runs and write their trajectories; runs already there are kept."""
     from weightcast.bench.recording import record_dataset
 
+    _load_plugins(plugin)
     written = record_dataset(dataset, seeds, out, jobs)
     typer.echo(f"{written} runs recorded")
 

@@ -21,7 +21,8 @@ def register_dataset(dataset: DataSet) -> DataSet:
     InputError
         If another data set has the name already.
     """
-    if _DATASETS.get(dataset.name, dataset) is not dataset:
+    # A plugin file executed again registers an equal data set anew.
+    if _DATASETS.get(dataset.name, dataset) != dataset:
         raise InputError(f"a data set named '{dataset.name}' is registered already")
     _DATASETS[dataset.name] = dataset
     return dataset

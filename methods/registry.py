@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.registry import all_datasets
 from weightcast.methods.forecaster import PROVENANCES, Forecaster
 
 BUILTIN = (
@@ -113,6 +114,8 @@ def make_method(name: str, params: dict[str, Any] | None = None) -> Forecaster:
 def load_plugin(path: str | Path) -> list[str]:
     """Execute a plugin file and return the names of the methods it registers.
 
+    A file may register data sets too, or nothing but data sets.
+
     Raises
     ------
     InputError
@@ -128,7 +131,7 @@ def load_plugin(path: str | Path) -> list[str]:
         raise InputError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pickled forecasters look their class up here
-    before = dict(_METHODS)
+    before, data_sets = dict(_METHODS), set(all_datasets())
     try:
         spec.loader.exec_module(module)
     except InputError:
@@ -136,7 +139,7 @@ def load_plugin(path: str | Path) -> list[str]:
     except Exception as error:
         raise InputError(f"plugin {path} fails: {type(error).__name__}: {error}") from error
     added = [key for key, cls in _METHODS.items() if before.get(key) is not cls]
-    if not added:
+    if not added and set(all_datasets()) == data_sets:
         raise InputError(
             f'{path} registers no method; decorate a forecaster with @register("name")'
         )

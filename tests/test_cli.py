@@ -297,3 +297,46 @@ def test_when_a_distribution_registers_a_method_by_entry_point_then_it_is_listed
     shutil.rmtree(info)
     done = weightcast("list", "methods", "--json", PYTHONPATH=str(tmp_path))
     assert "my-method" not in {row["name"] for row in json.loads(done.stdout)}
+
+
+DATA_SET = """
+from weightcast.datasets import RecordedDataSet, Recipe, register_dataset
+
+NAME = "tiny-mlp"
+RECIPE = Recipe(
+    NAME, "mlp", "digits", "sgd", 0.1, 32, steps=60, snapshot_every=4,
+    network_options={"sizes": [64, 4, 10]},
+)
+register_dataset(
+    RecordedDataSet(
+        NAME, tuple(range(6)), "a tiny network", "digits", "BSD-3-Clause", recipe=RECIPE,
+        bytes_per_run=30_000, seconds_per_run=0.3,
+    )
+)
+"""
+
+
+def test_when_runs_are_missing_then_they_are_named_left_out_or_recorded(tmp_path: Path) -> None:
+    plugin, data, out = tmp_path / "tiny.py", tmp_path / "data", tmp_path / "out"
+    plugin.write_text(DATA_SET, encoding="utf-8")
+    run = (
+        "run", "--suite", "quick", "--methods", "last-value,lfd2-ols", "--out", out,
+        "--data", data, "--plugin", plugin, "--datasets",
+    )  # fmt: skip
+    _refused(
+        weightcast(*run, "tiny-mlp"),
+        "6 of 6 runs of tiny-mlp are not here",
+        "weightcast record tiny-mlp --seeds 0,1,2,3,4,5",
+        "about 2 s",
+    )
+    _refused(weightcast(*run, "tiny-mlp", "--record", "--skip-missing"), "exclude each other")
+    done = weightcast(*run, "tiny-mlp,linreg-sgd", "--skip-missing")
+    assert done.returncode == 0, done.stderr
+    assert "left out: 6 of 6 runs of tiny-mlp" in done.stderr
+    done = weightcast(*run, "tiny-mlp,linreg-sgd", "--record")
+    assert done.returncode == 0, done.stderr
+    assert "8 of 16 fits are here, 8 to run" in done.stderr
+    assert sorted(path.name for path in (data / "tiny-mlp").iterdir()) == [
+        f"{seed}.safetensors" for seed in range(6)
+    ]
+    assert "tiny-mlp" in weightcast("list", "datasets", "--plugin", plugin).stdout
