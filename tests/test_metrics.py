@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weightcast.bench.function import measured_horizons, smoothed, steps_gained
+from weightcast.bench.forecasting import ForecastBlock
+from weightcast.bench.function import (
+    ForecastWeights,
+    function_metrics,
+    measured_horizons,
+    smoothed,
+    steps_gained,
+)
 from weightcast.bench.metrics import WEIGHT_METRICS, WeightErrors
 from weightcast.bench.sample import coordinate_sample
-from weightcast.datasets import make_task
+from weightcast.datasets import get_dataset, make_task
 
 M = 4
 
@@ -161,3 +168,22 @@ def test_when_a_sample_is_drawn_then_it_is_fixed_by_the_data_set_and_ascending()
     assert len(first) == 128
     assert not np.array_equal(first, coordinate_sample("other", 2410, 128))
     np.testing.assert_array_equal(coordinate_sample("linreg", 2, 128), [0, 1])
+
+
+def test_when_the_truth_itself_is_forecast_then_the_network_does_as_the_recorded_run_did() -> None:
+    run = get_dataset("digits-mlp-adam").run(3)
+    task = make_task(run, 10)
+    weights = ForecastWeights(run.tensors, task)
+    for tensor in run.tensors:
+        truth = run.read(tensor, range(11, 61)).T
+        rows = np.arange(tensor.size)
+        weights.add(ForecastBlock(tensor, rows, run.read(tensor, [10])[0], truth, abstained=False))
+    evaluator = run.evaluator()
+    assert evaluator is not None
+    row = function_metrics(weights, run, task, evaluator)
+    for label, horizon in {"h5": 5, "h10": 10, "h20": 20, "last": 50}.items():
+        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+            assert row[f"{name}_{label}"] == pytest.approx(row[f"true_{name}_{label}"], rel=1e-4)
+        assert row[f"true_train_loss_{label}"] == run.meta.train_loss[10 + horizon]
+        assert float(row[f"steps_gained_{label}"]) == pytest.approx(45 * horizon, abs=45)
+    assert row["train_loss_origin"] == run.meta.train_loss[10]
