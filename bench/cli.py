@@ -110,28 +110,31 @@ def run(
     ] = False,
 ) -> None:
     """Run what is missing from a result folder."""
-    from weightcast.bench.running import RunOptions, run_suite
+    from weightcast.bench.running import Interrupted, RunOptions, run_suite
 
     if record and skip_missing:
         raise InputError("--record and --skip-missing exclude each other; give one of them")
     plugins = _load_plugins(plugin)
-    failed = run_suite(
-        RunOptions(
-            suite=suite,
-            out=out,
-            methods=_names(methods),
-            datasets=_names(datasets),
-            # Plugin methods run even where the suite does not name them.
-            extra_methods=plugins if methods is None else [],
-            plugins=[path.resolve() for path in plugin or []],
-            data=data,
-            jobs=jobs,
-            tuning=not no_tuning,
-            record=record,
-            skip_missing=skip_missing,
-            command=[shlex.quote(argument) for argument in sys.argv[1:]],
-        )
+    options = RunOptions(
+        suite=suite,
+        out=out,
+        methods=_names(methods),
+        datasets=_names(datasets),
+        # Plugin methods run even where the suite does not name them.
+        extra_methods=plugins if methods is None else [],
+        plugins=[path.resolve() for path in plugin or []],
+        data=data,
+        jobs=jobs,
+        tuning=not no_tuning,
+        record=record,
+        skip_missing=skip_missing,
+        command=[shlex.quote(argument) for argument in sys.argv[1:]],
     )
+    try:
+        failed = run_suite(options)
+    except Interrupted as stop:
+        typer.echo(f"weightcast: {stop}", err=True)
+        raise typer.Exit(130) from None
     typer.echo(f"{failed} failed cells" if failed else "no failed cells")
 
 

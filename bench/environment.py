@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -70,13 +69,19 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str | None:
-    """The project's commit, where it runs from a checkout."""
-    folder = Path(sys.modules[__name__].__file__ or "").parent
+    """The project's commit, where it runs from a checkout or from an environment inside one."""
+    folder = Path(__file__).parent
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    # An environment may lie in somebody else's repository, whose commit says nothing of ours.
+    if top is None or not (Path(top) / "bench" / Path(__file__).name).is_file():
+        return None
+    return _git(folder, "describe", "--always", "--dirty", "--exclude=*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"],
-            capture_output=True, text=True, check=True, timeout=5,
-        )  # fmt: skip
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None

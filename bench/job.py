@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import time
 import traceback
 from pathlib import Path
@@ -30,6 +31,8 @@ _runs: RunCache | None = None
 def start_worker(plugins: list[Path], data: Path | None) -> None:
     """Prepare a worker process: one thread, the plugins, an empty cache of runs."""
     global _runs
+    # Ctrl-C reaches the whole process group; the runner alone decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Before the numerical libraries load: their pools read these once.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(THREADS)

@@ -18,6 +18,10 @@ from weightcast.bench.suite import Suite, load_suite
 from weightcast.datasets import InputError, RecordedDataSet, get_dataset
 
 
+class Interrupted(Exception):
+    """The run was stopped from the keyboard; what was finished is stored."""
+
+
 @dataclass
 class RunOptions:
     """What the command line asked for; see `weightcast.bench.cli.run`."""
@@ -43,6 +47,8 @@ def run_suite(options: RunOptions) -> int:
     ------
     InputError
         For anything that the user can mend; nothing is written before the arguments are checked.
+    Interrupted
+        On Ctrl-C.
     """
     suite = load_suite(options.suite)
     names = options.methods
@@ -86,7 +92,7 @@ def run_suite(options: RunOptions) -> int:
                     )
             except KeyboardInterrupt:
                 left = len(plan) - len(store.finished() & {fit.key for fit in plan})
-                raise InputError(
+                raise Interrupted(
                     f"interrupted with {left} fits to go; the same command resumes"
                 ) from None
         return store.failed_cells({fit.key for fit in plan})

@@ -104,17 +104,9 @@ class Suite(BaseModel):
 
     def to_toml(self) -> str:
         """Write the suite as TOML that `load_suite` reads."""
-        # JSON's strings, numbers and lists of them are TOML as they stand; tables are not.
-        lines = [
-            f"{key} = {json.dumps(value, ensure_ascii=False)}"
-            for key, value in self.model_dump(exclude={"methods"}).items()
-        ]
-        for entry in self.methods:
-            lines += ["", "[[methods]]", f"name = {json.dumps(entry.name)}"]
-            if entry.params:
-                pairs = ", ".join(f"{k} = {json.dumps(v)}" for k, v in sorted(entry.params.items()))
-                lines.append(f"params = {{ {pairs} }}")
-        return "\n".join(lines) + "\n"
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump())
 
 
 def suite_names() -> list[str]:

@@ -312,3 +312,35 @@ def test_when_another_run_holds_the_folder_then_a_second_one_is_turned_away(
         run_suite(RunOptions(small, out))
     run_suite(RunOptions(small, out))
     assert len(_keys(out)) == 12
+
+
+def test_when_a_run_is_interrupted_then_it_says_how_to_resume_and_keeps_what_was_done(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-c", "from weightcast.bench.cli import main; main()",
+        "run", "--suite", "quick", "--datasets", "linreg-sgd", "--out", str(out), "--jobs", "1",
+        "--methods", "last-value,last-two-line,ols-line,transformer",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (
+            (out / "results.sqlite").exists() and _finished(out)
+        ):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the same command resumes" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert _finished(out)
+
+
+def _finished(out: Path) -> set[str]:
+    try:
+        return _keys(out)
+    except InputError:
+        return set()
