@@ -90,7 +90,8 @@ def minimise_along(loss: Callable[[float], float], evaluations: int, longest: fl
     high = min((a for a in seen if a > best), default=best)
     golden = (np.sqrt(5) - 1) / 2
     left, right = high - golden * (high - low), low + golden * (high - low)
-    while len(seen) + 1 < evaluations and high > low:
+    # A bracket of a few floats has no new points inside: without the tolerance it would never end.
+    while len(seen) + 1 < evaluations and high - low > 1e-6 * longest:
         for point in (left, right):
             if point not in seen:
                 measure(point)

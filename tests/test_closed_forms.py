@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from weightcast.datasets import History, Trajectory, make_task
@@ -258,8 +258,9 @@ def test_when_arima_forecasts_then_statsmodels_says_the_same(toy_runs: list[Traj
     np.testing.assert_allclose(_forecast("arima", run, task)[3], expected, rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=50)
-@given(st.floats(0.001, 20), st.integers(6, 30), st.floats(0.1, 25))
+@settings(max_examples=200)
+@given(st.floats(0.001, 20), st.integers(6, 60), st.floats(0.1, 25))
+@example(0.1, 19, 0.10000000000000002)  # a bracket of two neighbouring floats
 def test_when_a_loss_is_searched_along_a_line_then_the_budget_holds_and_it_is_not_made_worse(
     best: float, budget: int, longest: float
 ) -> None:
