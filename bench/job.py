@@ -15,12 +15,12 @@ from weightcast.bench.cell import CellRow, evaluate_cell, failed_rows
 from weightcast.bench.examples import example_forecast, example_truth
 from weightcast.bench.forecasting import Stopwatch
 from weightcast.bench.memory import peak_memory
+from weightcast.bench.place import Place
 from weightcast.bench.plan import Fit, RunCache
 from weightcast.bench.sample import coordinate_sample
 from weightcast.bench.store import FitResult
 from weightcast.bench.tuning import fit_tuned
-from weightcast.datasets import Trajectory, get_dataset, make_task
-from weightcast.datasets.evaluator import Evaluator
+from weightcast.datasets import Trajectory, make_task
 from weightcast.methods import load_plugin, make_method
 
 THREADS = 1
@@ -59,11 +59,13 @@ def run_fit(fit: Fit, jobs: int) -> FitResult:
 
 
 def _run_fit(fit: Fit, jobs: int, runs: RunCache) -> FitResult:
-    dataset = get_dataset(fit.dataset)
-    train = [runs(fit.dataset, seed) for seed in fit.split.train]
-    validation = [runs(fit.dataset, seed) for seed in fit.split.validation]
-    task = make_task(train[0], fit.context, seed=fit.seed + fit.split.rotation)
-    sample = coordinate_sample(fit.dataset, train[0].n_coordinates, fit.sample)
+    place, seed = fit.place, fit.seed + fit.split.rotation
+    train, validation = (
+        [place.training_view(runs(place.trained_on, s)) for s in seeds]
+        for seeds in (fit.split.train, fit.split.validation)
+    )
+    task = make_task(train[0], fit.context, seed=seed)
+    sample = coordinate_sample(place.trained_on, train[0].n_coordinates, fit.sample)
     result = FitResult(fit, [], jobs=jobs, threads=THREADS)
     watch = Stopwatch()
     try:
@@ -82,20 +84,18 @@ def _run_fit(fit: Fit, jobs: int, runs: RunCache) -> FitResult:
     result.fit_memory_bytes = memory.above_baseline
     if method.get_tag("provenance") == "fit-on-train-split":
         result.training_runs_seconds = sum(_training_seconds(run) for run in train + validation)
-    evaluator: Evaluator | None = None
-    for seed in fit.split.test:
-        run = runs(fit.dataset, seed)
-        if "function" in fit.tiers and evaluator is None:
-            evaluator = run.evaluator()
+    tests = [place.test_view(runs(place.dataset, s)) for s in fit.split.test]
+    # In a shift track the test runs' steps and learning rates are not those of the training runs.
+    task = make_task(tests[0], fit.context, seed=seed)
+    sample = coordinate_sample(place.dataset, tests[0].n_coordinates, fit.sample)
+    evaluator = tests[0].evaluator() if "function" in fit.tiers else None
+    for run in tests:
         result.cells += evaluate_cell(method, run, task, sample, evaluator)
-    first = fit.split.test[0]
-    if fit.split.rotation == 0 and first == min(dataset.seeds):
-        result.examples["truth"] = example_truth(runs(fit.dataset, first), task, sample)
+    if fit.split.rotation == 0 and place == Place(place.dataset, place.dataset, place.track):
+        result.examples["truth"] = example_truth(tests[0], task, sample)
         # Only drawn, never scored: a method that fails at its second forecast loses its picture.
         with contextlib.suppress(Exception):
-            result.examples["forecast"] = example_forecast(
-                method, runs(fit.dataset, first), task, sample
-            )
+            result.examples["forecast"] = example_forecast(method, tests[0], task, sample)
     return result
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.place import WHOLE
 from weightcast.bench.results import Results
 from weightcast.bench.statistics import Ranking, SetErrors, rank_runs, rank_tasks
 from weightcast.datasets import InputError
@@ -56,6 +57,8 @@ def rank_results(
     metric: str | None = None,
     baseline: str = BASELINE,
     only: list[str] | None = None,
+    track: str = "main",
+    split: str = WHOLE,
 ) -> Leaderboard:
     """Rank a result folder's methods.
 
@@ -69,20 +72,33 @@ def rank_results(
     baseline : str
     only : list of str, optional
         Labels of the methods to rank.
+    track : str
+        ``"main"`` ranks on the data sets that pass their admission gates; the others are ranked
+        apart from it.
+    split : str
+        ``"seeds"`` for whole runs, or a window's name.
 
     Raises
     ------
     InputError
-        If the tier, the metric or the baseline is unknown.
+        If the tier, the metric, the baseline, the track or the split is unknown.
     """
     cells = results.cells
-    tiers = sorted(set(cells["tier"]))
-    if tier not in tiers:
-        raise unknown("tier", tier, tiers)
-    cells = cells[cells["tier"] == tier]
+    for column, asked in (("track", track), ("split", split), ("tier", tier)):
+        known = sorted(set(cells[column]))
+        if asked not in known:
+            raise unknown(column, asked, known)
+        cells = cells[cells[column] == asked]
+    notes = []
+    if track == "main":
+        for dataset in sorted(set(cells["dataset"])):
+            if failed := [g for g in results.gates.get(dataset, []) if not g["passed"]]:
+                notes += [f"{dataset} is left out: {_gate_line(gate)}" for gate in failed]
+                cells = cells[cells["dataset"] != dataset]
+        if cells.empty:
+            raise InputError(f"nothing is left to rank: {'; '.join(notes)}")
     if only is not None:
         cells = cells[cells["label"].isin([*only, baseline])]
-    notes = []
     ok = cells[cells["status"] == "ok"]
     sampled = sorted(set(ok["label"][ok["rel_sum"].isna() & ok["rel_sum_sample"].notna()]))
     chosen = metric or DEFAULT_METRIC[tier]
@@ -108,8 +124,9 @@ def rank_results(
     if baseline not in methods:
         raise unknown("baseline", baseline, methods)
     sets = []
-    for dataset, part in cells.groupby("dataset", sort=True):
-        errors, unfinished = _set_errors(str(dataset), part, chosen, methods, baseline)
+    for (dataset, trained_on), part in cells.groupby(["dataset", "trained_on"], sort=True):
+        name = dataset if dataset == trained_on else f"{trained_on} → {dataset}"
+        errors, unfinished = _set_errors(name, part, chosen, methods, baseline)
         sets.append(errors)
         notes += unfinished
     ranking = rank_runs(methods, sets, baseline)
@@ -123,6 +140,14 @@ def rank_results(
         .reindex(order)
     )
     return Leaderboard(ranking, tier, chosen, notes, medians)
+
+
+def _gate_line(gate: dict[str, Any]) -> str:
+    """Say in one line why a gate failed."""
+    return (
+        f"its gate {gate['name']} failed with {gate['value']:.3g} ({gate['meaning']} "
+        f"{gate['limit']:g})"
+    )
 
 
 def _set_errors(

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from weightcast.bench.place import Place
 from weightcast.bench.suite import MethodEntry, Suite
-from weightcast.datasets import DataSet, InputError, Trajectory, get_dataset, make_task
+from weightcast.datasets import InputError, Trajectory, get_dataset, make_task
+from weightcast.datasets.lineage import Lineage, lineage, refuse_shared
 from weightcast.datasets.splits import Split, rotate
 from weightcast.methods import get_method, make_method
 from weightcast.methods.code import code_hash
 
 #: Raised whenever the meaning of a stored number changes.
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class Fit:
     ----------
     key : str
         SHA-256 of everything below that numbers depend on.
+    split : Split
+        ``train`` and ``validation`` are seeds of ``place.trained_on``, ``test`` of
+        ``place.dataset``.
     sampled : bool
         Whether the method runs on the coordinate sample only.
     tiers : tuple of str
@@ -41,8 +47,7 @@ class Fit:
     suite: str
     method: str
     params: str
-    dataset: str
-    track: str
+    place: Place
     context: int
     split: Split
     sample: int
@@ -54,8 +59,11 @@ class Fit:
     @property
     def label(self) -> str:
         """Method, data set and rotation, for messages."""
-        place = f"context {self.context}, rotation {self.split.rotation}"
-        return f"{self.method} on {self.dataset}, {place}"
+        track = "" if self.place.track == "main" else f" ({self.place.track})"
+        return (
+            f"{self.method} on {self.place.dataset}{track}, context {self.context}, "
+            f"rotation {self.split.rotation}"
+        )
 
 
 class RunCache:
@@ -70,6 +78,10 @@ class RunCache:
             self._runs[dataset, seed] = get_dataset(dataset).run(seed, self._data)
         return self._runs[dataset, seed]
 
+    def all(self, dataset: str) -> list[Trajectory]:
+        """Return every run of a data set, in ascending order of seed."""
+        return [self(dataset, seed) for seed in sorted(get_dataset(dataset).seeds)]
+
 
 def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
     """List the fits of a resolved suite, data set by data set.
@@ -77,58 +89,99 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
     Raises
     ------
     InputError
-        If a run has NaN or infinity, runs of one data set differ in tensors or steps, or a context
-        does not fit.
+        If a run has NaN or infinity, runs of one data set differ in tensors or steps, a context
+        does not fit, or training and test runs share what they must not.
     """
     codes = {entry.name: code_hash(get_method(entry.name)) for entry in suite.methods}
+    known: dict[str, dict[int, Lineage]] = {}
     fits = []
-    for name in suite.datasets:
-        dataset = get_dataset(name)
-        hashes = _checked_hashes(dataset, runs)
+    for place in _places(suite, runs):
+        for name in (place.trained_on, place.dataset):
+            if name not in known:
+                known[name] = _checked_lineage(runs.all(name))
+        seeds = get_dataset(place.dataset).seeds
         for context in suite.contexts:
-            make_task(runs(name, dataset.seeds[0]), context)
-            for split in rotate(dataset.seeds, suite.rotations):
-                for entry in suite.methods:
-                    fits.append(_fit(suite, entry, dataset, context, split, hashes, codes))
+            make_task(place.test_view(runs(place.dataset, seeds[0])), context)
+            for split in _splits(place, suite.rotations):
+                train = [known[place.trained_on][s] for s in (*split.train, *split.validation)]
+                test = [known[place.dataset][seed] for seed in split.test]
+                refuse_shared(train, test, place.track)
+                fits += [
+                    _fit(suite, entry, place, context, split, [*train, *test], codes[entry.name])
+                    for entry in suite.methods
+                ]
     return fits
 
 
-def _checked_hashes(dataset: DataSet, runs: RunCache) -> dict[int, str]:
-    first = runs(dataset.name, dataset.seeds[0])
-    hashes: dict[int, str] = {}
-    for seed in dataset.seeds:
-        run = runs(dataset.name, seed)
+def _places(suite: Suite, runs: RunCache) -> Iterator[Place]:
+    for name in suite.datasets:
+        track = get_dataset(name).track
+        yield Place(name, name, track)
+        for window in suite.windows:
+            yield Place(name, name, track, split=window)
+    for shift in suite.shifts:
+        first = [runs(n, get_dataset(n).seeds[0]).n_snapshots for n in (shift.train, shift.test)]
+        count = min(first[0], (first[1] - 1) // shift.every + 1)
+        yield Place(shift.test, shift.train, shift.track, every=shift.every, snapshots=count)
+
+
+def _splits(place: Place, rotations: int) -> list[Split]:
+    """Rotate over the seeds of the tested set; train on the other set's runs of other seeds."""
+    splits = rotate(get_dataset(place.dataset).seeds, rotations)
+    if place.trained_on == place.dataset:
+        return splits
+    found = []
+    for there, here in zip(
+        rotate(get_dataset(place.trained_on).seeds, rotations), splits, strict=True
+    ):
+        tested = set(here.test)
+        train, validation = (
+            tuple(seed for seed in side if seed not in tested)
+            for side in (there.train, there.validation)
+        )
+        if not train or not validation:
+            raise InputError(
+                f"{place.trained_on} has no runs left to train on whose seeds are not tested on "
+                f"{place.dataset}"
+            )
+        found.append(Split(here.rotation, train, validation, here.test))
+    return found
+
+
+def _checked_lineage(runs: Sequence[Trajectory]) -> dict[int, Lineage]:
+    first = runs[0]
+    found: dict[int, Lineage] = {}
+    for run in runs:
         if run.tensors != first.tensors or run.steps.tolist() != first.steps.tolist():
             raise InputError(f"{run.label} and {first.label} differ in their tensors or steps")
         run.check_finite()
-        hashes[seed] = run.content_hash()
-    if len(set(hashes.values())) != len(hashes):
-        raise InputError(f"two runs of {dataset.name} are the same: a test run would be trained on")
-    return hashes
+        found[run.meta.seed] = lineage(run)
+    return found
 
 
 def _fit(
     suite: Suite,
     entry: MethodEntry,
-    dataset: DataSet,
+    place: Place,
     context: int,
     split: Split,
-    hashes: dict[int, str],
-    codes: dict[str, str],
+    data: list[Lineage],
+    code: str,
 ) -> Fit:
     cls = get_method(entry.name)
     sampled = bool(cls.get_class_tag("sampled"))
     # The real network is measured for recorded runs; of a forecast on a sample it has no use.
-    function = "function" in suite.tiers and dataset.recorded and not sampled
+    recorded = get_dataset(place.dataset).recorded
+    function = "function" in suite.tiers and recorded and not sampled
     # Tuning has no say in methods without a grid, so they are not run again when it changes.
     tuning = suite.tuning if cls.param_grid else 0
     depends: dict[str, Any] = {
         "protocol": PROTOCOL,
-        "code": codes[entry.name],
+        "code": code,
         "method": entry.name,
         "params": make_method(entry.name, entry.params).get_params(),
-        "dataset": dataset.name,
-        "data": hashes,
+        "place": asdict(place),
+        "data": [run.content for run in data],
         "context": context,
         "split": asdict(split),
         "sample": suite.sample,
@@ -142,8 +195,7 @@ def _fit(
         suite=suite.name,
         method=entry.name,
         params=entry.params_json,
-        dataset=dataset.name,
-        track=dataset.track,
+        place=place,
         context=context,
         split=split,
         sample=suite.sample,

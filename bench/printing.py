@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from weightcast.bench.statistics import Ranking
-from weightcast.datasets import open_trajectory
-from weightcast.datasets.gates import run_gates
+from weightcast.datasets import get_dataset, open_trajectory
+from weightcast.datasets.gates import run_gates, set_gates
+
+METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:
@@ -57,7 +61,7 @@ def trajectory_info(path: Path) -> dict[str, Any]:
         "source": meta.source,
         "licence": meta.licence,
     }
-    for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+    for name in METRICS:
         values = getattr(meta, name)
         if values:
             described[name] = {"first": values[0], "last": values[-1]}
@@ -77,15 +81,71 @@ def trajectory_lines(found: dict[str, Any]) -> list[str]:
             for t in found["tensors"]
         ),
     ]
-    for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
-        if name in found:
-            lines.append(
-                f"{name.replace('_', ' ')}: {found[name]['first']:.4g} at the start, "
-                f"{found[name]['last']:.4g} at the end"
-            )
-    for gate in found["gates"]:
-        state = "passed" if gate["passed"] else "FAILED"
-        lines.append(
-            f"gate {gate['name']}: {state}, {gate['value']:.3g} ({gate['meaning']} {gate['limit']})"
-        )
-    return lines
+    lines += metric_lines(found)
+    return lines + gate_lines(found["gates"])
+
+
+def dataset_info(name: str, data: Path | None) -> dict[str, Any]:
+    """Describe a data set whose runs are here, after reading all of them.
+
+    Raises
+    ------
+    InputError
+        If there is no such data set, or runs of it are missing.
+    """
+    dataset = get_dataset(name)
+    runs = [dataset.run(seed, data) for seed in sorted(dataset.seeds)]
+    first = runs[0]
+    return {
+        "name": name,
+        "track": dataset.track,
+        "what": dataset.description,
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "runs": len(runs),
+        "snapshots": first.n_snapshots,
+        "coordinates": first.n_coordinates,
+        "steps": first.steps.tolist(),
+        "bytes": 4 * first.n_coordinates * first.n_snapshots * len(runs),
+        "sha256": {run.meta.seed: run.content_hash() for run in runs},
+        "gates": [gate.to_json() for gate in set_gates(runs, dataset.track)],
+        **{
+            name: {
+                "first": float(np.median([getattr(run.meta, name)[0] for run in runs])),
+                "last": float(np.median([getattr(run.meta, name)[-1] for run in runs])),
+            }
+            for name in METRICS
+            if all(getattr(run.meta, name) for run in runs)
+        },
+    }
+
+
+def dataset_lines(found: dict[str, Any]) -> list[str]:
+    """Lay a data set's description out for the terminal."""
+    return [
+        f"{found['name']}: {found['what']}",
+        f"{found['runs']} runs of {found['coordinates']:,} coordinates and {found['snapshots']} "
+        f"snapshots, steps {found['steps'][0]} to {found['steps'][-1]}, "
+        f"{found['bytes'] / 2**20:.1f} MiB; track {found['track']}",
+        *metric_lines(found, "median "),
+        *gate_lines(found["gates"]),
+    ]
+
+
+def metric_lines(found: dict[str, Any], which: str = "") -> list[str]:
+    """Say what losses and accuracies were at the start and at the end."""
+    return [
+        f"{which}{name.replace('_', ' ')}: {found[name]['first']:.4g} at the start, "
+        f"{found[name]['last']:.4g} at the end"
+        for name in METRICS
+        if name in found
+    ]
+
+
+def gate_lines(gates: list[dict[str, Any]]) -> list[str]:
+    """Say how each gate came out."""
+    return [
+        f"gate {gate['name']}: {'passed' if gate['passed'] else 'FAILED'}, {gate['value']:.3g} "
+        f"({gate['meaning']} {gate['limit']:g})"
+        for gate in gates
+    ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weightcast.bench.metrics import WEIGHT_METRICS
+from weightcast.bench.place import WHOLE
 from weightcast.bench.store import Store
 from weightcast.datasets import InputError
 
@@ -22,6 +23,9 @@ IDENTITY = (
     "suite", "dataset", "track", "split", "rotation", "context", "horizon_set", "method", "params",
     "chosen", "run", "tier", "status", "reason", "coverage", "coordinates",
 )  # fmt: skip
+
+#: Tracks of a data set itself; the others are shifts between two.
+OWN = ("main", "fine-tune")
 
 #: What a cell cost. A fit's seconds stand in all rows of its cells.
 COMPUTE = (
@@ -42,11 +46,14 @@ class Results:
         A row a cell and tier: `IDENTITY`, the metrics, `COMPUTE`, and ``label``, the method's name
         with what parameters it was asked to have.
     curves : dict
-        (label, dataset, context) → error over horizons, shape (runs, m), NaN where undefined.
+        (label, dataset, context) → error over horizons, shape (runs, m), NaN where undefined; of
+        whole runs, without the shift tracks.
     examples : list of dict
         What is drawn of one run: dataset, context, label (``""`` for the run itself), content.
     failures : list of dict
         Cells without a result, with reason and traceback.
+    gates : dict of str to list of dict
+        Each data set's admission gates: name, passed, value, limit, meaning.
     environment : dict
     suite_toml : str
     """
@@ -56,6 +63,7 @@ class Results:
     curves: dict[tuple[str, str, int], np.ndarray[Any, np.dtype[np.float64]]]
     examples: list[dict[str, Any]]
     failures: list[dict[str, Any]]
+    gates: dict[str, list[dict[str, Any]]]
     environment: dict[str, Any]
     suite_toml: str
 
@@ -89,6 +97,7 @@ def load_results(folder: Path) -> Results:
     with Store(folder) as store:
         rows = store.rows(_CELLS)
         drawn = store.rows("SELECT * FROM examples ORDER BY dataset, context, method")
+        checked = store.rows("SELECT * FROM gates ORDER BY dataset, rowid")
     table, failures = [], []
     curves: dict[tuple[str, str, int], list[list[float]]] = {}
     for stored in rows:
@@ -99,12 +108,16 @@ def load_results(folder: Path) -> Results:
         row |= _derived(row)
         if row["status"] != "ok":
             failures.append({**row, "traceback": trace})
-        if row["tier"] == "weights" and curve:
+        if row["tier"] == "weights" and curve and row["split"] == WHOLE and row["track"] in OWN:
             key = (row["label"], row["dataset"], row["context"])
             curves.setdefault(key, []).append([np.nan if v is None else v for v in curve])
         table.append(row)
     metrics = _metric_names(table)
-    cells = pd.DataFrame(table, columns=[*IDENTITY, *metrics, *COMPUTE, "label"])
+    cells = pd.DataFrame(table, columns=[*IDENTITY, *metrics, *COMPUTE, "trained_on", "label"])
+    gates: dict[str, list[dict[str, Any]]] = {}
+    for gate in checked:
+        gate["limit"], gate["passed"] = gate.pop("limit_"), bool(gate["passed"])
+        gates.setdefault(gate["dataset"], []).append(gate)
     return Results(
         folder=folder,
         cells=cells,
@@ -119,6 +132,7 @@ def load_results(folder: Path) -> Results:
             for row in drawn
         ],
         failures=failures,
+        gates=gates,
         environment=_json(folder / "environment.json"),
         suite_toml=_text(folder / "suite.toml"),
     )
@@ -168,7 +182,8 @@ def _metric_names(table: list[dict[str, Any]]) -> list[str]:
     """List the metrics' columns: the weights tier's in their order, then the others."""
     first = [*WEIGHT_METRICS, "excluded_horizons", "excluded_tensors"]
     first += [f"{name}_sample" for name in WEIGHT_METRICS]
-    known = {*IDENTITY, *COMPUTE, "label", "key", "trials", "diagnostics", "traceback", *first}
+    known = {*IDENTITY, *COMPUTE, "label", "key", "trials", "diagnostics", "traceback"}
+    known |= {"trained_on", *first}
     others: dict[str, None] = {}
     for row in table:
         others |= {name: None for name in row if name not in known}

@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from weightcast.datasets import InputError
 from weightcast.datasets.errors import unknown
+from weightcast.datasets.gates import FEWEST_RUNS
 
 Doubles = NDArray[np.float64]
 
 DRAWS = 1000
 CLIP = (0.01, 100.0)
-#: Data sets with fewer runs are shown but not ranked.
-FEWEST_RUNS = 6
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,24 @@ from typing import Any
 from weightcast.bench.cell import CellRow
 from weightcast.bench.plan import Fit
 from weightcast.datasets import InputError
+from weightcast.datasets.gates import Gate
 
 NAME = "results.sqlite"
 _APPLICATION = 0x57435354  # "WCST": tells our files from other SQLite files
-_VERSION = 1
+_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE fits (
     key TEXT PRIMARY KEY, suite TEXT, method TEXT, params TEXT, chosen TEXT, trials TEXT,
-    dataset TEXT, track TEXT, split TEXT, context INTEGER, rotation INTEGER, status TEXT,
-    reason TEXT, traceback TEXT, fit_seconds REAL, fit_cpu_seconds REAL, fit_memory_bytes INTEGER,
-    training_runs_seconds REAL,
-    parameters INTEGER, flops_per_coordinate REAL, diagnostics TEXT, jobs INTEGER, threads INTEGER,
-    UNIQUE (method, params, dataset, track, split, context, rotation)
+    dataset TEXT, trained_on TEXT, track TEXT, split TEXT, context INTEGER, rotation INTEGER,
+    status TEXT, reason TEXT, traceback TEXT, fit_seconds REAL, fit_cpu_seconds REAL,
+    fit_memory_bytes INTEGER, training_runs_seconds REAL, parameters INTEGER,
+    flops_per_coordinate REAL, diagnostics TEXT, jobs INTEGER, threads INTEGER,
+    UNIQUE (method, params, dataset, trained_on, track, split, context, rotation)
+);
+CREATE TABLE gates (
+    dataset TEXT, name TEXT, passed INTEGER, value REAL, limit_ REAL, meaning TEXT, data TEXT,
+    PRIMARY KEY (dataset, name)
 );
 CREATE TABLE cells (
     fit TEXT NOT NULL REFERENCES fits (key) ON DELETE CASCADE, run INTEGER, tier TEXT,
@@ -155,9 +160,10 @@ class Store:
             "params": fit.params,
             "chosen": json.dumps(result.chosen, sort_keys=True),
             "trials": json.dumps(result.trials),
-            "dataset": fit.dataset,
-            "track": fit.track,
-            "split": "seeds",
+            "dataset": fit.place.dataset,
+            "trained_on": fit.place.trained_on,
+            "track": fit.place.track,
+            "split": fit.place.split,
             "context": fit.context,
             "rotation": fit.split.rotation,
             "status": result.status,
@@ -182,7 +188,7 @@ class Store:
                 "examples",
                 [
                     {
-                        "dataset": fit.dataset,
+                        "dataset": fit.place.dataset,
                         "context": fit.context,
                         "method": owner[kind][0],
                         "params": owner[kind][1],
@@ -195,6 +201,33 @@ class Store:
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
+
+    def gates_of(self, dataset: str) -> str | None:
+        """Return the hash of the data that a data set's gates were taken on, None before that."""
+        found = self._db.execute("SELECT data FROM gates WHERE dataset = ? LIMIT 1", (dataset,))
+        row = found.fetchone()
+        return str(row[0]) if row else None
+
+    def set_gates(self, dataset: str, data: str, gates: Sequence[Gate]) -> None:
+        """Keep a data set's gates, in place of older ones."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM gates WHERE dataset = ?", (dataset,))
+        self._insert(
+            "gates",
+            [
+                {
+                    "dataset": dataset,
+                    "name": gate.name,
+                    "passed": gate.passed,
+                    "value": gate.value,
+                    "limit_": gate.limit,
+                    "meaning": gate.meaning,
+                    "data": data,
+                }
+                for gate in gates
+            ],
+        )
+        self._db.execute("COMMIT")
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Run a query and return its rows as dictionaries."""

@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from weightcast.datasets import InputError, all_datasets, get_dataset
 from weightcast.datasets.errors import unknown
@@ -30,6 +37,36 @@ class MethodEntry(BaseModel):
         return json.dumps(self.params, sort_keys=True)
 
 
+class Shift(BaseModel):
+    """A track that fits on one data set and tests on another.
+
+    Attributes
+    ----------
+    track : str
+        What differs between the two.
+    train, test : str
+        Data sets. The track ``shift-cadence`` takes one data set for both.
+    every : int
+        Test runs are seen at every so many-th snapshot; training runs at each.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    track: Literal["shift-optimizer", "shift-architecture", "shift-cadence", "shift-task"]
+    train: str
+    test: str
+    every: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _something_shifts(self) -> Self:
+        if self.track == "shift-cadence":
+            if self.every == 1:
+                raise ValueError("a shift of cadence needs every = 2 or more")
+        elif self.train == self.test:
+            raise ValueError("train and test are the same data set: nothing shifts")
+        return self
+
+
 class Suite(BaseModel):
     """What a benchmark runs.
 
@@ -44,6 +81,10 @@ class Suite(BaseModel):
         Context lengths n.
     rotations : int
         Folds over runs; every run is tested once.
+    windows : list of str
+        ``"early"``, ``"middle"``, ``"late"``: halves of each run, as tasks beside the whole run.
+    shifts : list of Shift
+        Tracks that fit here and test there.
     tuning : int
         Configurations that each method with a grid may try on validation runs; 0 for defaults.
     tiers : list of str
@@ -62,6 +103,8 @@ class Suite(BaseModel):
     methods: list[MethodEntry] = Field(min_length=1)
     contexts: list[int] = Field(default=[10], min_length=1)
     rotations: int = Field(default=4, ge=3)
+    windows: list[Literal["early", "middle", "late"]] = []
+    shifts: list[Shift] = []
     tuning: int = Field(default=0, ge=0)
     tiers: list[Literal["weights", "function"]] = ["weights", "function"]
     sample: int = Field(default=128, ge=1)
@@ -94,13 +137,18 @@ class Suite(BaseModel):
             new = [MethodEntry(name=n) for n in methods if n not in {e.name for e in entries}]
             entries = chosen + new
         names = _spell_out(self.datasets, "*", list(all_datasets()))
+        shifts = self.shifts
         if datasets is not None:
             names = datasets
+            shifts = [s for s in shifts if {s.train, s.test} <= set(datasets)]
+        for shift in shifts:
+            get_dataset(shift.train)
+            get_dataset(shift.test)
         for entry in entries:
             make_method(entry.name, entry.params)
         for name in names:
             get_dataset(name)
-        return self.model_copy(update={"methods": entries, "datasets": names})
+        return self.model_copy(update={"methods": entries, "datasets": names, "shifts": shifts})
 
     def to_toml(self) -> str:
         """Write the suite as TOML that `load_suite` reads."""

@@ -78,7 +78,7 @@ class History:
         return cls(
             tensors=run.tensors,
             weights=weights,
-            initial={name: array[0].copy() for name, array in weights.items()},
+            initial=run.initial(),
             steps=task.context_steps.copy(),
             train_loss=np.asarray(run.meta.train_loss[: task.context + 1], dtype=np.float64),
             optimizer=run.meta.optimizer,

@@ -347,3 +347,68 @@ def _finished(out: Path) -> set[str]:
         return _keys(out)
     except InputError:
         return set()
+
+
+SHIFTS = """
+name = "shifts"
+datasets = ["digits-mlp-sgd"]
+methods = ["last-value", "last-two-line", "lfd2-ols", "lfd-full"]
+windows = ["early", "late"]
+jobs = 2
+
+[[shifts]]
+track = "shift-optimizer"
+train = "digits-mlp-adam"
+test = "digits-mlp-sgd"
+
+[[shifts]]
+track = "shift-cadence"
+train = "digits-mlp-sgd"
+test = "digits-mlp-sgd"
+every = 2
+"""
+
+
+def test_when_windows_and_shifts_are_run_then_each_is_ranked_apart(tmp_path: Path) -> None:
+    suite = tmp_path / "shifts.toml"
+    suite.write_text(SHIFTS, encoding="utf-8")
+    out = tmp_path / "out"
+    assert run_suite(RunOptions(str(suite), out)) == 0
+    results = load_results(out)
+    cells = results.cells[results.cells["tier"] == "weights"]
+    assert set(zip(cells["track"], cells["split"], strict=True)) == {
+        ("main", "seeds"), ("main", "early"), ("main", "late"),
+        ("shift-optimizer", "seeds"), ("shift-cadence", "seeds"),
+    }  # fmt: skip
+    for _, part in cells.groupby(["track", "split", "method"]):
+        assert sorted(part["run"]) == list(range(12))
+    optimizer = cells[cells["track"] == "shift-optimizer"]
+    assert optimizer["trained_on"].unique().tolist() == ["digits-mlp-adam"]
+    assert optimizer["dataset"].unique().tolist() == ["digits-mlp-sgd"]
+
+    def error(method: str, track: str, split: str = "seeds") -> float:
+        chosen = (cells["method"] == method) & (cells["track"] == track) & (cells["split"] == split)
+        return float(cells[chosen]["rel_sum"].median())
+
+    # A map learned on other runs of the same kind does better than one from the other optimizer.
+    assert error("lfd2-ols", "shift-optimizer") > error("lfd2-ols", "main")
+    # Nothing is trained in a line through two points, so where it is fitted does not matter.
+    assert error("last-two-line", "shift-optimizer") == error("last-two-line", "main")
+    board = rank_results(results, track="shift-cadence")
+    assert board.ranking.tasks == ["digits-mlp-sgd, context 10"]
+    assert rank_results(results, split="early").ranking.standings[0].method == "lfd-full"
+    with pytest.raises(InputError, match="unknown track 'shift-optimiser': did you mean shift-opt"):
+        rank_results(results, track="shift-optimiser")
+    curves = results.curves["lfd-full", "digits-mlp-sgd", 10]
+    assert curves.shape == (12, 50)  # of whole runs alone
+
+
+def test_when_a_gate_fails_then_the_set_is_kept_but_not_ranked(small: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_suite(RunOptions(small, out, methods=["last-value", "last-two-line"]))
+    with Store(out) as store:
+        store._db.execute("UPDATE gates SET passed = 0 WHERE name = 'no-shared-start'")
+    with pytest.raises(
+        InputError, match="left to rank: digits-mlp-sgd is left out: its gate no-sh"
+    ):
+        rank_results(load_results(out))

@@ -1,0 +1,68 @@
+"""Windows and shifts: the same methods on parts of a run, or fitted here and tested there."""
+
+from __future__ import annotations
+
+from weightcast.bench.place import WHOLE
+from weightcast.bench.results import OWN
+from weightcast.reports.numbers import fixed, interval
+from weightcast.reports.tables import Cell, Column, Table, key, words
+from weightcast.reports.view import View
+
+_WHAT = {
+    "early": "first half of each run",
+    "middle": "middle half of each run",
+    "late": "second half of each run",
+    "shift-optimizer": "fitted on runs of another optimizer",
+    "shift-architecture": "fitted on runs of another network",
+    "shift-cadence": "fitted on runs with closer snapshots",
+    "shift-task": "fitted on runs on other data",
+}
+
+
+def shift_table(view: View) -> Table | None:
+    """Tabulate skill by window and shift track beside the whole run's; None where none was run."""
+    cells = view.results.cells
+    there = {(str(t), str(s)) for t, s in zip(cells["track"], cells["split"], strict=True)}
+    order = list(_WHAT)
+    places = sorted(
+        there - {(track, WHOLE) for track in OWN},
+        key=lambda place: order.index(place[1] if place[1] in _WHAT else place[0]),
+    )
+    if not places:
+        return None
+    columns = [("main", WHOLE), *places]
+    boards = {place: view.rank(track=place[0], split=place[1]).board for place in columns}
+    table = Table(
+        "Skill in weights, over the tasks of each column, with 95 % intervals. Compare methods "
+        "within a column: the columns' tasks differ.",
+        [Column("method", numeric=False)]
+        + [
+            Column(
+                "whole runs" if place == ("main", WHOLE) else _title(place),
+                _WHAT.get(place[1]) or _WHAT.get(place[0], ""),
+            )
+            for place in columns
+        ],
+        stacked=True,
+    )
+    for label in view.labels:
+        row = [words(label, colour=view.looks[label].colour)]
+        for place in columns:
+            board = boards[place]
+            found = [s for s in board.ranking.standings if s.method == label] if board else []
+            row.append(
+                Cell(
+                    fixed(found[0].skill, signed=True),
+                    key(found[0].skill),
+                    interval(found[0].skill_lower, found[0].skill_upper, signed=True),
+                )
+                if found
+                else Cell("—")
+            )
+        table.rows.append(row)
+    return table
+
+
+def _title(place: tuple[str, str]) -> str:
+    track, split = place
+    return split if split != WHOLE else track.removeprefix("shift-")
