@@ -29,6 +29,7 @@ from weightcast.reports.setting_section import (
     mixed_environment,
     suite_facts,
 )
+from weightcast.reports.shift_section import shift_table
 from weightcast.reports.verdict import verdict
 from weightcast.reports.view import View
 
@@ -88,6 +89,7 @@ def _content(view: View) -> dict[str, Any]:
         )
         if measured
         else None,
+        "shifts": shift_table(view),
         "function_tables": [(task.title, function_table(view, task)) for task in measured],
         "agreement": agreement_table(view) if measured else None,
         "function_pictures": pictures,

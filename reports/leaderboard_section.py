@@ -29,7 +29,9 @@ class Standings:
     notes: list[str]
 
 
-def standings(view: View, ranked: Ranked, title: str, name: str, fallback: str) -> Standings:
+def standings(
+    view: View, ranked: Ranked, title: str, name: str, fallback: str, *, best: bool = False
+) -> Standings:
     """Lay a ranking out; without one, show the medians of the column ``fallback`` and say why.
 
     Parameters
@@ -42,6 +44,8 @@ def standings(view: View, ranked: Ranked, title: str, name: str, fallback: str) 
         Prefix of the picture's ids.
     fallback : str
         ``rel_sum`` or ``train_loss_last``.
+    best : bool
+        Whether the table ends with the best possible errors on whole runs, where they are known.
     """
     if ranked.board is None:
         reason = f"Not ranked: {ranked.reason}. The table shows medians over the runs there are."
@@ -54,7 +58,10 @@ def standings(view: View, ranked: Ranked, title: str, name: str, fallback: str) 
         f"of 0 is better than {board.ranking.baseline}. Skills below {fixed(LOWEST, 0)} are arrows "
         "at the edge.",
     )
-    return Standings(title, _ranked_table(view, board), picture, board.notes)
+    table = _ranked_table(view, board)
+    if best:
+        _add_best_possible(table, view, board)
+    return Standings(title, table, picture, board.notes)
 
 
 def weights_standings(view: View) -> tuple[list[Standings], Standings | None]:
@@ -67,19 +74,19 @@ def weights_standings(view: View) -> tuple[list[Standings], Standings | None]:
     complete : Standings or None
         On every coordinate, where the headline is on the sample.
     """
-    headline = [standings(view, view.ranked, "All methods", "forest-all", "rel_sum")]
+    headline = [standings(view, view.ranked, "All methods", "forest-all", "rel_sum", best=True)]
     alone = view.alone()
     if view.ranked.board and 1 < len(alone) < len(view.labels):
         among = view.rank(only=alone)
         if among.board:
             title = "Methods that need no other runs"
-            headline.append(standings(view, among, title, "forest-alone", "rel_sum"))
+            headline.append(standings(view, among, title, "forest-alone", "rel_sum", best=True))
     complete = None
     if view.ranked.board and view.ranked.board.metric == "rel_sum_sample":
         ranked = view.rank(metric="rel_sum")
         if ranked.board:
             title = "Ranking on every coordinate"
-            complete = standings(view, ranked, title, "forest-complete", "rel_sum")
+            complete = standings(view, ranked, title, "forest-complete", "rel_sum", best=True)
     return headline, complete
 
 
@@ -120,6 +127,21 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         row += [value(float(amount)) for amount in board.medians.loc[s.method]]
         table.rows.append(row)
     return table
+
+
+def _add_best_possible(table: Table, view: View, board: Leaderboard) -> None:
+    """End a ranking with what cannot be beaten but by luck, on data sets whose truth is known."""
+    errors = [
+        view.best_possible(str(dataset), int(context), board.metric)
+        for dataset, context in board.medians.columns
+    ]
+    if all(error is None for error in errors):
+        return
+    # What float32 rounds away is no error.
+    shown = [error if error is None else round(error, 6) for error in errors]
+    blank = [Cell("")] * (len(table.columns) - len(errors) - 2)
+    name = words("best possible", note="no method: knows the truth")
+    table.foot.append([Cell(""), name, *blank, *(value(error) for error in shown)])
 
 
 def _unranked(view: View, column: str) -> Table:

@@ -56,11 +56,12 @@ def dataset_table(view: View) -> Table:
             Column("runs"),
             Column("coordinates", "weights of one network"),
             Column("horizons", "snapshots to forecast"),
+            Column("gates", "admission gates; a set that fails one is not ranked", numeric=False),
             Column("what it is", numeric=False),
         ],
     )
     for task in view.tasks:
-        rows = view.at(view.results.cells, task)
+        rows = view.at(view.cells, task)
         lengths = [
             curve.shape[1]
             for (_, dataset, context), curve in view.results.curves.items()
@@ -76,10 +77,20 @@ def dataset_table(view: View) -> Table:
                 amount(rows["run"].nunique()),
                 amount(size),
                 amount(max(lengths) if lengths else None),
+                words(_gates(view, task.dataset)),
                 words(what),
             ]
         )
     return table
+
+
+def _gates(view: View, dataset: str) -> str:
+    """Say whether a data set passed its admission gates, or which it failed."""
+    gates = view.results.gates.get(dataset)
+    if not gates:
+        return "not checked"
+    failed = [str(gate["name"]) for gate in gates if not gate["passed"]]
+    return f"failed: {', '.join(failed)}" if failed else "passed"
 
 
 def environment_facts(environment: dict[str, Any]) -> Facts:

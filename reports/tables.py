@@ -29,12 +29,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption; ``stacked`` puts notes below their numbers, to save width."""
+    """A table with its caption.
+
+    ``stacked`` puts notes below their numbers, to save width; rows in ``foot`` stay below the
+    others however they are sorted.
+    """
 
     caption: str
     columns: list[Column]
     rows: list[list[Cell]] = field(default_factory=list)
     stacked: bool = False
+    foot: list[list[Cell]] = field(default_factory=list)
 
 
 def key(value: float | None) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from weightcast.bench.best_possible import best_possible
 from weightcast.bench.leaderboard import Leaderboard, rank_results
-from weightcast.bench.results import Results
+from weightcast.bench.place import WHOLE
+from weightcast.bench.results import OWN, Results
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods
 from weightcast.reports.numbers import median
@@ -49,6 +52,8 @@ class View:
     def __init__(self, results: Results) -> None:
         self.results = results
         cells = results.cells
+        #: Cells of whole runs, without the shift tracks: what all sections but one are about.
+        self.cells = cells = cells[(cells["split"] == WHOLE) & cells["track"].isin(OWN)]
         self.weights = cells[cells["tier"] == "weights"]
         self.function = cells[cells["tier"] == "function"]
         pairs = cells[["label", "method"]].drop_duplicates()
@@ -66,7 +71,7 @@ class View:
     @cached_property
     def tasks(self) -> list[Task]:
         """Data sets and contexts, in order."""
-        cells = self.results.cells
+        cells = self.cells
         several = cells["context"].nunique() > 1
         pairs = sorted(set(zip(cells["dataset"], cells["context"].astype(int), strict=True)))
         return [
@@ -105,6 +110,24 @@ class View:
     def weight_error(self, label: str) -> str:
         """Name the column of a method's headline error: on every coordinate, or on the sample."""
         return "rel_sum_sample" if label in self.sampled else "rel_sum"
+
+    def best_possible(self, dataset: str, context: int, metric: str) -> float | None:
+        """Return the best possible median error over the whole runs that are in the results.
+
+        None where it is not known, or for another metric than `rel_sum`, sampled or not.
+        """
+        if metric not in ("rel_sum", "rel_sum_sample"):
+            return None
+        rows = self.at(self.weights, Task(dataset, context, dataset))
+        runs = tuple(sorted({int(run) for run in rows["run"][rows["split"] == WHOLE]}))
+        sample = self._suite().get("sample") if metric == "rel_sum_sample" else None
+        return best_possible(dataset, context, runs, sample)
+
+    def _suite(self) -> dict[str, Any]:
+        try:
+            return tomllib.loads(self.results.suite_toml)
+        except tomllib.TOMLDecodeError:
+            return {}
 
     def at(self, table: pd.DataFrame, task: Task, label: str | None = None) -> pd.DataFrame:
         """Return a tier's rows at a task, of one method if it is named."""

@@ -298,6 +298,24 @@ def test_when_there_are_two_contexts_then_each_is_a_task(engine: Path, tmp_path:
     assert "digits-mlp-sgd, context 20" in page
 
 
+def test_when_the_truth_of_a_set_is_known_then_its_best_possible_error_ends_the_table(
+    report: str,
+) -> None:
+    foot = re.search(r"<tfoot>.*?</tfoot>", report, re.S)
+    assert foot is not None
+    assert "best possible" in foot[0]
+    # digits has no known truth; linreg-sgd has
+    *_, digits, linreg = re.findall(r'<td class="number">(.*?)</td>', foot[0])
+    assert digits == "—"
+    assert 0.01 < float(linreg) < 0.05
+
+
+def test_when_no_set_has_a_known_truth_then_no_row_claims_the_best_possible(
+    results: Results,
+) -> None:
+    assert "<tfoot>" not in render_report(narrowed(results, dataset=["digits-mlp-sgd"]))
+
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
