@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from weightcast.datasets.checkpoints import MANIFEST, read_checkpoints
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.stacked import read_stacked
 from weightcast.datasets.trajectory import Trajectory
@@ -15,7 +16,7 @@ def open_trajectory(path: str | Path) -> Trajectory:
     Parameters
     ----------
     path : str or Path
-        A stacked ``.safetensors`` file.
+        A stacked ``.safetensors`` file, or a folder of checkpoints with a ``trajectory.json``.
 
     Raises
     ------
@@ -26,5 +27,12 @@ def open_trajectory(path: str | Path) -> Trajectory:
     if not path.exists():
         raise InputError(f"there is no trajectory at {path}; record one with: weightcast record")
     if path.is_dir():
-        raise InputError(f"{path} is a folder; name one .safetensors file in it")
+        if (path / MANIFEST).is_file():
+            return read_checkpoints(path)
+        raise InputError(
+            f"{path} is a folder without {MANIFEST}; name one .safetensors file in it, or, where "
+            f"it holds a run's checkpoints: weightcast import {path} --in-place"
+        )
+    if path.name == MANIFEST:
+        return read_checkpoints(path.parent)
     return read_stacked(path)

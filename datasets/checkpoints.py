@@ -1,0 +1,143 @@
+"""The checkpoints layout: a folder of ordinary checkpoints and a ``trajectory.json`` beside them.
+
+The JSON file names the steps and each one's files, relative to the folder, the tensors that are
+coordinates, and the metadata; the checkpoints stay as their program wrote them. Reading is out of
+core. Headers of ``.safetensors`` files are kept; of the other formats one checkpoint at a time is
+mapped, so walking many blocks opens them again and again: a stacked file is faster there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from weightcast.datasets.errors import InputError
+from weightcast.datasets.stacked import _metadata_from_json, _metadata_to_json
+from weightcast.datasets.tensor_files import Checkpoint
+from weightcast.datasets.trajectory import Floats, Metadata, TensorInfo, Trajectory
+
+FORMAT = "weightcast-checkpoints-1"
+MANIFEST = "trajectory.json"
+
+
+class CheckpointSource:
+    """Numbers in a run's checkpoints, opened on first use, anew in every process.
+
+    Parameters
+    ----------
+    files : sequence of sequence of Path
+        Each snapshot's files: one, or its shards.
+    """
+
+    def __init__(self, files: Sequence[Sequence[Path]]) -> None:
+        self._files = [tuple(paths) for paths in files]
+        self._forget()
+
+    def _forget(self) -> None:
+        self._light: dict[int, Checkpoint] = {}
+        self._mapped: tuple[int, Checkpoint] | None = None
+
+    def checkpoint(self, snapshot: int) -> Checkpoint:
+        """Return a snapshot's checkpoint, opened."""
+        if self._mapped is not None and self._mapped[0] == snapshot:
+            return self._mapped[1]
+        if snapshot in self._light:
+            return self._light[snapshot]
+        self._mapped = None  # let go of one map before the next is made
+        opened = Checkpoint(self._files[snapshot])
+        if opened.light:
+            self._light[snapshot] = opened
+        else:
+            self._mapped = (snapshot, opened)
+        return opened
+
+    def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
+        self.checkpoint(snapshot).read_into(tensor.name, tensor.shape, start, out)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Maps mean nothing in another process.
+        return {"files": self._files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._files = state["files"]
+        self._forget()
+
+
+def read_checkpoints(folder: Path) -> Trajectory:
+    """Open a folder of checkpoints that has a ``trajectory.json``, without reading its numbers.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged or foreign, or a checkpoint that it names is missing.
+    """
+    manifest = folder / MANIFEST
+    foreign = f"{manifest} does not describe a Weightcast trajectory"
+    try:
+        described = json.loads(manifest.read_text(encoding="utf-8"))
+        if not isinstance(described, dict) or described.get("format") != FORMAT:
+            raise InputError(f"{foreign}: it does not say {FORMAT}")
+        tensors = [
+            TensorInfo(t["name"], tuple(t["shape"]), t["kind"], t["depth"], 0, t["tied"])
+            for t in described["tensors"]
+        ]
+        steps = [int(snapshot["step"]) for snapshot in described["snapshots"]]
+        files = [
+            [_inside(folder, name) for name in snapshot["files"]]
+            for snapshot in described["snapshots"]
+        ]
+        meta = _metadata_from_json(described["metadata"])
+    except OSError as error:
+        raise InputError(f"{manifest} cannot be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{foreign}: it is damaged or incomplete ({error!r})") from None
+    for path in (path for paths in files for path in paths):
+        if not path.is_file():
+            raise InputError(f"{path}, which {manifest} names, is missing")
+    return Trajectory(CheckpointSource(files), tensors, steps, meta)
+
+
+def write_manifest(
+    folder: Path, trajectory: Trajectory, files: Sequence[Sequence[Path]], meta: Metadata
+) -> Path:
+    """Write the ``trajectory.json`` of a folder's checkpoints, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written to.
+    """
+    described = {
+        "format": FORMAT,
+        "tensors": [
+            {"name": t.name, "shape": t.shape, "kind": t.kind, "depth": t.depth, "tied": t.tied}
+            for t in trajectory.tensors
+        ],
+        "snapshots": [
+            {"step": step, "files": [path.relative_to(folder).as_posix() for path in paths]}
+            for step, paths in zip(trajectory.steps.tolist(), files, strict=True)
+        ],
+        "metadata": _metadata_to_json(meta),
+    }
+    path = folder / MANIFEST
+    partial = folder / f".{MANIFEST}.{os.getpid()}.partial"
+    try:
+        partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def _inside(folder: Path, name: str) -> Path:
+    # A description from elsewhere names files of its own folder only.
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise InputError(f"{folder / MANIFEST} names {name}, which is outside its folder")
+    return folder / pure

@@ -1,0 +1,236 @@
+"""Making a trajectory of the checkpoints that a training program left behind."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from weightcast.datasets.checkpoints import CheckpointSource, read_checkpoints, write_manifest
+from weightcast.datasets.discovery import Found, find_checkpoints, refuse_equal_steps
+from weightcast.datasets.errors import InputError
+from weightcast.datasets.naming import guess_tensors, is_buffer, natural_key
+from weightcast.datasets.recording_file import is_recording, read_recording
+from weightcast.datasets.stacked import FORMAT as STACKED
+from weightcast.datasets.stacked import write_stacked
+from weightcast.datasets.tensor_files import Checkpoint, SafetensorsFile
+from weightcast.datasets.trainer_state import read_trainer_state
+from weightcast.datasets.trajectory import (
+    BLOCK_BYTES,
+    Floats,
+    Metadata,
+    TensorInfo,
+    Trajectory,
+    block_ranges,
+)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import made.
+
+    Attributes
+    ----------
+    path : Path
+        The file that it wrote.
+    run : Trajectory
+    notes : tuple of str
+        What was left out or assumed, a line each.
+    """
+
+    path: Path
+    run: Trajectory
+    notes: tuple[str, ...]
+
+
+def import_run(
+    source: Path,
+    out: Path | None,
+    *,
+    dataset: str | None = None,
+    seed: int | None = None,
+    optimizer: str | None = None,
+) -> Imported:
+    """Make a trajectory of a folder of checkpoints, or of a recording that was cut short.
+
+    Every number is read once; nothing is written under the final name unless all are finite.
+
+    Parameters
+    ----------
+    source : Path
+        The folder, or the hidden ``.recording`` file that a killed `TrajectoryRecorder` left.
+    out : Path or None
+        A ``.safetensors`` file to write in the stacked layout; None or the folder itself to
+        write ``trajectory.json`` beside the checkpoints, which then must stay.
+    dataset : str, optional
+        The folder's name by default.
+    seed : int, optional
+        0 by default.
+    optimizer : str, optional
+
+    Raises
+    ------
+    InputError
+        If the checkpoints are not of one network, are damaged, or hold NaN or infinity.
+    """
+    if out is not None and out.suffix != ".safetensors" and not _same(out, source):
+        raise InputError(
+            f"--out {out} is neither a .safetensors file nor the folder of the checkpoints itself"
+        )
+    if source.is_file():
+        return _finish_recording(source, out, dataset, seed, optimizer)
+    found, passed_over = find_checkpoints(source)
+    if out is not None and any(_same(out, path) for c in found for path in c.files):
+        raise InputError(f"--out {out} is one of the checkpoints; name another file")
+    notes = [f"passed over {path.name}: no step number in its name" for path in passed_over]
+    found = _with_own_steps(found, source)
+    if found[0].unit == "epoch":
+        notes.append("steps are epochs: the files' names count nothing else")
+    files = [c.files for c in found]
+    steps = [c.step for c in found]
+    checkpoints = _CheckedSource(files, steps)
+    tensors, left_out = _coordinates(checkpoints)
+    notes += left_out
+    logged = read_trainer_state(files[-1][0].parent, steps)
+    meta = Metadata(
+        dataset=dataset or source.resolve().name,
+        seed=seed or 0,
+        optimizer=optimizer or "unknown",
+        source="imported from checkpoints",
+        **logged,
+    )
+    run = Trajectory(checkpoints, tensors, steps, meta)
+    if out is None or out.suffix != ".safetensors":
+        _read_all(run)
+        path = write_manifest(source, run, files, meta)
+        return Imported(path, read_checkpoints(source), tuple(notes))
+    _write(run, out)
+    return Imported(out, run, tuple(notes))
+
+
+class _CheckedSource(CheckpointSource):
+    """Refuses NaN and infinity as they are read, so that one pass both checks and copies."""
+
+    def __init__(self, files: list[tuple[Path, ...]], steps: list[int]) -> None:
+        super().__init__(files)
+        self.steps = steps
+
+    def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
+        super().read_into(tensor, snapshot, start, out)
+        if not np.isfinite(out).all():
+            path = self.checkpoint(snapshot).path_of(tensor.name)
+            raise InputError(
+                f"{path}: tensor {tensor.name} has NaN or infinity at step {self.steps[snapshot]}; "
+                "leave this checkpoint and the later ones out"
+            )
+
+
+def _with_own_steps(found: list[Found], folder: Path) -> list[Found]:
+    """Prefer the optimizer steps that the files name themselves, where all of them do."""
+    if found[0].files[0].suffix == ".safetensors":
+        return found
+    steps = [Checkpoint(c.files).step for c in found]
+    own = [
+        Found(step, "step", c.files)
+        for c, step in zip(found, steps, strict=True)
+        if step is not None
+    ]
+    if len(own) != len(found):
+        return found
+    own.sort()
+    refuse_equal_steps(((c.step, c.files[0]) for c in own), folder)
+    return own
+
+
+def _coordinates(source: _CheckedSource) -> tuple[list[TensorInfo], list[str]]:
+    """Choose the tensors of the first checkpoint, and hold the others to them."""
+    first = source.checkpoint(0)
+    for file in first.files:
+        if isinstance(file, SafetensorsFile) and file.metadata.get("format") == STACKED:
+            raise InputError(f"{file.path} is a whole trajectory already; use it as it is")
+    entries = first.entries
+    names = list(entries)
+    if first.light:
+        # safetensors sorts by name as text; files of torch keep the network's order.
+        names.sort(key=natural_key)
+    shapes: dict[str, tuple[int, ...]] = {}
+    left_out: dict[str, list[str]] = {"no floating-point numbers": [], "buffers": [], "tied": []}
+    for name in names:
+        entry = entries[name]
+        if is_buffer(name):
+            left_out["buffers"].append(name)
+        elif not entry.floating:
+            left_out["no floating-point numbers"].append(name)
+        elif entry.alias is not None:
+            left_out["tied"].append(name)
+        else:
+            shapes[name] = entry.shape
+    if not shapes:
+        raise InputError(f"{first.files[0].path} holds no floating-point parameters")
+    aliases = {entry.alias for entry in entries.values() if entry.alias is not None}
+    tensors = guess_tensors(shapes, set(left_out["buffers"]), aliases)
+    for snapshot in range(1, len(source.steps)):
+        _hold_to(source.checkpoint(snapshot), shapes, set(entries), first)
+    notes = []
+    for why, which in left_out.items():
+        if which:
+            more = f" and {len(which) - 3} more" if len(which) > 3 else ""
+            notes.append(f"left out ({why}): {', '.join(which[:3])}{more}")
+    return tensors, notes
+
+
+def _hold_to(
+    checkpoint: Checkpoint,
+    shapes: dict[str, tuple[int, ...]],
+    known: set[str],
+    first: Checkpoint,
+) -> None:
+    entries = checkpoint.entries
+    against = first.files[0].path
+    for name, shape in shapes.items():
+        if name not in entries:
+            raise InputError(
+                f"{checkpoint.files[0].path} has no tensor {name}, which {against} has"
+            )
+        if entries[name].shape != shape or not entries[name].floating:
+            raise InputError(
+                f"{checkpoint.path_of(name)}: tensor {name} has shape {list(entries[name].shape)}, "
+                f"but {list(shape)} in {against}"
+            )
+    for name, entry in entries.items():
+        if name not in known and entry.floating and not is_buffer(name):
+            raise InputError(
+                f"{checkpoint.path_of(name)} has a tensor {name}, which {against} lacks"
+            )
+
+
+def _read_all(run: Trajectory) -> None:
+    for snapshot in range(run.n_snapshots):
+        for tensor, start, stop in block_ranges(run.tensors, 1, BLOCK_BYTES):
+            run.read(tensor, [snapshot], start, stop)
+
+
+def _finish_recording(
+    source: Path, out: Path | None, dataset: str | None, seed: int | None, optimizer: str | None
+) -> Imported:
+    if not is_recording(source):
+        raise InputError(f"{source} is a file; name the folder of the checkpoints")
+    if out is None or out.suffix != ".safetensors":
+        raise InputError(f"{source} is a recording; give --out a .safetensors file to write")
+    run = read_recording(source, dataset=dataset, seed=seed, optimizer=optimizer)
+    run.check_finite()
+    _write(run, out)
+    return Imported(out, run, (f"{source.name} was kept; remove it when you are content",))
+
+
+def _write(run: Trajectory, out: Path) -> None:
+    try:
+        write_stacked(run, out)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}") from None
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)

@@ -1,0 +1,199 @@
+"""The callbacks under the real libraries, in processes of their own outside the repository."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from weightcast.datasets import open_trajectory
+from weightcast.datasets.importing import import_run
+
+TRANSFORMERS = """
+import sys
+import torch
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback
+from transformers import TrainingArguments
+from weightcast.datasets.transformers_callback import TrajectoryCallback
+
+config = BertConfig(
+    vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+    max_position_embeddings=8,
+)
+
+class Toy(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+    def __getitem__(self, i):
+        ids = torch.tensor([i % 20, i * 3 % 20, 1])
+        return {"input_ids": ids, "labels": torch.tensor(i % 2)}
+
+torch.manual_seed(0)
+seen = {}
+
+class Observe(TrainerCallback):
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        seen[state.global_step] = {k: v.clone() for k, v in model.state_dict().items()}
+
+def train(steps, path, resume=None):
+    model = BertForSequenceClassification(config)
+    arguments = TrainingArguments(
+        "out", per_device_train_batch_size=2, gradient_accumulation_steps=2, max_steps=steps,
+        save_steps=4, logging_steps=2, eval_steps=4, eval_strategy="steps", report_to=[],
+        use_cpu=True, learning_rate=0.01, disable_tqdm=True, seed=11, load_best_model_at_end=True,
+        dataloader_pin_memory=False,
+    )
+    callback = TrajectoryCallback(path, every=4, dataset="bert")
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=Toy(), eval_dataset=Toy(),
+        callbacks=[callback, Observe()],
+    )
+    trainer.train(resume_from_checkpoint=resume)
+
+train(12, "bert.safetensors")
+torch.save({k: v for k, v in seen.items()}, "seen.pth")
+train(16, "more.safetensors", "out/checkpoint-12")
+"""
+
+LIGHTNING = """
+import sys
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from weightcast.datasets.lightning_callback import TrajectoryCallback
+
+class Module(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.save_hyperparameters({"width": 4})
+        self.layer = torch.nn.Linear(3, 4)
+        self.norm = torch.nn.BatchNorm1d(4)
+    def training_step(self, batch, index):
+        loss = self.norm(self.layer(batch[0])).abs().mean() + self.layer.weight.square().sum()
+        losses.append(loss.item())
+        return loss
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+        return [optimizer], [
+            {"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5), "interval": "step"}
+        ]
+
+seen, losses = {}, []
+
+class Observe(Callback):
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        seen[trainer.global_step] = {k: v.clone() for k, v in module.state_dict().items()}
+
+class Fail(Callback):
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        if trainer.global_step == 3:
+            raise RuntimeError("diverged")
+
+def fit(path, *more):
+    torch.manual_seed(0)
+    data = torch.utils.data.TensorDataset(torch.randn(32, 3))
+    trainer = Trainer(
+        max_epochs=2, accumulate_grad_batches=2, accelerator="cpu", logger=False,
+        enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[TrajectoryCallback(path, every=2, dataset="lit", seed=5), Observe(), *more],
+    )
+    trainer.fit(Module(), torch.utils.data.DataLoader(data, batch_size=4))
+
+fit("lit.safetensors", ModelCheckpoint("ckpt", every_n_train_steps=2, save_top_k=-1))
+torch.save({"seen": seen, "losses": torch.tensor(losses)}, "seen.pth")
+try:
+    fit("failed.safetensors", Fail())
+except RuntimeError:
+    pass
+"""
+
+
+def _run(code: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _needs(*names: str) -> None:
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed; run: tox run -e integrations")
+
+
+def test_when_transformers_trains_then_the_callback_records_what_its_checkpoints_hold(
+    tmp_path: Path,
+) -> None:
+    _needs("transformers", "accelerate")
+    import torch
+
+    _run(TRANSFORMERS, tmp_path)
+    run = open_trajectory(tmp_path / "bert.safetensors")
+    seen = torch.load(tmp_path / "seen.pth")
+    assert run.steps.tolist() == [0, 4, 8, 12]
+    for index, step in enumerate(run.steps.tolist()[1:], 1):
+        for name, values in run.snapshot(index).items():
+            assert (values == seen[step][name].numpy()).all(), (step, name)
+    assert (run.meta.dataset, run.meta.seed, run.meta.optimizer) == ("bert", 11, "adamw")
+    assert len(run.meta.train_loss) == 4
+    assert run.meta.learning_rates == pytest.approx([0.01 * (12 - k) / 12 for k in range(12)])
+
+    # The checkpoints that the Trainer wrote at the same steps are the same trajectory.
+    imported = import_run(tmp_path / "out", tmp_path / "imported.safetensors").run
+    assert imported.steps.tolist() == [4, 8, 12, 16]
+    assert {t.name for t in imported.tensors} == {t.name for t in run.tensors}
+    kinds = {t.name: t.kind for t in imported.tensors}
+    assert kinds == {t.name: t.kind for t in run.tensors}
+    for index in range(3):
+        ours = run.snapshot(index + 1)
+        for name, values in imported.snapshot(index).items():
+            assert (values == ours[name]).all()
+    assert len(imported.meta.train_loss) == len(imported.meta.test_loss) == 4
+    assert len(imported.meta.learning_rates) == 16
+
+    more = open_trajectory(tmp_path / "more.safetensors")
+    assert more.steps.tolist() == [12, 16]
+    for name, values in more.snapshot(0).items():
+        assert (values == run.snapshot(3)[name]).all()
+
+
+def test_when_lightning_trains_then_the_callback_records_what_its_checkpoints_hold(
+    tmp_path: Path,
+) -> None:
+    _needs("lightning")
+    import torch
+
+    _run(LIGHTNING, tmp_path)
+    run = open_trajectory(tmp_path / "lit.safetensors")
+    stored = torch.load(tmp_path / "seen.pth")
+    assert run.steps.tolist() == [0, 2, 4, 6, 8]
+    for index, step in enumerate(run.steps.tolist()[1:], 1):
+        for name, values in run.snapshot(index).items():
+            assert (values == stored["seen"][step][name].numpy()).all(), (step, name)
+    assert (run.meta.dataset, run.meta.seed, run.meta.optimizer) == ("lit", 5, "sgd")
+    assert run.meta.learning_rates == pytest.approx([0.1 / 2 ** (k // 2) for k in range(8)])
+    # Two batches a step, two steps a snapshot; the first step's loss stands for w_0.
+    losses = stored["losses"].reshape(4, 4)
+    expected = [losses[0, :2].mean(), *losses.mean(dim=1)]
+    assert run.meta.train_loss == pytest.approx([float(value) for value in expected])
+
+    imported = import_run(tmp_path / "ckpt", None).run
+    assert imported.steps.tolist() == [2, 4, 6, 8]
+    assert [t.name for t in imported.tensors] == [t.name for t in run.tensors]
+    assert [t.kind for t in imported.tensors] == [t.kind for t in run.tensors]
+    for index in range(4):
+        for name, values in imported.snapshot(index).items():
+            assert (values == run.snapshot(index + 1)[name]).all()
+
+    assert not (tmp_path / "failed.safetensors").exists()
+    saved = import_run(tmp_path / ".failed.safetensors.recording", tmp_path / "s.safetensors")
+    assert saved.run.steps.tolist() == [0, 2]
