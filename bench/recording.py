@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
+from typing import Any
 
-from weightcast.bench.progress import progress_bar
+from weightcast.bench.progress import Advance, duration, progress_bar
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.dataset import default_data_folder
+from weightcast.datasets.examples import require_data
+
+#: What is left free on a disk: a full one breaks more than a recording.
+SPARE_BYTES = 200 * 2**20
+#: Seconds between looks at what the workers have done.
+_POLL = 0.2
+
+
+class RecordingFailed(InputError):
+    """Some runs failed; the others are recorded."""
 
 
 def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) -> int:
@@ -23,38 +41,45 @@ def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) ->
     out : Path or None
         The data folder.
     jobs : int
+        Runs side by side, each in a process of its own with one thread.
 
     Raises
     ------
     InputError
-        If the data set is unknown or generated, the seeds make no sense, or the folder cannot be
-        written to.
+        If the data set is unknown or generated, the seeds make no sense, its data have yet to be
+        fetched, the folder cannot be written to, or the disk is too full.
+    RecordingFailed
+        If runs failed, naming each; the others are recorded.
     """
     dataset = get_dataset(name)
-    if not isinstance(dataset, RecordedDataSet) or dataset.recipe is None:
+    if not isinstance(dataset, RecordedDataSet):
         raise InputError(f"{name} is generated when it is needed; there is nothing to record")
+    if dataset.recipe is None:
+        raise InputError(f"{name} has no recipe; its runs were made elsewhere")
     wanted = parse_seeds(seeds) if seeds else list(dataset.seeds)
+    require_data(dataset.recipe.data)
     folder = (out or default_data_folder()) / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written to: {error.strerror}") from None
+    _prepare(folder)
     missing = [seed for seed in wanted if not (folder / f"{seed}.safetensors").exists()]
-    recipe = dataset.recipe
-    with progress_bar(f"recording {name}", len(missing)) as advance:
-        if jobs == 1:
-            for seed in missing:
-                _record(recipe, seed, folder)
-                advance(f"seed {seed}")
-        elif missing:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(jobs, len(missing)), mp_context=context) as pool:
-                futures = {pool.submit(_record, recipe, seed, folder): seed for seed in missing}
-                for future in as_completed(futures):
-                    future.result()
-                    advance(f"seed {futures[future]}")
+    if not missing:
+        return 0
+    _check_disk(dataset, len(missing), folder)
+    print(
+        f"recording {len(missing)} runs of {name} into {folder}: about "
+        f"{duration(dataset.seconds_per_run * len(missing) / min(jobs, len(missing)))}, "
+        f"{dataset.bytes_per_run * len(missing) / 2**20:.1f} MiB",
+        file=sys.stderr,
+    )
+    units = len(missing) * (len(dataset.recipe.snapshot_steps) - 1)
+    with progress_bar(f"recording {name}", units) as advance:
+        record = _one_by_one if jobs == 1 else _side_by_side
+        failed = record(dataset.recipe, missing, folder, min(jobs, len(missing)), advance)
+    if failed:
+        reasons = "; ".join(f"seed {seed}: {error}" for seed, error in sorted(failed.items()))
+        raise RecordingFailed(
+            f"{len(failed)} of {len(missing)} runs of {name} failed, the others are recorded: "
+            f"{reasons}"
+        )
     return len(missing)
 
 
@@ -75,7 +100,134 @@ def parse_seeds(text: str) -> list[int]:
     return sorted(seeds)
 
 
-def _record(recipe: Recipe, seed: int, folder: Path) -> None:
+def _prepare(folder: Path) -> None:
+    """Make the folder and clear away what killed recordings left."""
+    import psutil
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+        for partial in folder.glob(".*.partial"):
+            process = partial.name.split(".")[-2]
+            # Another recording may be at work in the same folder, on other seeds.
+            if not (process.isdigit() and psutil.pid_exists(int(process))):
+                partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror}") from None
+
+
+def _check_disk(dataset: RecordedDataSet, runs: int, folder: Path) -> None:
+    needed = dataset.bytes_per_run * runs + SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{runs} runs of {dataset.name} need {needed / 2**20:,.0f} MiB on the disk of "
+            f"{folder}, {SPARE_BYTES / 2**20:.0f} of them to spare; {free / 2**20:,.0f} MiB are "
+            "free. Free some, name another folder with --out, or record fewer --seeds at a time"
+        )
+
+
+def _one_by_one(
+    recipe: Recipe, seeds: list[int], folder: Path, jobs: int, advance: Advance
+) -> dict[int, str]:
+    failed = {}
+    for seed in seeds:
+        progress = _progress(recipe, seed, advance)
+        try:
+            _record(recipe, seed, folder, progress)
+        except Exception as error:
+            failed[seed] = _reason(error)
+            progress(recipe.steps)
+    return failed
+
+
+def _side_by_side(
+    recipe: Recipe, seeds: list[int], folder: Path, jobs: int, advance: Advance
+) -> dict[int, str]:
+    from pebble import ProcessPool
+
+    context = multiprocessing.get_context("spawn")
+    # Workers write, this process reads. No lock: a worker that dies with one would stop all others.
+    steps_done = context.RawArray("q", len(seeds))
+    pool = ProcessPool(
+        max_workers=jobs, context=context, initializer=_start_worker, initargs=(steps_done,)
+    )
+    progress = [_progress(recipe, seed, advance) for seed in seeds]
+    pending: dict[Future[None], int] = {}
+    failed = {}
+    try:
+        for place, seed in enumerate(seeds):
+            pending[pool.schedule(_record_in_worker, args=(recipe, seed, folder, place))] = place
+        while pending:
+            done = wait(pending, timeout=_POLL, return_when=FIRST_COMPLETED).done
+            for step, said in zip(steps_done, progress, strict=True):
+                said(step)
+            for future in done:
+                place = pending.pop(future)
+                if error := future.exception():
+                    failed[seeds[place]] = _reason(error)
+                progress[place](recipe.steps)
+        pool.close()  # type: ignore[no-untyped-call]  # pebble is typed in part
+        pool.join()
+    except BaseException:
+        pool.stop()  # type: ignore[no-untyped-call]
+        pool.join()
+        raise
+    return failed
+
+
+def _progress(recipe: Recipe, seed: int, advance: Advance) -> Callable[[int], None]:
+    """Make what turns a run's steps into units of progress, a snapshot each, none twice."""
+    seen = 0
+
+    def progress(step: int) -> None:
+        nonlocal seen
+        while seen < step // recipe.snapshot_every:
+            seen += 1
+            advance(f"seed {seed}, step {seen * recipe.snapshot_every:,} of {recipe.steps:,}")
+
+    return progress
+
+
+def _reason(error: BaseException) -> str:
+    from pebble import ProcessExpired
+
+    if isinstance(error, ProcessExpired):
+        return f"its process died with status {error.exitcode}"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+
+
+_steps_done: Any = None
+
+
+def _start_worker(steps_done: Any) -> None:
+    global _steps_done
+    _steps_done = steps_done
+    # Ctrl-C reaches the whole process group; the parent alone decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Before the numerical libraries load: their pools read these once.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: a killed recording must not go on unseen."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _record_in_worker(recipe: Recipe, seed: int, folder: Path, place: int) -> None:
+    def on_step(step: int) -> None:
+        _steps_done[place] = step
+
+    _record(recipe, seed, folder, on_step)
+
+
+def _record(recipe: Recipe, seed: int, folder: Path, on_step: Callable[[int], None]) -> None:
     from weightcast.datasets.recorder import record_run
 
-    record_run(recipe, seed, folder / f"{seed}.safetensors")
+    record_run(recipe, seed, folder / f"{seed}.safetensors", on_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from weightcast.bench.progress import progress_bar
 from weightcast.bench.recording import record_dataset
 from weightcast.bench.store import Store
 from weightcast.bench.suite import Suite, load_suite
-from weightcast.datasets import InputError, RecordedDataSet, get_dataset
+from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
+from weightcast.datasets.examples import require_data
+from weightcast.datasets.gates import set_gates
 
 
 class Interrupted(Exception):
@@ -80,6 +83,7 @@ def run_suite(options: RunOptions) -> int:
         if missing:
             write_text(options.out / "suite.toml", suite.to_toml())
             write_environment(options.out, describe_environment(options.command, jobs, THREADS))
+            _check_gates(suite, runs, store)
             try:
                 with progress_bar(f"suite {suite.name}", missing) as advance:
                     run_plan(
@@ -96,6 +100,17 @@ def run_suite(options: RunOptions) -> int:
                     f"interrupted with {left} fits to go; the same command resumes"
                 ) from None
         return store.failed_cells({fit.key for fit in plan})
+
+
+def _check_gates(suite: Suite, runs: RunCache, store: Store) -> None:
+    """Take the admission gates of data sets that are new here or have changed."""
+    for name in sorted(
+        {*suite.datasets, *(s.train for s in suite.shifts), *(s.test for s in suite.shifts)}
+    ):
+        found = runs.all(name)
+        data = hashlib.sha256("".join(run.content_hash() for run in found).encode()).hexdigest()
+        if store.gates_of(name) != data:
+            store.set_gates(name, data, set_gates(found, get_dataset(name).track))
 
 
 @contextmanager
@@ -116,10 +131,17 @@ def _only_writer(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def _require_data(dataset: DataSet, suite: Suite) -> None:
+    """See that what recorded networks are measured on is here; forecasts of weights do without."""
+    if isinstance(dataset, RecordedDataSet) and dataset.recipe and "function" in suite.tiers:
+        require_data(dataset.recipe.data)
+
+
 def _with_data(suite: Suite, options: RunOptions) -> Suite:
     """See that every data set's runs are here: record them, leave them out, or stop."""
     kept = []
-    for name in suite.datasets:
+    shifted = [name for shift in suite.shifts for name in (shift.train, shift.test)]
+    for name in dict.fromkeys([*suite.datasets, *shifted]):
         dataset = get_dataset(name)
         missing = dataset.missing(options.data)
         if missing and isinstance(dataset, RecordedDataSet):
@@ -130,8 +152,22 @@ def _with_data(suite: Suite, options: RunOptions) -> Suite:
                 print(f"left out: {dataset.how_to_record(missing)}", file=sys.stderr)
                 continue
             else:
-                raise InputError(dataset.how_to_record(missing))
+                raise InputError(
+                    f"{dataset.how_to_record(missing)}; --record does it, --skip-missing goes on "
+                    "without it"
+                )
+        try:
+            _require_data(dataset, suite)
+        except InputError as error:
+            if not options.skip_missing:
+                raise
+            print(f"left out: {name}: {error}", file=sys.stderr)
+            continue
         kept.append(name)
     if not kept:
         raise InputError("no data set is left to run on")
-    return suite.model_copy(update={"datasets": kept})
+    update = {
+        "datasets": [name for name in suite.datasets if name in kept],
+        "shifts": [s for s in suite.shifts if s.train in kept and s.test in kept],
+    }
+    return suite.model_copy(update=update)

@@ -8,6 +8,7 @@ from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.registry import all_datasets, get_dataset, register_dataset
 from weightcast.datasets.task import ForecastTask, Pair, make_task
 from weightcast.datasets.trajectory import Block, Metadata, TensorInfo, Trajectory
+from weightcast.datasets.trajectory_recorder import TrajectoryRecorder
 
 __all__ = [
     "Block",
@@ -22,6 +23,7 @@ __all__ = [
     "RecordedDataSet",
     "TensorInfo",
     "Trajectory",
+    "TrajectoryRecorder",
     "all_datasets",
     "get_dataset",
     "make_task",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.open import open_trajectory
@@ -69,11 +72,26 @@ class DataSet(ABC):
         """Return the seeds that `run` cannot return now."""
 
 
+#: From a run and its context n to the best possible forecast of its later snapshots, (m, d).
+Oracle = Callable[[Trajectory, int], NDArray[np.float64]]
+
+
 @dataclass(frozen=True)
 class GeneratedDataSet(DataSet):
-    """Runs computed from their seed when asked for."""
+    """Runs computed from their seed when asked for.
+
+    Attributes
+    ----------
+    generate : callable
+        From a seed to its run.
+    oracle : callable, optional
+        From a run and a context n to an (m, d) array: what to expect of each later snapshot, the
+        tensors laid end to end, given w_n and full knowledge of the problem. The benchmark shows
+        its error as the best possible; no method gets to see it.
+    """
 
     generate: Callable[[int], Trajectory] = lambda seed: None  # type: ignore[assignment,return-value]
+    oracle: Oracle | None = None
 
     @property
     def recorded(self) -> bool:
@@ -121,10 +139,26 @@ class RecordedDataSet(DataSet):
 
     def how_to_record(self, seeds: tuple[int, ...]) -> str:
         """Say what command makes these runs, how long it takes and how much it writes."""
-        listed = ",".join(map(str, seeds))
         return (
             f"{len(seeds)} of {len(self.seeds)} runs of {self.name} are not here; make them with: "
-            f"weightcast record {self.name} --seeds {listed} (about "
+            f"weightcast record {self.name} --seeds {seed_ranges(seeds)} (about "
             f"{self.seconds_per_run * len(seeds):.0f} s and "
             f"{self.bytes_per_run * len(seeds) / 2**20:.1f} MiB)"
         )
+
+
+def seed_ranges(seeds: Sequence[int]) -> str:
+    """Write seeds as ``--seeds`` reads them.
+
+    Examples
+    --------
+    >>> seed_ranges([0, 1, 2, 5, 7, 8])
+    '0-2,5,7-8'
+    """
+    parts: list[list[int]] = []
+    for seed in sorted(seeds):
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)

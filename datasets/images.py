@@ -1,34 +1,17 @@
-"""Image data that recipes train on, split into train and test once and for all."""
+"""Images that recipes train on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from weightcast.datasets.errors import unknown
+from weightcast.datasets.examples import Examples
+from weightcast.datasets.fetching import fetched_files
 
 
-@dataclass(frozen=True)
-class Images:
-    """Labelled images, float32 in [0, 1].
-
-    Attributes
-    ----------
-    train_x, test_x : Tensor, shape (N, height, width)
-    train_y, test_y : Tensor, shape (N,), int64
-    """
-
-    train_x: torch.Tensor
-    train_y: torch.Tensor
-    test_x: torch.Tensor
-    test_y: torch.Tensor
-
-
-def _digits() -> Images:
+def digits() -> Examples:
     """scikit-learn's 1,797 digits of 8 × 8 pixels: 1,437 to train on, 360 to test on."""
     from sklearn.datasets import load_digits
 
@@ -38,21 +21,32 @@ def _digits() -> Images:
     order = np.random.default_rng(20250502).permutation(len(labels))
     x = torch.tensor(pixels[order].reshape(-1, 8, 8) / 16.0, dtype=torch.float32)
     y = torch.tensor(labels[order], dtype=torch.int64)
-    return Images(x[:1437], y[:1437], x[1437:], y[1437:])
+    return Examples(x[:1437], y[:1437], x[1437:], y[1437:], "digits", "BSD-3-Clause")
 
 
-IMAGES: dict[str, Callable[[], Images]] = {"digits": _digits}
-
-
-@cache
-def load_images(name: str) -> Images:
-    """Load an image set by name; the tensors are shared, so do not write to them.
+def fashion() -> Examples:
+    """Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747): 60,000 + 10,000 of 28 × 28 bytes.
 
     Raises
     ------
     InputError
-        If the name is not known.
+        If it has yet to be fetched.
     """
-    if name not in IMAGES:
-        raise unknown("image data", name, IMAGES)
-    return IMAGES[name]()
+    files = fetched_files("fashion-mnist")
+    parts = []
+    for part in ("train", "t10k"):
+        parts.append(_pixels(files[f"{part}-images-idx3-ubyte"]))
+        parts.append(_labels(files[f"{part}-labels-idx1-ubyte"]))
+    train_x, train_y, test_x, test_y = parts
+    return Examples(train_x, train_y, test_x, test_y, "Fashion-MNIST", "MIT")
+
+
+def _pixels(path: Path) -> torch.Tensor:
+    """Read an idx3 file: a header of 16 bytes, then the pixels."""
+    values = np.fromfile(path, dtype=np.uint8, offset=16)
+    return torch.from_numpy(values.reshape(-1, 28, 28))
+
+
+def _labels(path: Path) -> torch.Tensor:
+    """Read an idx1 file: a header of 8 bytes, then the labels."""
+    return torch.from_numpy(np.fromfile(path, dtype=np.uint8, offset=8)).long()

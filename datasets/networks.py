@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from weightcast.datasets.errors import unknown
+from weightcast.datasets.attention import CharacterTransformer, QueryKeyValue, RowTransformer
+from weightcast.datasets.convolutional import cnn, resnet
+from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.recurrent import RowLstm
 from weightcast.datasets.trajectory import TensorInfo
 
 
@@ -23,10 +26,17 @@ def mlp(sizes: Sequence[int]) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet": resnet,
+    "row-lstm": RowLstm,
+    "row-transformer": RowTransformer,
+    "character-transformer": CharacterTransformer,
+}
 
 _KINDS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
-    ((nn.MultiheadAttention,), "attention"),
+    ((nn.MultiheadAttention, QueryKeyValue), "attention"),
     ((nn.Embedding,), "embedding"),
     ((nn.RNNBase,), "recurrent"),
     ((nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm), "norm"),
@@ -41,11 +51,14 @@ def build_network(name: str, **options: Any) -> nn.Module:
     Raises
     ------
     InputError
-        If the name is not known; the message lists the choices.
+        If the name is not known, the message lists the choices; or if an option is not.
     """
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
-    return NETWORKS[name](**options)
+    try:
+        return NETWORKS[name](**options)
+    except TypeError as error:
+        raise InputError(f"network {name}: {error}") from None
 
 
 def describe_tensors(network: nn.Module) -> list[TensorInfo]:

@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from weightcast.datasets.errors import InputError
+from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.rates import constant, cosine, stepped
 
 if TYPE_CHECKING:
     import torch
 
     from weightcast.datasets.evaluator import NetworkEvaluator
+
+
+SCHEDULES: dict[str, Callable[..., tuple[float, ...]]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "step": stepped,
+}
 
 
 @dataclass(frozen=True)
@@ -33,11 +41,11 @@ class Recipe:
         A name that `weightcast.datasets.networks.build_network` knows.
     network_options : dict
     data : str
-        A name that `weightcast.datasets.images.load_images` knows.
+        A name that `weightcast.datasets.examples.load_examples` knows.
     optimizer : str
-        ``"sgd"`` or ``"adam"``.
+        ``"sgd"``, ``"adam"`` or ``"adamw"``.
     learning_rate : float
-        Constant over the run.
+        The schedule's highest.
     hyperparameters : dict
         Passed on to the optimizer.
     batch_size : int
@@ -45,6 +53,14 @@ class Recipe:
         Optimizer steps in all.
     snapshot_every : int
         Steps between snapshots.
+    schedule : str
+        ``"constant"``, ``"cosine"`` (down to zero) or ``"step"``.
+    schedule_options : dict
+        For ``"step"``: ``milestones``, the steps at which the rate falls, and ``factor``.
+    measured : int or None
+        How many examples losses and accuracies are measured on, the first of the training and the
+        first of the test data, the same ones at every snapshot; all where there are fewer, or by
+        default. Measuring all of a large set at every snapshot would take longer than training.
     """
 
     name: str
@@ -57,6 +73,9 @@ class Recipe:
     snapshot_every: int
     network_options: dict[str, Any] = field(default_factory=dict)
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    schedule: str = "constant"
+    schedule_options: dict[str, Any] = field(default_factory=dict)
+    measured: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of plain values, without those that are at their default.
@@ -97,15 +116,39 @@ class Recipe:
         """Steps at which the weights are recorded, 0 first."""
         return list(range(0, self.steps + 1, self.snapshot_every))
 
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """The learning rate of each step, shape (steps,).
+
+        Raises
+        ------
+        InputError
+            If the schedule is not known or does not have such an option.
+        """
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        try:
+            return SCHEDULES[self.schedule](self.learning_rate, self.steps, **self.schedule_options)
+        except TypeError as error:
+            raise InputError(f"schedule {self.schedule}: {error}") from None
+
     def build(self, *, with_test: bool = True) -> tuple[torch.nn.Module, NetworkEvaluator]:
         """Rebuild the network and what measures it.
 
         The network's values are meaningless until weights are loaded. ``with_test=False`` leaves
         the test data out.
+
+        Raises
+        ------
+        InputError
+            If the network or the data are not known, or the data have yet to be fetched.
         """
         from weightcast.datasets.evaluator import NetworkEvaluator
-        from weightcast.datasets.images import load_images
+        from weightcast.datasets.examples import load_examples
         from weightcast.datasets.networks import build_network
 
         network = build_network(self.network, **self.network_options)
-        return network, NetworkEvaluator(network, load_images(self.data), with_test=with_test)
+        examples = load_examples(self.data)
+        return network, NetworkEvaluator(
+            network, examples, with_test=with_test, measured=self.measured
+        )

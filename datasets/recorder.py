@@ -7,19 +7,24 @@ inside a matrix product keep one order, so the same seed gives the same bytes on
 
 from __future__ import annotations
 
+import copy
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from weightcast.datasets.images import Images, load_images
+from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.evaluator import cross_entropy, network_state
+from weightcast.datasets.examples import Examples, inputs, load_examples
 from weightcast.datasets.networks import describe_tensors
 from weightcast.datasets.recipe import Recipe
-from weightcast.datasets.stacked import StackedWriter
+from weightcast.datasets.stacked import StackedWriter, StateInfo, header_room
 from weightcast.datasets.trajectory import Floats, Metadata
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -39,6 +44,11 @@ def record_run(
         The stacked file to write.
     on_step : callable, optional
         Called with the number of steps done at each snapshot, for progress.
+
+    Raises
+    ------
+    InputError
+        If the recipe cannot be followed, or the training loss is no longer finite.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -52,48 +62,58 @@ def record_run(
 def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]) -> None:
     torch.manual_seed(recipe.random_seed(seed, "initial state"))
     network, evaluator = recipe.build()
-    images = load_images(recipe.data)
+    examples = load_examples(recipe.data)
     optimizer = _optimizer(recipe, network)
-    batches = _batches(recipe, seed, images)
-    steps = recipe.snapshot_steps
+    batches = _batches(recipe, seed, examples)
+    steps, rates = recipe.snapshot_steps, recipe.learning_rates
+    tensors, state = describe_tensors(network), network_state(network)
+    states = [StateInfo.of(name, buffer.numpy()) for name, buffer in state.items()]
+    meta = Metadata(
+        dataset=recipe.name,
+        seed=seed,
+        recipe=recipe.to_json(),
+        optimizer=recipe.optimizer,
+        hyperparameters=recipe.hyperparameters,
+        learning_rates=rates,
+        batch_size=recipe.batch_size,
+        steps_per_epoch=-(-len(examples.train_y) // recipe.batch_size),
+        flops_per_step=_flops(network, examples, recipe.batch_size),
+        source=f"trained on {examples.source} by the recorder",
+        licence=examples.licence,
+    )
     history: dict[str, list[float]] = {name: [] for name in METRICS}
     seconds = 0.0
+    room = header_room(tensors, steps, meta, states)
+    with StackedWriter(path, tensors, steps, room, states) as writer:
 
-    with StackedWriter(path, describe_tensors(network), steps) as writer:
-
-        def snapshot() -> None:
-            writer.write(_parameters(network))
+        def snapshot(step: int) -> None:
+            writer.write(_parameters(network), [buffer.numpy() for buffer in state.values()])
             for name, value in evaluator.measure().items():
                 history[name].append(value)
+            if not math.isfinite(history["train_loss"][-1]):
+                raise InputError(
+                    f"{recipe.name}, seed {seed}: the training loss is "
+                    f"{history['train_loss'][-1]} at step {step}; lower the learning rate"
+                )
 
-        flops = _flops(network, images, recipe.batch_size)
-        snapshot()
+        snapshot(0)
         for begin, end in itertools.pairwise(steps):
             start = time.perf_counter()
             network.train()
-            for _ in range(end - begin):
+            for step in range(begin, end):
                 x, y = next(batches)
+                for group in optimizer.param_groups:
+                    group["lr"] = rates[step]
                 optimizer.zero_grad()
-                loss: torch.Tensor = nn.functional.cross_entropy(network(x), y)
-                loss.backward()  # type: ignore[no-untyped-call]  # torch has no hint here
+                cross_entropy(network(x), y).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             seconds += time.perf_counter() - start
-            snapshot()
+            snapshot(end)
             on_step(end)
         writer.finish(
-            Metadata(
-                dataset=recipe.name,
-                seed=seed,
-                recipe=recipe.to_json(),
-                optimizer=recipe.optimizer,
-                hyperparameters=recipe.hyperparameters,
-                learning_rates=(recipe.learning_rate,) * recipe.steps,
-                batch_size=recipe.batch_size,
-                steps_per_epoch=-(-len(images.train_y) // recipe.batch_size),
+            replace(
+                meta,
                 seconds_per_step=seconds / recipe.steps,
-                flops_per_step=flops,
-                source=f"trained on {recipe.data} by the recorder",
-                licence="BSD-3-Clause",
                 train_loss=tuple(history["train_loss"]),
                 train_accuracy=tuple(history["train_accuracy"]),
                 test_loss=tuple(history["test_loss"]),
@@ -106,23 +126,28 @@ def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "sgd": torch.optim.SGD,
         "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
     }
-    return kinds[recipe.optimizer](
-        network.parameters(), lr=recipe.learning_rate, **recipe.hyperparameters
-    )
+    if recipe.optimizer not in kinds:
+        raise unknown("optimizer", recipe.optimizer, kinds)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        return kinds[recipe.optimizer](trained, lr=recipe.learning_rate, **recipe.hyperparameters)
+    except TypeError as error:
+        raise InputError(f"optimizer {recipe.optimizer}: {error}") from None
 
 
 def _batches(
-    recipe: Recipe, seed: int, images: Images
+    recipe: Recipe, seed: int, examples: Examples
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Shuffle the training data anew every epoch, for ever; the last batch may be short."""
     random = np.random.default_rng(recipe.random_seed(seed, "batches"))
-    count = len(images.train_y)
+    count = len(examples.train_y)
     while True:
         order = torch.from_numpy(random.permutation(count))
         for start in range(0, count, recipe.batch_size):
             rows = order[start : start + recipe.batch_size]
-            yield images.train_x[rows], images.train_y[rows]
+            yield inputs(examples.train_x[rows]), examples.train_y[rows]
 
 
 def _parameters(network: nn.Module) -> list[Floats]:
@@ -133,13 +158,14 @@ def _parameters(network: nn.Module) -> list[Floats]:
     ]
 
 
-def _flops(network: nn.Module, images: Images, batch_size: int) -> int:
+def _flops(network: nn.Module, examples: Examples, batch_size: int) -> int:
     """Count one step's forward and backward FLOPs; the optimizer's own are left out."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    # Without numbers: nothing is computed, and recurrent layers are plain products, where the CPU's
+    # fused ones are opaque to the counter.
+    shapes = copy.deepcopy(network).to("meta")
+    x, y = inputs(examples.train_x[:batch_size]), examples.train_y[:batch_size]
     with FlopCounterMode(display=False) as counter:
-        x, y = images.train_x[:batch_size], images.train_y[:batch_size]
-        loss: torch.Tensor = nn.functional.cross_entropy(network(x), y)
-        loss.backward()  # type: ignore[no-untyped-call]
-    network.zero_grad()
+        cross_entropy(shapes(x.to("meta")), y.to("meta")).backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+from weightcast.datasets.bowl import QUADRATIC_BOWL
 from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.datasets.linreg import linreg_sgd
+from weightcast.datasets.ladder import ladder
+from weightcast.datasets.linreg import (
+    LINREG_ADAM,
+    LINREG_COSINE,
+    LINREG_GD,
+    LINREG_MOMENTUM,
+    LINREG_SGD,
+    LINREG_STEP,
+)
+from weightcast.datasets.logistic import LOGISTIC_SGD
 from weightcast.datasets.recipe import Recipe
+from weightcast.datasets.synthetic import Generator
 
 _DATASETS: dict[str, DataSet] = {}
 _plugins_loaded = False
@@ -52,15 +63,37 @@ def all_datasets() -> dict[str, DataSet]:
     return dict(_DATASETS)
 
 
-register_dataset(
-    GeneratedDataSet(
-        name="linreg-sgd",
-        seeds=tuple(range(200)),
-        description="two-dimensional linear regression by mini-batch SGD, a new problem each run",
-        source="generated from a seed",
-        licence="BSD-3-Clause",
-        generate=linreg_sgd,
+def _synthetic(generator: Generator, runs: int, description: str) -> None:
+    register_dataset(
+        GeneratedDataSet(
+            name=generator.name,
+            seeds=tuple(range(runs)),
+            description=description,
+            source="generated from a seed",
+            licence="BSD-3-Clause",
+            generate=generator.run,
+            oracle=generator.oracle,
+        )
     )
+
+
+for _generator, _how in (
+    (LINREG_SGD, "by mini-batch SGD"),
+    (LINREG_GD, "by gradient descent"),
+    (LINREG_MOMENTUM, "by mini-batch SGD with momentum 0.9"),
+    (LINREG_ADAM, "by mini-batch Adam"),
+    (LINREG_STEP, "by mini-batch SGD whose rate falls twice"),
+    (LINREG_COSINE, "by mini-batch SGD with a cosine schedule"),
+):
+    _synthetic(_generator, 200, f"two-dimensional linear regression {_how}, a new problem each run")
+_synthetic(
+    QUADRATIC_BOWL, 100, "ill-conditioned quadratic of 50 dimensions by gradient descent, a new "
+    "problem each run",
+)  # fmt: skip
+_synthetic(
+    LOGISTIC_SGD,
+    100,
+    "logistic regression on 20 features by mini-batch SGD, a new problem each run",
 )
 
 
@@ -93,3 +126,7 @@ def _digits_mlp(optimizer: str, learning_rate: float, describes: str) -> None:
 
 _digits_mlp("sgd", 0.05, "plain SGD at 0.05")
 _digits_mlp("adam", 0.001, "Adam at 0.001")
+
+# recorded
+for _recorded in ladder():
+    register_dataset(_recorded)

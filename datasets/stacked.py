@@ -1,5 +1,8 @@
 """The stacked layout: one ``.safetensors`` file a run, each tensor with a leading time axis.
 
+What a network keeps beside its trained weights, batch-norm statistics for one, lies in the same
+file as ``state/NAME``, in its own dtype.
+
 The metadata is JSON in the file's header. Reading goes through ``preadv`` into the caller's buffer
 rather than through a memory map, whose pages would count as resident memory for as long as the map
 lives. Writing goes snapshot by snapshot to a hidden ``.partial`` file whose header room is reserved
@@ -9,9 +12,10 @@ first, so a recording holds no trajectory in memory; the file gets its name only
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -21,34 +25,91 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.trajectory import Floats, Metadata, TensorInfo, Trajectory
+from weightcast.datasets.trajectory import Floats, Metadata, State, TensorInfo, Trajectory
 
 FORMAT = "weightcast-stacked-1"
+STATE = "state/"
 _MAX_HEADER = 100_000_000  # the format's own limit
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+    "U8": "|u1", "BOOL": "|b1",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StateInfo:
+    """One array that a network keeps beside its trained weights.
+
+    Attributes
+    ----------
+    name : str
+        The name in ``named_buffers()``.
+    shape : tuple of int
+        The shape at one step.
+    dtype : str
+        The safetensors name of its type, e.g. ``"I64"``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, name: str, array: NDArray[Any]) -> StateInfo:
+        """Describe an array.
+
+        Raises
+        ------
+        ValueError
+            If the layout has no type for it.
+        """
+        for code, dtype in _DTYPES.items():
+            if array.dtype == np.dtype(dtype):
+                return cls(name, array.shape, code)
+        raise ValueError(f"state {name} is {array.dtype}, which the layout has no type for")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes at one step."""
+        return math.prod(self.shape) * np.dtype(_DTYPES[self.dtype]).itemsize
 
 
 class StackedSource:
     """Numbers in a stacked file; the file is opened on first use, once in every process."""
 
-    def __init__(self, path: Path, positions: Mapping[str, int]) -> None:
+    def __init__(
+        self, path: Path, positions: Mapping[str, int], states: Sequence[StateInfo] = ()
+    ) -> None:
         self._path = path
         self._positions = dict(positions)
+        self._states = tuple(states)
         self._file: int | None = None
 
     def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
+        view = out.data.cast("B") if out.size else memoryview(b"")
+        self._read(tensor.name, 4 * (snapshot * tensor.size + start), view)
+
+    def read_state(self, snapshot: int) -> State:
+        state = {}
+        for info in self._states:
+            data = bytearray(info.nbytes)
+            self._read(STATE + info.name, snapshot * info.nbytes, memoryview(data))
+            state[info.name] = np.frombuffer(data, _DTYPES[info.dtype]).reshape(info.shape)
+        return state
+
+    def _read(self, name: str, offset: int, view: memoryview) -> None:
         if self._file is None:
             self._file = os.open(self._path, os.O_RDONLY)
-        position = self._positions[tensor.name] + 4 * (snapshot * tensor.size + start)
-        view = out.data.cast("B") if out.size else memoryview(b"")
+        position = self._positions[name] + offset
         while view:
             got = os.preadv(self._file, [view], position)
             if got <= 0:
-                raise InputError(f"{self._path} ends inside tensor {tensor.name}; record it again")
+                raise InputError(f"{self._path} ends inside tensor {name}; record it again")
             view, position = view[got:], position + got
 
     def __getstate__(self) -> dict[str, Any]:
         # File descriptors mean nothing in another process.
-        return {"_path": self._path, "_positions": self._positions, "_file": None}
+        return {**self.__dict__, "_file": None}
 
     def __del__(self) -> None:
         if self._file is not None:
@@ -82,17 +143,24 @@ def read_stacked(path: Path) -> Trajectory:
             TensorInfo(t["name"], tuple(t["shape"]), t["kind"], t["depth"], 0, t["tied"])
             for t in described["tensors"]
         ]
+        # Files written before there was state do not mention it.
+        states = [
+            StateInfo(s["name"], tuple(s["shape"]), s["dtype"]) for s in described.get("state", ())
+        ]
         steps = described["steps"]
         positions = {}
         end = 8 + length
-        for info in tensors:
-            entry = header[info.name]
+        expected = [(info.name, info.shape, "F32", 4 * info.size) for info in tensors]
+        expected += [(STATE + s.name, s.shape, s.dtype, s.nbytes) for s in states]
+        for name, shape, dtype, nbytes in expected:
+            entry = header[name]
             begin, stop = entry["data_offsets"]
-            if entry["dtype"] != "F32" or tuple(entry["shape"]) != (len(steps), *info.shape):
-                raise InputError(f"{foreign}: tensor {info.name} is not float32 of its shape")
-            if stop - begin != 4 * len(steps) * info.size:
-                raise InputError(f"{foreign}: tensor {info.name} has the wrong number of bytes")
-            positions[info.name] = 8 + length + begin
+            if entry["dtype"] != dtype or tuple(entry["shape"]) != (len(steps), *shape):
+                said = "float32" if dtype == "F32" else dtype
+                raise InputError(f"{foreign}: tensor {name} is not {said} of its shape")
+            if stop - begin != len(steps) * nbytes:
+                raise InputError(f"{foreign}: tensor {name} has the wrong number of bytes")
+            positions[name] = 8 + length + begin
             end = max(end, 8 + length + stop)
         metadata = _metadata_from_json(described["metadata"])
     except (KeyError, TypeError, ValueError) as error:
@@ -101,7 +169,8 @@ def read_stacked(path: Path) -> Trajectory:
         raise InputError(f"{foreign}: its header is incomplete ({error!r})") from None
     if size < end:
         raise InputError(f"{path} is truncated: {size:,} of {end:,} bytes; record it again")
-    return Trajectory(StackedSource(path, positions), tensors, steps, metadata)
+    source = StackedSource(path, positions, states)
+    return Trajectory(source, tensors, steps, metadata, source)
 
 
 class StackedWriter:
@@ -117,6 +186,8 @@ class StackedWriter:
     header_room : int, optional
         Bytes to reserve for the header. By default enough for the tensors' descriptions, four
         metrics a snapshot and a stepwise schedule.
+    states : sequence of StateInfo
+        What will be written beside the tensors.
 
     Notes
     -----
@@ -131,9 +202,11 @@ class StackedWriter:
         tensors: Sequence[TensorInfo],
         steps: Sequence[int],
         header_room: int | None = None,
+        states: Sequence[StateInfo] = (),
     ) -> None:
         self.path = path
         self._tensors = list(tensors)
+        self._states = list(states)
         self._steps = [int(step) for step in steps]
         self._written = 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,13 +214,17 @@ class StackedWriter:
             stale.unlink(missing_ok=True)
         self._partial = path.parent / f".{path.name}.{os.getpid()}.partial"
         # `finish` checks it; unused room stays as the blanks that the format allows.
-        room = header_room or 4096 + 512 * len(self._tensors) + 128 * len(steps)
+        described = len(self._tensors) + len(self._states)
+        room = header_room or 4096 + 512 * described + 128 * len(steps)
         self._header_bytes = room + -room % 8
         self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         self._positions, position = [], 8 + self._header_bytes
         for info in self._tensors:
             self._positions.append(position)
             position += 4 * len(steps) * info.size
+        for state in self._states:
+            self._positions.append(position)
+            position += len(steps) * state.nbytes
         self._end = position
 
     def __enter__(self) -> StackedWriter:
@@ -163,16 +240,22 @@ class StackedWriter:
             os.close(self._file)
             self._partial.unlink(missing_ok=True)
 
-    def write(self, arrays: Sequence[NDArray[np.float32]]) -> None:
-        """Write the next snapshot, one array a tensor in their order."""
-        for info, position, array in zip(self._tensors, self._positions, arrays, strict=True):
-            if array.shape != info.shape or array.dtype != np.float32:
-                raise ValueError(
-                    f"{info.name}: {array.dtype} {array.shape}, not float32 {info.shape}"
-                )
+    def write(
+        self, arrays: Sequence[NDArray[np.float32]], state: Sequence[NDArray[Any]] = ()
+    ) -> None:
+        """Write the next snapshot: one array a tensor in their order, and one a state."""
+        if (len(arrays), len(state)) != (len(self._tensors), len(self._states)):
+            raise ValueError(f"{len(arrays)} arrays and {len(state)} states are not as announced")
+        described = [(t.name, t.shape, "F32") for t in self._tensors]
+        described += [(s.name, s.shape, s.dtype) for s in self._states]
+        for (name, shape, dtype), position, array in zip(
+            described, self._positions, [*arrays, *state], strict=True
+        ):
+            if array.shape != shape or array.dtype != np.dtype(_DTYPES[dtype]):
+                raise ValueError(f"{name}: {array.dtype} {array.shape}, not {dtype} {shape}")
             flat = np.ascontiguousarray(array).reshape(-1)
             data = flat.data.cast("B") if flat.size else memoryview(b"")
-            place = position + 4 * self._written * info.size
+            place = position + self._written * len(data)
             while data:
                 done = os.pwrite(self._file, data, place)
                 data, place = data[done:], place + done
@@ -182,7 +265,7 @@ class StackedWriter:
         """Write the header, make the bytes durable and give the file its name."""
         if self._written != len(self._steps):
             raise ValueError(f"{self._written} of {len(self._steps)} snapshots were written")
-        header = _header(self._tensors, self._steps, meta)
+        header = _header(self._tensors, self._steps, meta, self._states)
         if len(header) > self._header_bytes:
             raise ValueError(f"metadata needs {len(header)} bytes, {self._header_bytes} reserved")
         os.pwrite(self._file, self._header_bytes.to_bytes(8, "little"), 0)
@@ -198,14 +281,31 @@ def write_stacked(trajectory: Trajectory, path: Path, *, dataset: str | None = N
     """Write a whole trajectory to a stacked file."""
     meta = trajectory.meta if dataset is None else replace(trajectory.meta, dataset=dataset)
     steps = trajectory.steps.tolist()
-    room = len(_header(trajectory.tensors, steps, meta))
-    with StackedWriter(path, trajectory.tensors, steps, room) as writer:
+    states = [StateInfo.of(name, array) for name, array in trajectory.state(0).items()]
+    room = len(_header(trajectory.tensors, steps, meta, states))
+    with StackedWriter(path, trajectory.tensors, steps, room, states) as writer:
         for index in range(trajectory.n_snapshots):
-            writer.write(list(trajectory.snapshot(index).values()))
+            state = trajectory.state(index)
+            writer.write(list(trajectory.snapshot(index).values()), [state[s.name] for s in states])
         writer.finish(meta)
 
 
-def _header(tensors: Sequence[TensorInfo], steps: Sequence[int], meta: Metadata) -> bytes:
+def header_room(
+    tensors: Sequence[TensorInfo],
+    steps: Sequence[int],
+    meta: Metadata,
+    states: Sequence[StateInfo] = (),
+) -> int:
+    """Bytes that a header takes whose metadata lacks the metrics so far, four a snapshot."""
+    return len(_header(tensors, steps, meta, states)) + 1024 + 128 * len(steps)
+
+
+def _header(
+    tensors: Sequence[TensorInfo],
+    steps: Sequence[int],
+    meta: Metadata,
+    states: Sequence[StateInfo],
+) -> bytes:
     """Lay out the JSON header; the data offsets follow the tensors' order without gaps."""
     described = {
         "tensors": [
@@ -215,15 +315,19 @@ def _header(tensors: Sequence[TensorInfo], steps: Sequence[int], meta: Metadata)
         "steps": list(steps),
         "metadata": _metadata_to_json(meta),
     }
+    if states:
+        described["state"] = [asdict(state) for state in states]
     header: dict[str, Any] = {
         "__metadata__": {"format": FORMAT, "trajectory": json.dumps(described)}
     }
     begin = 0
-    for info in tensors:
-        end = begin + 4 * len(steps) * info.size
-        header[info.name] = {
-            "dtype": "F32",
-            "shape": [len(steps), *info.shape],
+    entries = [(info.name, "F32", info.shape, 4 * info.size) for info in tensors]
+    entries += [(STATE + s.name, s.dtype, s.shape, s.nbytes) for s in states]
+    for name, dtype, shape, nbytes in entries:
+        end = begin + len(steps) * nbytes
+        header[name] = {
+            "dtype": dtype,
+            "shape": [len(steps), *shape],
             "data_offsets": [begin, end],
         }
         begin = end

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from weightcast.datasets.evaluator import Evaluator
 
 Floats = NDArray[np.float32]
+#: What a network keeps beside its trained weights, by name: batch-norm statistics, say.
+State = dict[str, NDArray[Any]]
 
 #: Bytes of one block of coordinates, all its snapshots together.
 BLOCK_BYTES = 16 * 2**20
@@ -80,6 +82,13 @@ class Source(Protocol):
 
     def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
         """Fill ``out`` (c,) with the tensor's coordinates from ``start`` on, at one snapshot."""
+
+
+class StateSource(Protocol):
+    """Where the state lies that a network keeps beside its trained weights."""
+
+    def read_state(self, snapshot: int) -> State:
+        """Return all state at one snapshot, each array in its own shape and dtype."""
 
 
 class MemorySource:
@@ -144,6 +153,8 @@ class Trajectory:
     steps : sequence of int, shape (T,)
         The optimizer step of each snapshot, strictly increasing, unevenly spaced if need be.
     meta : Metadata
+    state : StateSource, optional
+        Where `state` is read from.
 
     Raises
     ------
@@ -152,7 +163,12 @@ class Trajectory:
     """
 
     def __init__(
-        self, source: Source, tensors: Sequence[TensorInfo], steps: Sequence[int], meta: Metadata
+        self,
+        source: Source,
+        tensors: Sequence[TensorInfo],
+        steps: Sequence[int],
+        meta: Metadata,
+        state: StateSource | None = None,
     ) -> None:
         placed, offset = [], 0
         for info in tensors:
@@ -165,6 +181,7 @@ class Trajectory:
         self.meta = meta
         self.n_coordinates = offset
         self._source = source
+        self._state = state
         self._by_name = {info.name: info for info in self.tensors}
         if len(self._by_name) != len(self.tensors):
             raise InputError(f"{self.label}: two tensors have the same name")
@@ -242,6 +259,18 @@ class Trajectory:
             for info in self.tensors
         }
 
+    def state(self, index: int) -> State:
+        """Return what the network kept beside its trained weights at one snapshot; often nothing.
+
+        Batch-norm statistics, for one. Nobody forecasts them: they are no coordinates, appear in
+        no block and do not enter the content hash.
+        """
+        return {} if self._state is None else self._state.read_state(index % self.n_snapshots)
+
+    def initial(self) -> dict[str, Floats]:
+        """Return the run's very first snapshot; in a window, that of the run it was cut from."""
+        return self.snapshot(0)
+
     def blocks(
         self, snapshots: Sequence[int] | None = None, max_bytes: int = BLOCK_BYTES
     ) -> Iterator[Block]:
@@ -263,7 +292,7 @@ class Trajectory:
             yield Block(info, start, self.read(info, rows, start, stop, out=values))
 
     def content_hash(self) -> str:
-        """SHA-256 over names, shapes, steps and tensor bytes; nothing else enters it."""
+        """SHA-256 over names, shapes, steps and tensor bytes; no state, nothing else enters it."""
         digest = hashlib.sha256(self.steps.astype("<i8").tobytes())
         for info in self.tensors:
             digest.update(f"\0{info.name}\0{info.shape}\0".encode())

@@ -123,5 +123,5 @@ def test_when_a_network_is_described_then_kinds_depths_and_ties_are_right() -> N
 
 
 def test_when_a_network_is_unknown_then_the_choices_are_listed() -> None:
-    with pytest.raises(InputError, match="choices are mlp"):
+    with pytest.raises(InputError, match=r"did you mean mlp\? choices are .*resnet"):
         build_network("mpl")
