@@ -312,7 +312,9 @@ def info(
     from weightcast.datasets import all_datasets
 
     _load_plugins(plugin)
-    if not path.exists() and str(path) in all_datasets():
+    if not path.exists() and len(path.parts) == 1 and not path.suffix:
+        if str(path) not in all_datasets():
+            raise unknown("trajectory file or data set", str(path), all_datasets())
         found = dataset_info(str(path), data)
         lines = dataset_lines
     else:

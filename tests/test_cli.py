@@ -171,6 +171,7 @@ def test_when_a_trajectory_is_truncated_foreign_or_not_finite_then_info_says_so(
     path.write_text("x" * 300, encoding="utf-8")
     _refused(weightcast("info", path), "is not a Weightcast trajectory")
     _refused(weightcast("info", tmp_path / "none"), "there is no trajectory")
+    _refused(weightcast("info", "digits-mlp-sdg"), "did you mean digits-mlp-sgd")
     values = np.ones((3, 2), np.float32)
     values[1, 1] = np.nan
     write_stacked(Trajectory.from_arrays({"w": values}, [0, 5, 9], good.meta), path)
@@ -340,3 +341,13 @@ def test_when_runs_are_missing_then_they_are_named_left_out_or_recorded(tmp_path
         f"{seed}.safetensors" for seed in range(6)
     ]
     assert "tiny-mlp" in weightcast("list", "datasets", "--plugin", plugin).stdout
+
+
+def test_when_info_is_asked_for_a_data_set_then_its_gates_are_there() -> None:
+    found = json.loads(weightcast("info", "digits-mlp-sgd", "--json").stdout)
+    assert (found["runs"], found["coordinates"], found["snapshots"]) == (12, 2410, 61)
+    assert [gate["name"] for gate in found["gates"]] == [
+        "enough-runs", "movement", "no-spikes", "no-shared-start",
+    ]  # fmt: skip
+    assert "gate no-shared-start: passed" in weightcast("info", "digits-mlp-sgd").stdout
+    _refused(weightcast("info", "digits-cnn-sgd", WEIGHTCAST_DATA="/nowhere"), "weightcast record")
