@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.stacked import _metadata_from_json, _metadata_to_json
+from weightcast.datasets.stacked import metadata_from_json, metadata_to_json
 from weightcast.datasets.tensor_files import Checkpoint
 from weightcast.datasets.trajectory import Floats, Metadata, TensorInfo, Trajectory
 
@@ -89,7 +89,7 @@ def read_checkpoints(folder: Path) -> Trajectory:
             [_inside(folder, name) for name in snapshot["files"]]
             for snapshot in described["snapshots"]
         ]
-        meta = _metadata_from_json(described["metadata"])
+        meta = metadata_from_json(described["metadata"])
     except OSError as error:
         raise InputError(f"{manifest} cannot be read: {error.strerror}") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -122,7 +122,7 @@ def write_manifest(
             {"step": step, "files": [path.relative_to(folder).as_posix() for path in paths]}
             for step, paths in zip(trajectory.steps.tolist(), files, strict=True)
         ],
-        "metadata": _metadata_to_json(meta),
+        "metadata": metadata_to_json(meta),
     }
     path = folder / MANIFEST
     partial = folder / f".{MANIFEST}.{os.getpid()}.partial"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +90,7 @@ class GeneratedDataSet(DataSet):
         its error as the best possible; no method gets to see it.
     """
 
-    generate: Callable[[int], Trajectory] = lambda seed: None  # type: ignore[assignment,return-value]
+    generate: Callable[[int], Trajectory] = field(kw_only=True)
     oracle: Oracle | None = None
 
     @property

@@ -162,7 +162,7 @@ def read_stacked(path: Path) -> Trajectory:
                 raise InputError(f"{foreign}: tensor {name} has the wrong number of bytes")
             positions[name] = 8 + length + begin
             end = max(end, 8 + length + stop)
-        metadata = _metadata_from_json(described["metadata"])
+        metadata = metadata_from_json(described["metadata"])
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -313,7 +313,7 @@ def _header(
             for t in tensors
         ],
         "steps": list(steps),
-        "metadata": _metadata_to_json(meta),
+        "metadata": metadata_to_json(meta),
     }
     if states:
         described["state"] = [asdict(state) for state in states]
@@ -334,7 +334,8 @@ def _header(
     return json.dumps(header, separators=(",", ":")).encode()
 
 
-def _metadata_to_json(meta: Metadata) -> dict[str, Any]:
+def metadata_to_json(meta: Metadata) -> dict[str, Any]:
+    """Return the metadata as plain values, learning rates as pairs (rate, steps)."""
     data = asdict(meta)
     # Constant and stepwise schedules shrink to a few pairs (rate, steps).
     data["learning_rates"] = [
@@ -343,7 +344,8 @@ def _metadata_to_json(meta: Metadata) -> dict[str, Any]:
     return data
 
 
-def _metadata_from_json(data: Mapping[str, Any]) -> Metadata:
+def metadata_from_json(data: Mapping[str, Any]) -> Metadata:
+    """Read `metadata_to_json`'s dictionary; keys that are not known are passed over."""
     known = {f.name for f in fields(Metadata)}
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
