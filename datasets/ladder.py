@@ -101,7 +101,7 @@ def ladder() -> Iterator[RecordedDataSet]:
         ("fashion-mlp", FASHION_MLP, 0.05, 0.0005, 10.0),
         ("fashion-lstm", FASHION_LSTM, 0.2, 0.001, 45.0),
         ("fashion-cnn", FASHION_CNN, 0.05, 0.0005, 90.0),
-        ("fashion-resnet8", FASHION_RESNET8, 0.05, 0.001, 400.0),
+        ("fashion-resnet8", FASHION_RESNET8, 0.05, 0.001, 440.0),
     ):
         yield _data_set(f"{name}-sgd", rung, "sgd", sgd, seconds)
         yield _data_set(f"{name}-adam", rung, "adam", adam, seconds)

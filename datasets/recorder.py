@@ -61,7 +61,9 @@ def record_run(
 
 def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]) -> None:
     torch.manual_seed(recipe.random_seed(seed, "initial state"))
-    network, evaluator = recipe.build()
+    measured, evaluator = recipe.build()
+    # Measuring must leave no trace in what is trained: see the evaluator on batch norm.
+    network = copy.deepcopy(measured)
     examples = load_examples(recipe.data)
     optimizer = _optimizer(recipe, network)
     batches = _batches(recipe, seed, examples)
@@ -87,8 +89,10 @@ def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]
     with StackedWriter(path, tensors, steps, room, states) as writer:
 
         def snapshot(step: int) -> None:
-            writer.write(_parameters(network), [buffer.numpy() for buffer in state.values()])
-            for name, value in evaluator.measure().items():
+            arrays = _parameters(network)
+            writer.write(arrays, [buffer.numpy() for buffer in state.values()])
+            weights = dict(zip([info.name for info in tensors], arrays, strict=True))
+            for name, value in evaluator.measure(weights).items():
                 history[name].append(value)
             if not math.isfinite(history["train_loss"][-1]):
                 raise InputError(
