@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from weightcast.bench.progress import Advance, duration, progress_bar
+from weightcast.bench.workers import SPAWN, worker_pool
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.dataset import default_data_folder
 from weightcast.datasets.examples import require_data
@@ -145,18 +145,12 @@ def _one_by_one(
 def _side_by_side(
     recipe: Recipe, seeds: list[int], folder: Path, jobs: int, advance: Advance
 ) -> dict[int, str]:
-    from pebble import ProcessPool
-
-    context = multiprocessing.get_context("spawn")
     # Workers write, this process reads. No lock: a worker that dies with one would stop all others.
-    steps_done = context.RawArray("q", len(seeds))
-    pool = ProcessPool(
-        max_workers=jobs, context=context, initializer=_start_worker, initargs=(steps_done,)
-    )
+    steps_done = SPAWN.RawArray("q", len(seeds))
     progress = [_progress(recipe, seed, advance) for seed in seeds]
     pending: dict[Future[None], int] = {}
     failed = {}
-    try:
+    with worker_pool(jobs, _start_worker, (steps_done,)) as pool:
         for place, seed in enumerate(seeds):
             pending[pool.schedule(_record_in_worker, args=(recipe, seed, folder, place))] = place
         while pending:
@@ -168,12 +162,6 @@ def _side_by_side(
                 if error := future.exception():
                     failed[seeds[place]] = _reason(error)
                 progress[place](recipe.steps)
-        pool.close()  # type: ignore[no-untyped-call]  # pebble is typed in part
-        pool.join()
-    except BaseException:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
-        raise
     return failed
 
 

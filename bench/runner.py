@@ -6,7 +6,6 @@ fit and nothing else. Only this process writes to the store.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -16,6 +15,7 @@ from weightcast.bench.job import failed_fit, run_fit, start_worker
 from weightcast.bench.plan import Fit
 from weightcast.bench.progress import Advance
 from weightcast.bench.store import FitResult, Store
+from weightcast.bench.workers import worker_pool
 
 #: Methods whose fits take longest; started first, so that no worker is left with one at the end.
 SLOW = ("arima", "transformer", "lstm", "lfd2-grad")
@@ -45,23 +45,13 @@ def run_plan(
     advance : Advance
         Called once a fit's results are stored.
     """
-    from pebble import ProcessPool
-
     finished = store.finished()
     missing = _in_order([fit for fit in plan if fit.key not in finished])
     if not missing:
         return
-    # Spawned workers inherit no threads and no locks; forked ones would inherit torch's.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPool(
-        max_workers=min(jobs, len(missing)),
-        context=context,
-        initializer=start_worker,
-        initargs=(plugins, data),
-    )
     pending: dict[Future[FitResult], Fit] = {}
     left = _TimeLeft(jobs)
-    try:
+    with worker_pool(min(jobs, len(missing)), start_worker, (plugins, data)) as pool:
         for fit in missing:
             pending[pool.schedule(run_fit, args=(fit, jobs))] = fit
         while pending:
@@ -71,12 +61,6 @@ def run_plan(
                 store.add(result)
                 left.saw(fit, result)
                 advance(fit.label, left.estimate(pending.values()))
-        pool.close()  # type: ignore[no-untyped-call]  # pebble is typed in part
-        pool.join()
-    except BaseException:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
-        raise
 
 
 def _result(fit: Fit, future: Future[FitResult], jobs: int) -> FitResult:

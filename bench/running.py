@@ -75,6 +75,7 @@ def run_suite(options: RunOptions) -> int:
         from weightcast.bench.job import THREADS
         from weightcast.bench.runner import run_plan
 
+        store.drop_other_splits(plan)
         finished = store.finished()
         missing = sum(fit.key not in finished for fit in plan)
         print(

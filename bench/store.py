@@ -145,6 +145,27 @@ class Store:
         """Return the keys of all fits that are here, failed ones among them."""
         return {row[0] for row in self._db.execute("SELECT key FROM fits")}
 
+    def drop_other_splits(self, plan: Sequence[Fit]) -> None:
+        """Drop results of methods in the plan whose runs were cut into other folds.
+
+        With another number of rotations a run is tested in another fold; kept side by side, both
+        results of that run would count.
+        """
+        places = {_place(fit) for fit in plan}
+        tested = {(*_place(fit), fit.split.rotation): sorted(fit.split.test) for fit in plan}
+        other = []
+        for row in self.rows(
+            "SELECT key, method, params, dataset, trained_on, track, split, context, rotation "
+            "FROM fits"
+        ):
+            key, *place, rotation = row.values()
+            runs = self._db.execute("SELECT DISTINCT run FROM cells WHERE fit = ?", (key,))
+            if tuple(place) in places and tested.get((*place, rotation)) != sorted(
+                run[0] for run in runs
+            ):
+                other.append((key,))
+        self._db.executemany("DELETE FROM fits WHERE key = ?", other)
+
     def failed_cells(self, keys: set[str]) -> int:
         """Count the cells of these fits that have a row without a result."""
         failed = self._db.execute("SELECT DISTINCT fit, run FROM cells WHERE status != 'ok'")
@@ -274,6 +295,15 @@ def _prepare(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"results cannot be written to {folder}: {error.strerror}") from None
+
+
+def _place(fit: Fit) -> tuple[Any, ...]:
+    """What a fit answers, whatever the fold."""
+    place = fit.place
+    return (
+        fit.method, fit.params, place.dataset, place.trained_on, place.track, place.split,
+        fit.context,
+    )  # fmt: skip
 
 
 def _head(path: Path) -> bytes:

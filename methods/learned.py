@@ -70,7 +70,7 @@ class LearnedForecaster(CoordinateForecaster):
 
     def build(self, n: int, m: int) -> torch.nn.Module:
         """Build the network: input (c, n + 1), output (c, m)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no build")
 
     def fit(
         self, train: Sequence[Trajectory], validation: Sequence[Trajectory], task: ForecastTask

@@ -412,3 +412,17 @@ def test_when_a_gate_fails_then_the_set_is_kept_but_not_ranked(small: str, tmp_p
         InputError, match="left to rank: digits-mlp-sgd is left out: its gate no-sh"
     ):
         rank_results(load_results(out))
+
+
+def test_when_runs_are_cut_into_other_folds_then_no_run_counts_twice(
+    small: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run_suite(RunOptions(small, out, methods=["last-value", "last-two-line"]))
+    Path(small).write_text(SMALL.replace("rotations = 4", "rotations = 3"), encoding="utf-8")
+    run_suite(RunOptions(small, out, methods=["last-value"]))
+    cells = _cells(out)
+    assert not cells.duplicated(["method", "tier", "run"]).any()
+    assert sorted(cells[cells["method"] == "last-value"]["rotation"].unique()) == [0, 1, 2]
+    # What this plan does not ask for stays as it was.
+    assert sorted(cells[cells["method"] == "last-two-line"]["rotation"].unique()) == [0, 1, 2, 3]
