@@ -18,7 +18,6 @@ from weightcast.bench.progress import Advance, duration, progress_bar
 from weightcast.bench.workers import SPAWN, worker_pool
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.dataset import default_data_folder
-from weightcast.datasets.examples import require_data
 
 #: What is left free on a disk: a full one breaks more than a recording.
 SPARE_BYTES = 200 * 2**20
@@ -57,8 +56,8 @@ def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) ->
     if dataset.recipe is None:
         raise InputError(f"{name} has no recipe; its runs were made elsewhere")
     wanted = parse_seeds(seeds) if seeds else list(dataset.seeds)
-    require_data(dataset.recipe.data)
-    folder = (out or default_data_folder()) / name
+    dataset.recipe.require()
+    folder = (out or default_data_folder()) / dataset.folder
     _prepare(folder)
     missing = [seed for seed in wanted if not (folder / f"{seed}.safetensors").exists()]
     if not missing:

@@ -17,7 +17,6 @@ from weightcast.bench.recording import record_dataset
 from weightcast.bench.store import Store
 from weightcast.bench.suite import Suite, load_suite
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
-from weightcast.datasets.examples import require_data
 from weightcast.datasets.gates import set_gates
 
 
@@ -135,7 +134,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
 def _require_data(dataset: DataSet, suite: Suite) -> None:
     """See that what recorded networks are measured on is here; forecasts of weights do without."""
     if isinstance(dataset, RecordedDataSet) and dataset.recipe and "function" in suite.tiers:
-        require_data(dataset.recipe.data)
+        dataset.recipe.require()
 
 
 def _with_data(suite: Suite, options: RunOptions) -> Suite:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,8 @@ class DataSet(ABC):
     description : str
         One line.
     track : str
-        ``"main"`` for independent runs from random starts.
+        ``"main"`` for independent runs from random starts, ``"fine-tune"`` for runs from the same
+        pretrained weights.
     """
 
     name: str
@@ -116,11 +118,19 @@ class RecordedDataSet(DataSet):
     def recorded(self) -> bool:
         return True
 
+    @property
+    def folder(self) -> str:
+        """The name of the folder that holds its runs.
+
+        It is the data set's own, but for what a file system does not take.
+        """
+        return re.sub(r"[^\w.+-]+", "-", self.name)
+
     def path(self, seed: int, data: Path | None = None) -> Path | None:
         """Find a run's file: in ``data``, then with the package, then in the user's data folder."""
         for folder in (data, SHIPPED, default_data_folder()):
             if folder is not None:
-                path = folder / self.name / f"{seed}.safetensors"
+                path = folder / self.folder / f"{seed}.safetensors"
                 if path.exists():
                     return path
         return None

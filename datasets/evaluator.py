@@ -69,6 +69,7 @@ class NetworkEvaluator:
             if parameter.requires_grad
         }
         self._buffers = network_state(network)
+        self._at_once = examples.at_once
         self._train = (examples.train_x[:measured], examples.train_y[:measured])
         self._test = None
         if with_test:
@@ -88,6 +89,10 @@ class NetworkEvaluator:
     ) -> dict[str, float]:
         """Return train and test loss and accuracy."""
         self._load(weights, state)
+        return self.measure_loaded()
+
+    def measure_loaded(self) -> dict[str, float]:
+        """Measure the network as it is; it is left as it was, in training mode if it was."""
         loss, accuracy = self._loss_and_accuracy(*self._train)
         measured = {"train_loss": loss, "train_accuracy": accuracy}
         if self._test is not None:
@@ -109,16 +114,16 @@ class NetworkEvaluator:
             else:
                 self._estimate_statistics()
 
+    @property
+    def needs_own_network(self) -> bool:
+        """Whether measuring changes the network: batch norm gets other statistics."""
+        return bool(_batch_norms(self._network))
+
     def _estimate_statistics(self) -> None:
         """Give every batch norm the mean statistics of the training data under the weights."""
         import torch
 
-        norms = [
-            module
-            for module in self._network.modules()
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-            and module.track_running_stats
-        ]
+        norms = _batch_norms(self._network)
         if not norms:
             return
         momenta = [norm.momentum for norm in norms]
@@ -127,7 +132,7 @@ class NetworkEvaluator:
                 norm.reset_running_stats()
                 norm.momentum = None  # the plain mean over all chunks
                 norm.train()
-            for x, _ in _chunks(*self._train):
+            for x, _ in self._chunks(*self._train):
                 self._network(x)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -137,11 +142,21 @@ class NetworkEvaluator:
 
         loss, right = 0.0, 0
         with torch.no_grad(), _evaluating(self._network):
-            for some_x, some_y in _chunks(x, y):
+            for some_x, some_y in self._chunks(x, y):
                 logits = self._network(some_x)
                 loss += float(cross_entropy(logits, some_y)) * (some_y.numel() / y.numel())
                 right += int((logits.argmax(dim=-1) == some_y).sum())
         return loss, right / y.numel()
+
+    def _chunks(
+        self, x: torch.Tensor, y: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Cut examples so that what a network computes on the way stays small, and in the cache."""
+        from weightcast.datasets.examples import inputs
+
+        rows = self._at_once or max(1, _CHUNK // x[0].numel())
+        for start in range(0, len(x), rows):
+            yield inputs(x[start : start + rows]), y[start : start + rows]
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -157,6 +172,16 @@ def network_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in network.named_buffers() if name in kept}
 
 
+def _batch_norms(network: torch.nn.Module) -> list[torch.nn.modules.batchnorm._BatchNorm]:
+    import torch
+
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    ]
+
+
 @contextmanager
 def _evaluating(network: torch.nn.Module) -> Iterator[None]:
     training = network.training
@@ -165,15 +190,6 @@ def _evaluating(network: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         network.train(training)
-
-
-def _chunks(x: torch.Tensor, y: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Cut examples so that what a network computes on the way stays small, and in the cache."""
-    from weightcast.datasets.examples import inputs
-
-    rows = max(1, _CHUNK // x[0].numel())
-    for start in range(0, len(x), rows):
-        yield inputs(x[start : start + rows]), y[start : start + rows]
 
 
 def evaluator_for(meta: Metadata, *, with_test: bool = True) -> Evaluator | None:

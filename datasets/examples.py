@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
-from weightcast.datasets.errors import unknown
+from weightcast.datasets.errors import InputError, unknown
 
 if TYPE_CHECKING:
     import torch
 
 #: Which data need files that `weightcast fetch` gets, and under what name.
-FETCHED = {"fashion": "fashion-mnist", "austen": "austen"}
+FETCHED = {"fashion": "fashion-mnist", "austen": "austen", "movie-reviews": "movie-reviews"}
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class Examples:
     ----------
     train_x, test_x : Tensor, shape (N, ...)
         Images are (N, height, width), as float32 in [0, 1] or as bytes that `inputs` scales; text
-        is (N, length) int64, a character each.
+        is (N, length) int64, a character or a token each.
     train_y, test_y : Tensor, shape (N,) or (N, length), int64
         Classes, or the character that follows each.
     source, licence : str
+    at_once : int or None
+        How many rows may go through a large network at once; None leaves it to their size.
     """
 
     train_x: torch.Tensor
@@ -36,6 +39,16 @@ class Examples:
     test_y: torch.Tensor
     source: str
     licence: str
+    at_once: int | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over all four tensors, their types and shapes."""
+        digest = hashlib.sha256()
+        for tensor in (self.train_x, self.train_y, self.test_x, self.test_y):
+            digest.update(f"\0{tensor.dtype} {tuple(tensor.shape)}\0".encode())
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 def inputs(x: torch.Tensor) -> torch.Tensor:
@@ -64,36 +77,38 @@ def _austen() -> Examples:
     return austen()
 
 
-EXAMPLES: dict[str, Callable[[], Examples]] = {
+def _movie_reviews(**options: Any) -> Examples:
+    from weightcast.datasets.sentiment import movie_reviews
+
+    return movie_reviews(**options)
+
+
+EXAMPLES: dict[str, Callable[..., Examples]] = {
     "digits": _digits,
     "fashion": _fashion,
     "austen": _austen,
+    "movie-reviews": _movie_reviews,
 }
 
 
 @cache
-def load_examples(name: str) -> Examples:
+def load_examples(name: str, **options: Any) -> Examples:
     """Load data by name.
+
+    Parameters
+    ----------
+    name : str
+    **options
+        What the data need beside their name, a tokenizer say.
 
     Raises
     ------
     InputError
-        If the name is not known, or if its files have yet to be fetched.
+        If the name is not known or has no such option, or if its files have yet to be fetched.
     """
     if name not in EXAMPLES:
         raise unknown("data", name, EXAMPLES)
-    return EXAMPLES[name]()
-
-
-def require_data(name: str) -> None:
-    """See that the files of some data are here, without loading them.
-
-    Raises
-    ------
-    InputError
-        Naming the command that fetches them.
-    """
-    if name in FETCHED:
-        from weightcast.datasets.fetching import fetched_files
-
-        fetched_files(FETCHED[name])
+    try:
+        return EXAMPLES[name](**options)
+    except TypeError as error:
+        raise InputError(f"data {name}: {error}") from None

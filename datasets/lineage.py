@@ -30,6 +30,8 @@ class Lineage:
         SHA-256 of its initial state.
     recipe : str
         SHA-256 of its recipe.
+    data : str
+        SHA-256 of what it was trained on; empty where that is not known.
     """
 
     label: str
@@ -37,6 +39,7 @@ class Lineage:
     content: str
     start: str
     recipe: str
+    data: str = ""
 
 
 def lineage(run: Trajectory) -> Lineage:
@@ -46,7 +49,9 @@ def lineage(run: Trajectory) -> Lineage:
         start.update(f"\0{name}\0".encode())
         start.update(values.tobytes())
     recipe = hashlib.sha256(repr(sorted(run.meta.recipe.items())).encode()).hexdigest()
-    return Lineage(run.label, run.meta.seed, run.content_hash(), start.hexdigest(), recipe)
+    return Lineage(
+        run.label, run.meta.seed, run.content_hash(), start.hexdigest(), recipe, run.meta.data
+    )
 
 
 def refuse_shared(train: Sequence[Lineage], test: Sequence[Lineage], track: str = "main") -> None:

@@ -26,6 +26,12 @@ def mlp(sizes: Sequence[int]) -> nn.Module:
     return nn.Sequential(*layers)
 
 
+def _sequence_classifier(**options: Any) -> nn.Module:
+    from weightcast.datasets.pretrained import sequence_classifier
+
+    return sequence_classifier(**options)
+
+
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
@@ -33,6 +39,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "row-lstm": RowLstm,
     "row-transformer": RowTransformer,
     "character-transformer": CharacterTransformer,
+    "sequence-classifier": _sequence_classifier,
 }
 
 _KINDS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -66,6 +67,15 @@ class Problem(ABC):
     @abstractmethod
     def optimum(self) -> Doubles:
         """The weights that minimise `loss`, shape (d,)."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over everything that was drawn."""
+        digest = hashlib.sha256()
+        for name, value in sorted(vars(self).items()):
+            digest.update(f"\0{name}\0".encode())
+            digest.update(np.ascontiguousarray(value).data)
+        return digest.hexdigest()
 
     def truth(self) -> dict[str, Any]:
         """Return what is known of the problem, as plain values."""

@@ -61,6 +61,8 @@ class Recipe:
         How many examples losses and accuracies are measured on, the first of the training and the
         first of the test data, the same ones at every snapshot; all where there are fewer, or by
         default. Measuring all of a large set at every snapshot would take longer than training.
+    data_options : dict
+        Passed on to `load_examples`.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Recipe:
     schedule: str = "constant"
     schedule_options: dict[str, Any] = field(default_factory=dict)
     measured: int | None = None
+    data_options: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of plain values, without those that are at their default.
@@ -132,6 +135,24 @@ class Recipe:
         except TypeError as error:
             raise InputError(f"schedule {self.schedule}: {error}") from None
 
+    def require(self) -> None:
+        """See that the files of data and of a pretrained model are here, without loading them.
+
+        Raises
+        ------
+        InputError
+            Naming the command that fetches what is missing.
+        """
+        from weightcast.datasets.examples import FETCHED
+        from weightcast.datasets.fetching import fetched_files
+        from weightcast.datasets.materials import MATERIALS
+
+        if self.data in FETCHED:
+            fetched_files(FETCHED[self.data])
+        pretrained = self.network_options.get("pretrained")
+        if pretrained in MATERIALS:
+            fetched_files(pretrained)
+
     def build(self, *, with_test: bool = True) -> tuple[torch.nn.Module, NetworkEvaluator]:
         """Rebuild the network and what measures it.
 
@@ -148,7 +169,7 @@ class Recipe:
         from weightcast.datasets.networks import build_network
 
         network = build_network(self.network, **self.network_options)
-        examples = load_examples(self.data)
+        examples = load_examples(self.data, **self.data_options)
         return network, NetworkEvaluator(
             network, examples, with_test=with_test, measured=self.measured
         )

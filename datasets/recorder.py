@@ -61,10 +61,13 @@ def record_run(
 
 def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]) -> None:
     torch.manual_seed(recipe.random_seed(seed, "initial state"))
-    measured, evaluator = recipe.build()
-    # Measuring must leave no trace in what is trained: see the evaluator on batch norm.
-    network = copy.deepcopy(measured)
-    examples = load_examples(recipe.data)
+    network, evaluator = recipe.build()
+    in_place = not evaluator.needs_own_network
+    if not in_place:
+        # Measuring must leave no trace in what is trained; where it leaves none, one network's
+        # memory is spared.
+        network = copy.deepcopy(network)
+    examples = load_examples(recipe.data, **recipe.data_options)
     optimizer = _optimizer(recipe, network)
     batches = _batches(recipe, seed, examples)
     steps, rates = recipe.snapshot_steps, recipe.learning_rates
@@ -74,6 +77,8 @@ def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]
         dataset=recipe.name,
         seed=seed,
         recipe=recipe.to_json(),
+        data=examples.sha256,
+        pretrained=_pretrained(recipe, network),
         optimizer=recipe.optimizer,
         hyperparameters=recipe.hyperparameters,
         learning_rates=rates,
@@ -91,8 +96,12 @@ def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]
         def snapshot(step: int) -> None:
             arrays = _parameters(network)
             writer.write(arrays, [buffer.numpy() for buffer in state.values()])
-            weights = dict(zip([info.name for info in tensors], arrays, strict=True))
-            for name, value in evaluator.measure(weights).items():
+            if in_place:
+                measured = evaluator.measure_loaded()
+            else:
+                names = [info.name for info in tensors]
+                measured = evaluator.measure(dict(zip(names, arrays, strict=True)))
+            for name, value in measured.items():
                 history[name].append(value)
             if not math.isfinite(history["train_loss"][-1]):
                 raise InputError(
@@ -139,6 +148,14 @@ def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
         return kinds[recipe.optimizer](trained, lr=recipe.learning_rate, **recipe.hyperparameters)
     except TypeError as error:
         raise InputError(f"optimizer {recipe.optimizer}: {error}") from None
+
+
+def _pretrained(recipe: Recipe, network: nn.Module) -> str:
+    if "pretrained" not in recipe.network_options:
+        return ""
+    from weightcast.datasets.pretrained import describe_start
+
+    return describe_start(network, recipe.network_options)
 
 
 def _batches(

@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from weightcast.datasets.bowl import QUADRATIC_BOWL
 from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
 from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.fine_tunes import fine_tune, fine_tunes, is_fine_tune
 from weightcast.datasets.ladder import ladder
 from weightcast.datasets.linreg import (
     LINREG_ADAM,
@@ -40,7 +41,7 @@ def register_dataset(dataset: DataSet) -> DataSet:
 
 
 def get_dataset(name: str) -> DataSet:
-    """Look a data set up.
+    """Look a data set up; ``sentiment:MODEL`` is made when it is asked for.
 
     Raises
     ------
@@ -48,6 +49,8 @@ def get_dataset(name: str) -> DataSet:
         If there is none of that name; close matches are named.
     """
     known = all_datasets()
+    if name not in known and is_fine_tune(name):
+        return fine_tune(name)
     if name not in known:
         raise unknown("data set", name, known)
     return known[name]
@@ -127,6 +130,5 @@ def _digits_mlp(optimizer: str, learning_rate: float, describes: str) -> None:
 _digits_mlp("sgd", 0.05, "plain SGD at 0.05")
 _digits_mlp("adam", 0.001, "Adam at 0.001")
 
-# recorded
-for _recorded in ladder():
+for _recorded in (*ladder(), *fine_tunes()):
     register_dataset(_recorded)

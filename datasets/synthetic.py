@@ -127,6 +127,7 @@ class Generator:
                 "steps": steps,
                 "learning_rate": self.rates[0],
             },
+            data=problem.sha256,
             optimizer=self.update.optimizer,
             hyperparameters=self.update.hyperparameters,
             learning_rates=self.rates,

@@ -113,6 +113,10 @@ class Metadata:
         The run's seed.
     recipe : dict
         How the run was trained; `weightcast.datasets.recipe.Recipe` reads it for recorded sets.
+    data : str
+        SHA-256 of what it was trained and measured on; empty where that is not known.
+    pretrained : str
+        For a fine-tune, the weights that it really started from; empty for a random start.
     learning_rates : sequence of float
         One entry a step, to the last recorded step.
     optimizer : str
@@ -125,6 +129,8 @@ class Metadata:
     dataset: str
     seed: int
     recipe: dict[str, Any] = field(default_factory=dict)
+    data: str = ""
+    pretrained: str = ""
     optimizer: str = "unknown"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     learning_rates: tuple[float, ...] = ()

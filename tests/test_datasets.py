@@ -47,6 +47,7 @@ def test_when_a_digits_set_is_read_then_it_has_twelve_whole_runs(name: str) -> N
         assert len(run.meta.learning_rates) == 2700
         run.check_finite()
         assert all(gate.passed for gate in run_gates(run))
+        assert len(run.meta.data) == 64
 
 
 @pytest.mark.parametrize("name", DIGITS)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from weightcast.datasets import InputError, fetching
-from weightcast.datasets.fetching import Material, Part, fetch, fetched_files, is_fetched
+from weightcast.datasets.fetching import fetch, fetched_files, is_fetched
+from weightcast.datasets.materials import Material, Part
 
 CONTENT = b"some pixels"
 
@@ -24,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, and something small to fetch into it."""
     monkeypatch.setenv("WEIGHTCAST_CACHE", str(tmp_path / "cache"))
     part = Part("pixels", hashlib.sha256(CONTENT).hexdigest(), "pixels.gz", gzip.decompress)
-    toy = Material("toy", "dataset-toy", "usr/share/toy", 0.1, (part,), "a shelf")
+    toy = Material("toy", "apt", "dataset-toy", "usr/share/toy", 0.1, (part,), "a shelf")
     monkeypatch.setitem(fetching.MATERIALS, "toy", toy)
     return tmp_path / "cache"
 

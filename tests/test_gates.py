@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from weightcast.datasets import History, InputError, Trajectory, get_dataset, make_task
+from weightcast.datasets.examples import load_examples
 from weightcast.datasets.gates import mean_displacement_errors, set_gates
 from weightcast.datasets.lineage import lineage, refuse_shared
 from weightcast.datasets.window import named_window, thinned
@@ -117,3 +118,15 @@ def test_when_a_run_is_thinned_then_every_other_snapshot_is_left() -> None:
     thin = thinned(run, 2, 31)
     assert thin.steps.tolist() == run.steps[::2].tolist()
     assert thin.n_snapshots == 31
+
+
+def test_when_problems_are_drawn_then_each_run_has_data_of_its_own() -> None:
+    linreg, bowl = get_dataset("linreg-sgd"), get_dataset("quadratic-bowl")
+    hashes = [lineage(dataset.run(seed)).data for dataset in (linreg, bowl) for seed in (0, 1)]
+    assert len(set(hashes)) == 4
+    assert lineage(linreg.run(0)).data == hashes[0]
+
+
+def test_when_recorded_on_the_same_examples_then_runs_share_their_data() -> None:
+    sgd, adam = get_dataset("digits-mlp-sgd").run(0), get_dataset("digits-mlp-adam").run(3)
+    assert lineage(sgd).data == lineage(adam).data == load_examples("digits").sha256
