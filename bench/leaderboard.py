@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from weightcast.bench.place import WHOLE
 from weightcast.bench.results import Results
+from weightcast.bench.sharing import sharing_line
 from weightcast.bench.statistics import Ranking, SetErrors, rank_runs, rank_tasks
 from weightcast.datasets import InputError
 from weightcast.datasets.errors import unknown
@@ -38,7 +39,8 @@ class Leaderboard:
     ranking : Ranking
     tier, metric : str
     notes : list of str
-        What a reader must know: a coordinate sample, methods left out, data sets not ranked.
+        What a reader must know: a coordinate sample, methods left out, data sets not ranked; in
+        tracks other than ``main``, what the runs of each task share.
     medians : DataFrame
         Median error a method and task, methods in the ranking's order.
     """
@@ -73,8 +75,8 @@ def rank_results(
     only : list of str, optional
         Labels of the methods to rank.
     track : str
-        ``"main"`` ranks on the data sets that pass their admission gates; the others are ranked
-        apart from it.
+        ``"main"`` ranks on the data sets that pass their admission gates. The others are ranked
+        apart from it; there a gate that failed is said and no more, for a fine-tune hardly moves.
     split : str
         ``"seeds"`` for whole runs, or a window's name.
 
@@ -83,20 +85,7 @@ def rank_results(
     InputError
         If the tier, the metric, the baseline, the track or the split is unknown.
     """
-    cells = results.cells
-    for column, asked in (("track", track), ("split", split), ("tier", tier)):
-        known = sorted(set(cells[column]))
-        if asked not in known:
-            raise unknown(column, asked, known)
-        cells = cells[cells[column] == asked]
-    notes = []
-    if track == "main":
-        for dataset in sorted(set(cells["dataset"])):
-            if failed := [g for g in results.gates.get(dataset, []) if not g["passed"]]:
-                notes += [f"{dataset} is left out: {_gate_line(gate)}" for gate in failed]
-                cells = cells[cells["dataset"] != dataset]
-        if cells.empty:
-            raise InputError(f"nothing is left to rank: {'; '.join(notes)}")
+    cells, notes = _admitted(results, tier, track, split)
     if only is not None:
         cells = cells[cells["label"].isin([*only, baseline])]
     ok = cells[cells["status"] == "ok"]
@@ -129,6 +118,9 @@ def rank_results(
         errors, unfinished = _set_errors(name, part, chosen, methods, baseline)
         sets.append(errors)
         notes += unfinished
+        if track != "main":
+            shared = results.sharing.get((str(dataset), str(trained_on), track, split), {})
+            notes.append(f"{name}: {sharing_line(shared)}")
     ranking = rank_runs(methods, sets, baseline)
     notes += ranking.left_out
     order = [standing.method for standing in ranking.standings]
@@ -140,6 +132,30 @@ def rank_results(
         .reindex(order)
     )
     return Leaderboard(ranking, tier, chosen, notes, medians)
+
+
+def _admitted(
+    results: Results, tier: str, track: str, split: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the cells that a ranking is about, and what its data sets' gates say against it."""
+    cells = results.cells
+    for column, asked in (("track", track), ("split", split), ("tier", tier)):
+        known = sorted(set(cells[column]))
+        if (column, asked) == ("track", "main") and known and asked not in known:
+            raise InputError(f"nothing here is of the track main; there is {', '.join(known)}")
+        if asked not in known:
+            raise unknown(column, asked, known)
+        cells = cells[cells[column] == asked]
+    notes = []
+    for dataset in sorted(set(cells["dataset"])):
+        if failed := [g for g in results.gates.get(dataset, []) if not g["passed"]]:
+            fate = "left out" if track == "main" else "ranked all the same"
+            notes += [f"{dataset} is {fate}: {_gate_line(gate)}" for gate in failed]
+            if track == "main":
+                cells = cells[cells["dataset"] != dataset]
+    if cells.empty:
+        raise InputError(f"nothing is left to rank: {'; '.join(notes)}")
+    return cells, notes
 
 
 def _gate_line(gate: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ def _methods() -> list[dict[str, Any]]:
         {
             "name": name,
             "level": "coordinate" if issubclass(cls, CoordinateForecaster) else "network",
+            "role": cls.get_class_tag("role", "forecaster"),
             "provenance": cls.get_class_tag("provenance"),
             "tuned": ", ".join(cls.param_grid),
             "what": _first_line(cls.__doc__),

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from weightcast.bench.place import Place
+from weightcast.bench.sharing import Sharing, find_sharing, traits
 from weightcast.bench.suite import MethodEntry, Suite
 from weightcast.datasets import InputError, Trajectory, get_dataset, make_task
 from weightcast.datasets.lineage import Lineage, lineage, refuse_shared
@@ -41,6 +42,9 @@ class Fit:
         Whether the method runs on the coordinate sample only.
     tiers : tuple of str
         What each of its cells gives a row for.
+    sharing : dict
+        What the task's test runs share with those trained on, in tracks other than ``main``. No
+        number depends on it beyond the data, so it is not in the key.
     """
 
     key: str
@@ -55,6 +59,7 @@ class Fit:
     tuning: int
     sampled: bool
     tiers: tuple[str, ...]
+    sharing: Sharing = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -100,14 +105,17 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
             if name not in known:
                 known[name] = _checked_lineage(runs.all(name))
         seeds = get_dataset(place.dataset).seeds
+        splits = _splits(place, suite.rotations)
+        sharing = _sharing(place, splits, runs, known)
         for context in suite.contexts:
             make_task(place.test_view(runs(place.dataset, seeds[0])), context)
-            for split in _splits(place, suite.rotations):
+            for split in splits:
                 train = [known[place.trained_on][s] for s in (*split.train, *split.validation)]
                 test = [known[place.dataset][seed] for seed in split.test]
-                refuse_shared(train, test, place.track)
+                refuse_shared(train, test, _starts_like(place))
+                data = [*train, *test]
                 fits += [
-                    _fit(suite, entry, place, context, split, [*train, *test], codes[entry.name])
+                    _fit(suite, entry, place, context, split, data, codes[entry.name], sharing)
                     for entry in suite.methods
                 ]
     return fits
@@ -123,6 +131,32 @@ def _places(suite: Suite, runs: RunCache) -> Iterator[Place]:
         first = [runs(n, get_dataset(n).seeds[0]).n_snapshots for n in (shift.train, shift.test)]
         count = min(first[0], (first[1] - 1) // shift.every + 1)
         yield Place(shift.test, shift.train, shift.track, every=shift.every, snapshots=count)
+
+
+def _starts_like(place: Place) -> str:
+    """Return the track whose rule on starts holds: a shift between fine-tunes is one of theirs."""
+    tracks = {get_dataset(name).track for name in (place.trained_on, place.dataset)}
+    return tracks.pop() if len(tracks) == 1 else place.track
+
+
+def _sharing(
+    place: Place, splits: list[Split], runs: RunCache, known: dict[str, dict[int, Lineage]]
+) -> Sharing:
+    """Look up what test runs share with those trained on; in the main track nobody has to ask."""
+    if place.track == "main":
+        return {}
+    here = {
+        seed: traits(place.test_view(runs(place.dataset, seed)), origin)
+        for seed, origin in known[place.dataset].items()
+    }
+    there = {
+        seed: traits(place.training_view(runs(place.trained_on, seed)), origin)
+        for seed, origin in known[place.trained_on].items()
+    }
+    return find_sharing(
+        ([there[s] for s in (*split.train, *split.validation)], [here[s] for s in split.test])
+        for split in splits
+    )
 
 
 def _splits(place: Place, rotations: int) -> list[Split]:
@@ -167,6 +201,7 @@ def _fit(
     split: Split,
     data: list[Lineage],
     code: str,
+    sharing: Sharing,
 ) -> Fit:
     cls = get_method(entry.name)
     sampled = bool(cls.get_class_tag("sampled"))
@@ -203,4 +238,5 @@ def _fit(
         tuning=tuning,
         sampled=sampled,
         tiers=("weights", "function") if function else ("weights",),
+        sharing=sharing,
     )

@@ -9,7 +9,9 @@ import numpy as np
 
 from weightcast.bench.statistics import Ranking
 from weightcast.datasets import get_dataset, open_trajectory
+from weightcast.datasets.dataset import seed_ranges
 from weightcast.datasets.gates import run_gates, set_gates
+from weightcast.methods.registry import is_reference
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -18,7 +20,8 @@ def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:
     """Return a leaderboard's rows for the terminal."""
     return [
         {
-            "method": s.method,
+            # A label is the method's name, with parameters in brackets where some were asked for.
+            "method": s.method + " (reference)" * is_reference(s.method.partition("(")[0]),
             "skill": f"{s.skill:+.3f}",
             "95 %": f"[{s.skill_lower:+.3f}, {s.skill_upper:+.3f}]",
             "win rate": f"{s.win_rate:.2f}",
@@ -58,6 +61,8 @@ def trajectory_info(path: Path) -> dict[str, Any]:
         "gates": [gate.to_json() for gate in run_gates(run)],
         "optimizer": meta.optimizer,
         "recipe": meta.recipe,
+        "data": meta.data,
+        "pretrained": meta.pretrained,
         "source": meta.source,
         "licence": meta.licence,
     }
@@ -76,6 +81,8 @@ def trajectory_lines(found: dict[str, Any]) -> list[str]:
         f"{found['coordinates']:,} coordinates, {found['snapshots']} snapshots, "
         f"steps {steps[0]} to {steps[-1]}",
         f"sha256 {found['sha256']}",
+        *([f"data sha256 {found['data']}"] if found["data"] else []),
+        *([f"started from {found['pretrained']}"] if found["pretrained"] else []),
         *(
             f"  {t['name']}  {'×'.join(map(str, t['shape'])) or 'scalar'}  {t['kind']}"
             for t in found["tensors"]
@@ -86,15 +93,17 @@ def trajectory_lines(found: dict[str, Any]) -> list[str]:
 
 
 def dataset_info(name: str, data: Path | None) -> dict[str, Any]:
-    """Describe a data set whose runs are here, after reading all of them.
+    """Describe a data set by those of its runs that are here, after reading all of them.
 
     Raises
     ------
     InputError
-        If there is no such data set, or runs of it are missing.
+        If there is no such data set, or none of its runs is here.
     """
     dataset = get_dataset(name)
-    runs = [dataset.run(seed, data) for seed in sorted(dataset.seeds)]
+    missing = dataset.missing(data)
+    here = sorted(set(dataset.seeds) - set(missing)) or sorted(dataset.seeds)
+    runs = [dataset.run(seed, data) for seed in here]
     first = runs[0]
     return {
         "name": name,
@@ -103,6 +112,7 @@ def dataset_info(name: str, data: Path | None) -> dict[str, Any]:
         "source": dataset.source,
         "licence": dataset.licence,
         "runs": len(runs),
+        "missing": list(missing),
         "snapshots": first.n_snapshots,
         "coordinates": first.n_coordinates,
         "steps": first.steps.tolist(),
@@ -127,6 +137,7 @@ def dataset_lines(found: dict[str, Any]) -> list[str]:
         f"{found['runs']} runs of {found['coordinates']:,} coordinates and {found['snapshots']} "
         f"snapshots, steps {found['steps'][0]} to {found['steps'][-1]}, "
         f"{found['bytes'] / 2**20:.1f} MiB; track {found['track']}",
+        *([f"not here: seeds {seed_ranges(found['missing'])}"] if found["missing"] else []),
         *metric_lines(found, "median "),
         *gate_lines(found["gates"]),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from weightcast.bench.metrics import WEIGHT_METRICS
 from weightcast.bench.place import WHOLE
+from weightcast.bench.sharing import Sharing
 from weightcast.bench.store import Store
 from weightcast.datasets import InputError
 
@@ -56,6 +57,8 @@ class Results:
         Each data set's admission gates: name, passed, value, limit, meaning.
     environment : dict
     suite_toml : str
+    sharing : dict
+        (dataset, trained_on, track, split) → what training and test runs share, outside ``main``.
     """
 
     folder: Path
@@ -66,6 +69,7 @@ class Results:
     gates: dict[str, list[dict[str, Any]]]
     environment: dict[str, Any]
     suite_toml: str
+    sharing: dict[tuple[str, str, str, str], Sharing] = field(default_factory=dict)
 
 
 _CELLS = """
@@ -98,6 +102,7 @@ def load_results(folder: Path) -> Results:
         rows = store.rows(_CELLS)
         drawn = store.rows("SELECT * FROM examples ORDER BY dataset, context, method")
         checked = store.rows("SELECT * FROM gates ORDER BY dataset, rowid")
+        common = store.sharing()
     table, failures = [], []
     curves: dict[tuple[str, str, int], list[list[float]]] = {}
     for stored in rows:
@@ -135,6 +140,12 @@ def load_results(folder: Path) -> Results:
         gates=gates,
         environment=_json(folder / "environment.json"),
         suite_toml=_text(folder / "suite.toml"),
+        sharing={
+            (row["dataset"], row["trained_on"], row["track"], row["split"]): json.loads(
+                row["traits"]
+            )
+            for row in common
+        },
     )
 
 

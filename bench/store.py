@@ -48,6 +48,14 @@ CREATE TABLE examples (
 );
 """
 
+# Later than the others, so a folder written before it gets it when it is next written to.
+_SHARING = """
+CREATE TABLE IF NOT EXISTS sharing (
+    dataset TEXT, trained_on TEXT, track TEXT, split TEXT, traits TEXT,
+    PRIMARY KEY (dataset, trained_on, track, split)
+);
+"""
+
 
 @dataclass
 class FitResult:
@@ -121,6 +129,8 @@ class Store:
                 version = _VERSION
             elif application != _APPLICATION:
                 raise InputError(f"{path} is not a Weightcast store; name another folder")
+            if create and version == _VERSION:
+                self._db.execute(_SHARING)
         except sqlite3.Error as error:
             raise InputError(f"{path} cannot be used as a store: {error}") from None
         if version != _VERSION:
@@ -203,6 +213,10 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._insert("fits", [values])
+            if fit.sharing:
+                place = ("dataset", "trained_on", "track", "split")
+                traits = {"traits": json.dumps(fit.sharing)}
+                self._insert("sharing", [{name: values[name] for name in place} | traits])
             self._insert("cells", [_cell_values(fit.key, row) for row in result.cells])
             owner = {"truth": ("", ""), "forecast": (fit.method, fit.params)}
             self._insert(
@@ -249,6 +263,11 @@ class Store:
             ],
         )
         self._db.execute("COMMIT")
+
+    def sharing(self) -> list[dict[str, Any]]:
+        """Return what training and test runs share, a row a task without its context."""
+        tables = self.rows("SELECT name FROM sqlite_master WHERE name = 'sharing'")
+        return self.rows("SELECT * FROM sharing ORDER BY track, dataset, split") if tables else []
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Run a query and return its rows as dictionaries."""

@@ -35,6 +35,7 @@ BUILTIN = (
     "lstm",
     "transformer",
     "line_search",
+    "mean_displacement",
 )
 
 ForecasterType = TypeVar("ForecasterType", bound=type[Forecaster])
@@ -93,6 +94,12 @@ def get_method(name: str) -> type[Forecaster]:
     if name not in known:
         raise unknown("method", name, known)
     return known[name]
+
+
+def is_reference(name: str) -> bool:
+    """Whether a method is a reference: there to be measured against, no forecaster itself."""
+    cls = all_methods().get(name)
+    return cls is not None and cls.get_class_tag("role", "forecaster") == "reference"
 
 
 def make_method(name: str, params: dict[str, Any] | None = None) -> Forecaster:

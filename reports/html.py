@@ -30,6 +30,7 @@ from weightcast.reports.setting_section import (
     suite_facts,
 )
 from weightcast.reports.shift_section import shift_table
+from weightcast.reports.track_section import fine_tune_standings, sharing_table
 from weightcast.reports.verdict import verdict
 from weightcast.reports.view import View
 
@@ -90,6 +91,8 @@ def _content(view: View) -> dict[str, Any]:
         if measured
         else None,
         "shifts": shift_table(view),
+        "fine_tunes": fine_tune_standings(view),
+        "sharing": sharing_table(view),
         "function_tables": [(task.title, function_table(view, task)) for task in measured],
         "agreement": agreement_table(view) if measured else None,
         "function_pictures": pictures,

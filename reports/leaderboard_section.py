@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weightcast.bench.leaderboard import Leaderboard
+from weightcast.methods.registry import is_reference
 from weightcast.reports.figures import Picture
 from weightcast.reports.forest_plot import LOWEST, forest_plot
 from weightcast.reports.numbers import fixed, interval, plural
@@ -175,5 +176,6 @@ def _median_cell(rows: Any, column: str) -> Cell:
 
 
 def _method(view: View, label: str) -> Cell:
-    note = "on the sample" if label in view.sampled else ""
-    return words(label, note=note, colour=view.looks[label].colour)
+    notes = ["reference"] if is_reference(view.method_names.get(label, label)) else []
+    notes += ["on the sample"] if label in view.sampled else []
+    return words(label, note=", ".join(notes), colour=view.looks[label].colour)

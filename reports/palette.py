@@ -32,6 +32,7 @@ _BUILTIN = {
     "lstm": Look("#c2459b", "v"),
     "transformer": Look("#e03b3b", "o"),
     "line-search": Look("#2f9e44", "P"),
+    "mean-displacement": Look("#2f9e44", "X", (1, 1.6)),
 }
 _SPARE_COLOURS = ("#9a62d8", "#b5533c", "#5b8c85", "#d9579a", "#6d8f23", "#3f8fd0")
 _SPARE_SHAPES: tuple[tuple[str, tuple[float, ...]], ...] = (

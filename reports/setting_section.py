@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weightcast.datasets import all_datasets
 from weightcast.reports.numbers import memory
 from weightcast.reports.tables import Column, Table, amount, words
 from weightcast.reports.view import View
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Facts = list[tuple[str, str]]
 
@@ -56,7 +59,11 @@ def dataset_table(view: View) -> Table:
             Column("runs"),
             Column("coordinates", "weights of one network"),
             Column("horizons", "snapshots to forecast"),
-            Column("gates", "admission gates; a set that fails one is not ranked", numeric=False),
+            Column(
+                "gates",
+                "admission gates; one of track main that fails is not ranked",
+                numeric=False,
+            ),
             Column("what it is", numeric=False),
         ],
     )
@@ -72,7 +79,7 @@ def dataset_table(view: View) -> Table:
         what = known[task.dataset].description if task.dataset in known else ""
         table.rows.append(
             [
-                words(task.dataset),
+                words(task.dataset, note=_track(rows)),
                 amount(task.context),
                 amount(rows["run"].nunique()),
                 amount(size),
@@ -82,6 +89,12 @@ def dataset_table(view: View) -> Table:
             ]
         )
     return table
+
+
+def _track(rows: pd.DataFrame) -> str:
+    """Name the track of a data set that does not count in the headline."""
+    track = str(rows["track"].iloc[0])
+    return "" if track == "main" else f"track {track}"
 
 
 def _gates(view: View, dataset: str) -> str:

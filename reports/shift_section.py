@@ -26,11 +26,11 @@ def shift_table(view: View) -> Table | None:
     order = list(_WHAT)
     places = sorted(
         there - {(track, WHOLE) for track in OWN},
-        key=lambda place: order.index(place[1] if place[1] in _WHAT else place[0]),
+        key=lambda place: (order.index(place[1] if place[1] in _WHAT else place[0]), place[0]),
     )
     if not places:
         return None
-    columns = [("main", WHOLE), *places]
+    columns = [*sorted(there & {("main", WHOLE)}), *places]
     boards = {place: view.rank(track=place[0], split=place[1]).board for place in columns}
     table = Table(
         "Skill in weights, over the tasks of each column, with 95 % intervals. Compare methods "
@@ -65,4 +65,6 @@ def shift_table(view: View) -> Table | None:
 
 def _title(place: tuple[str, str]) -> str:
     track, split = place
-    return split if split != WHOLE else track.removeprefix("shift-")
+    if split != WHOLE:
+        return split if track == "main" else f"{track}, {split}"
+    return track.removeprefix("shift-")

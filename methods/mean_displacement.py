@@ -1,0 +1,119 @@
+"""`mean-displacement`: what other runs did, coordinate by coordinate. It detects leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
+from weightcast.methods.forecaster import CoordinateForecaster
+from weightcast.methods.registry import register
+
+
+@register("mean-displacement")
+class MeanDisplacement(CoordinateForecaster):
+    """Add to w_n what the training runs' same coordinate moved by, on average.
+
+    At horizon j the forecast is w_n + mean over training runs r of (w^r_{n+j} − w^r_n), for each
+    coordinate apart. A reference, not a forecaster: it knows nothing but how near to each other
+    runs end. On independent runs its error is about √(1 + 1/R) for R training runs, which is
+    √(1 + 1/(R − 1)) where each run of R is forecast from the others: worse than the last value.
+    Far below 1 it says that runs share a start, so that looking runs up is mistaken for
+    forecasting; fine-tunes of one pretrained network do so by nature.
+
+    A coordinate of another network has another meaning: on tensors that the training runs do not
+    have, at the same place, it abstains.
+
+    Attributes
+    ----------
+    runs_ : tuple of Trajectory
+        The training runs. They are read again at every forecast, block by block, for the means of
+        a large network at all horizons would not fit into memory.
+
+    Notes
+    -----
+    A block does not say where in its tensor it starts. The harness walks each tensor from its
+    first coordinate to its last, so counting rows says it; a walk that was broken off shows when
+    the count passes the tensor's end, and raises. Asked outside a walk, with no ``task.tensor``,
+    the method repeats w_n.
+    """
+
+    _tags: ClassVar[dict[str, Any]] = {
+        "provenance": "fit-on-train-split",
+        "role": "reference",
+        "reference": "mean of the training runs' displacements",
+    }
+
+    runs_: tuple[Trajectory, ...]
+
+    def fit(
+        self, train: Sequence[Trajectory], validation: Sequence[Trajectory], task: ForecastTask
+    ) -> Self:
+        first = train[0]
+        for run in train:
+            if run.tensors != first.tensors:
+                raise ValueError(
+                    f"training runs {run.label} and {first.label} differ in their tensors, so "
+                    "their coordinates have no mean"
+                )
+        self.runs_ = tuple(train)
+        self._numbers = first.n_coordinates * len(task.horizons)
+        self._walked: tuple[TensorInfo | None, int] = (None, 0)
+        return self
+
+    def predict_block(self, context: Floats, task: ForecastTask) -> Floats | None:
+        last = context[:, -1:]
+        if task.tensor is None:
+            return np.repeat(last, len(task.horizons), axis=1)
+        if task.tensor not in self.runs_[0].tensors:
+            return None
+        start = self._start(task.tensor, len(context))
+        moved = self._mean(task, task.tensor, start, start + len(context))
+        forecast: Floats = (last + moved).astype(np.float32)
+        return forecast
+
+    def _start(self, tensor: TensorInfo, count: int) -> int:
+        """Return the place of the next block's first row, and count its rows."""
+        walked, start = self._walked
+        if walked != tensor or start == tensor.size:
+            start = 0
+        self._walked = (tensor, start + count)
+        if start + count > tensor.size:
+            self._walked = (None, 0)
+            raise ValueError(
+                f"{start + count} rows of tensor {tensor.name} were asked for, which has "
+                f"{tensor.size}: the walk over it before this one was broken off"
+            )
+        return start
+
+    def _mean(
+        self, task: ForecastTask, tensor: TensorInfo, start: int, stop: int
+    ) -> NDArray[np.float64]:
+        """Return the mean displacement from w_n at each horizon, shape (c, m)."""
+        rows = range(task.context, task.context + 1 + len(task.horizons))
+        total = np.zeros((len(rows) - 1, stop - start))
+        values = np.empty((len(rows), stop - start), dtype=np.float32)
+        for run in self.runs_:
+            if run.n_snapshots < rows.stop:
+                raise ValueError(
+                    f"training run {run.label} has {run.n_snapshots} snapshots, and the forecast "
+                    f"reaches to snapshot {rows.stop - 1}"
+                )
+            run.read(tensor, rows, start, stop, out=values)
+            np.add(total, values[1:], out=total)
+            total -= values[0]
+        total /= len(self.runs_)
+        return total.T
+
+    def parameter_count(self) -> int:
+        return self._numbers
+
+    def flops_per_coordinate(self, task: ForecastTask) -> float:
+        return 2.0 * (len(self.runs_) + 1) * len(task.horizons)
+
+    def diagnostics(self) -> dict[str, Any]:
+        return {"training_runs": len(self.runs_)}
