@@ -6,38 +6,33 @@ does not grow with the network. Nothing is scored here: the run's future need no
 
 from __future__ import annotations
 
-import glob
-import json
 import math
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.checkpoint_writer import CheckpointWriter
+from weightcast.bench.fit_runs import NamedRun, cadence, check_fit_runs, sides
 from weightcast.bench.forecasting import ForecastStream
-from weightcast.bench.progress import EVERY, Advance, duration, progress_bar
+from weightcast.bench.progress import Advance, progress_bar
+from weightcast.bench.signs_of_life import Reading, signs_of_life
 from weightcast.bench.tuning import fit_tuned
 from weightcast.datasets import ForecastTask, InputError, Trajectory, make_task, open_trajectory
 from weightcast.datasets.checkpoints import MANIFEST
 from weightcast.datasets.evaluator import Evaluator
-from weightcast.datasets.stacked import StateInfo
 from weightcast.datasets.tensor_files import Checkpoint
-from weightcast.datasets.trajectory import BLOCK_BYTES, Floats, State, TensorInfo, block_ranges
+from weightcast.datasets.trajectory import Floats, block_ranges
 from weightcast.datasets.window import Window
 from weightcast.methods import CoordinateForecaster, Forecaster, make_method
 
-#: Coordinates of each tensor that tell snapshots apart before they are compared whole.
-_PROBE = 1000
 #: Coordinates in a block of a method that takes milliseconds for each.
 _SLOW_BLOCK = 64
 #: Work that is expected to take longer shows its progress, in seconds.
@@ -107,14 +102,6 @@ class WrittenForecast:
         return f"{said}; train loss {self.train_loss_origin:.4g} -> {self.train_loss_forecast:.4g}"
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A run and the path that it was named by."""
-
-    path: Path
-    run: Trajectory
-
-
 def forecast_run(
     path: Path,
     method: str,
@@ -160,16 +147,16 @@ def forecast_run(
     """
     start = time.perf_counter()
     forecaster = make_method(method)
-    own, *others = (_Run(p, open_trajectory(p)) for p in (path, *fit))
+    own, *others = (NamedRun(p, open_trajectory(p)) for p in (path, *fit))
     _check_out(out, (path, *fit))
     n = _context(own, context, horizon)
     _check_needs(forecaster, method, own, others)
-    _check_fit_runs(own, others, n, horizon)
+    check_fit_runs(own, others, n, horizon)
     task = _task(own, others, n, horizon)
     if forecaster.get_tag("sampled"):
         # In blocks of the usual size it would be minutes to the first sign of life.
         task = replace(task, block_bytes=4 * (n + 1 + horizon) * _SLOW_BLOCK)
-    train, validation = _sides(others)
+    train, validation = sides(others)
     state = own.run.state(n)
     metadata = {
         "format": "pt",
@@ -180,7 +167,7 @@ def forecast_run(
         "context": str(n),
         "horizon": str(horizon),
     }
-    with _CheckpointWriter(out, own.run.tensors, state, metadata) as writer:
+    with CheckpointWriter(out, own.run.tensors, state, metadata) as writer:
         fitted = _fit(forecaster, method, train, validation, task)
         with _blaming(method, [own], n + 1):
             forecast_count = _write_forecast(ForecastStream(fitted, own.run, task), method, writer)
@@ -220,7 +207,7 @@ def _check_out(out: Path, sources: Sequence[Path]) -> None:
             raise InputError(f"--out {out} would write into {source}; name another file")
 
 
-def _context(own: _Run, context: int | None, horizon: int) -> int:
+def _context(own: NamedRun, context: int | None, horizon: int) -> int:
     last = own.run.n_snapshots - 1
     if horizon < 1:
         raise InputError(f"--horizon {horizon} is not after the origin; give 1 or more snapshots")
@@ -234,7 +221,9 @@ def _context(own: _Run, context: int | None, horizon: int) -> int:
     return last if context is None else context
 
 
-def _check_needs(forecaster: Forecaster, method: str, own: _Run, others: Sequence[_Run]) -> None:
+def _check_needs(
+    forecaster: Forecaster, method: str, own: NamedRun, others: Sequence[NamedRun]
+) -> None:
     if forecaster.get_tag("provenance") == "fit-on-train-split" and not others:
         raise InputError(
             f"{method} learns from other runs: give whole runs of the same network with --fit"
@@ -245,119 +234,7 @@ def _check_needs(forecaster: Forecaster, method: str, own: _Run, others: Sequenc
             raise InputError(f"{method} measures the train loss of {own.path}, but {why_not}")
 
 
-def _check_fit_runs(own: _Run, others: Sequence[_Run], n: int, horizon: int) -> None:
-    """Hold the fit runs to the run's network and cadence, and to being other runs than it."""
-    needed = n + horizon + 1
-    seen: dict[Path, Path] = {}
-    for path in (own.path, *(other.path for other in others)):
-        real = Path(os.path.realpath(path))
-        if real in seen:
-            raise InputError(f"{seen[real]} and {path} are the same run; name each run once")
-        seen[real] = path
-    for other in others:
-        path, run = other.path, other.run
-        _check_tensors(own, other)
-        if run.n_snapshots < needed:
-            at_most = run.n_snapshots - 1 - n
-            mend = f"shorten --horizon to {at_most} or " if at_most >= 1 else ""
-            raise InputError(
-                f"{path} has {run.n_snapshots} snapshots, but context {n} and horizon {horizon} "
-                f"need {needed}; {mend}name longer runs"
-            )
-        spacing, first = np.diff(run.steps[:needed]), np.diff(others[0].run.steps[:needed])
-        if not np.array_equal(spacing, first):
-            raise _other_cadence(others[0].path, first, path, spacing)
-        mine = np.diff(own.run.steps[: n + 1])
-        if not np.array_equal(mine, spacing[:n]):
-            off_beat = n > 1 and np.array_equal(mine[:-1], spacing[: n - 1])
-            raise _other_cadence(own.path, mine, path, spacing, n - 1 if off_beat else None)
-    probes: dict[str, int] = {}
-    for index in range(own.run.n_snapshots if others else 0):
-        probes.setdefault(_probe(own.run, index), index)
-    for other in others:
-        _check_content(own, other, probes)
-
-
-def _check_tensors(own: _Run, other: _Run) -> None:
-    mine, theirs = ({t.name: t.shape for t in r.run.tensors} for r in (own, other))
-    for name, shape in mine.items():
-        if name not in theirs:
-            raise InputError(f"{other.path} has no tensor {name}, which {own.path} has")
-        if theirs[name] != shape:
-            raise InputError(
-                f"{other.path}: tensor {name} has shape {list(theirs[name])}, but {list(shape)} in "
-                f"{own.path}"
-            )
-    for name in theirs:
-        if name not in mine:
-            raise InputError(f"{other.path} has a tensor {name}, which {own.path} lacks")
-
-
-def _other_cadence(
-    one: Path,
-    first: NDArray[np.int64],
-    other: Path,
-    second: NDArray[np.int64],
-    context: int | None = None,
-) -> InputError:
-    mend = "record or import the runs at one cadence"
-    if context is not None:
-        mend = f"--context {context} leaves the last snapshot out"
-    return InputError(
-        f"{one} has a snapshot {_cadence(first)}, {other} {_cadence(second)}: what is learned at "
-        f"one cadence does not hold at another; {mend}"
-    )
-
-
-def _cadence(spacing: NDArray[np.int64]) -> str:
-    low, high = int(spacing.min()), int(spacing.max())
-    return f"every {low:,} steps" if low == high else f"every {low:,} to {high:,} steps"
-
-
-def _check_content(own: _Run, other: _Run, probes: Mapping[str, int]) -> None:
-    """Refuse a fit run that has weights in common with the run, other than a shared start.
-
-    A fit run that is a copy, or that goes on from the run, holds what is to be forecast.
-    """
-    for index in range(other.run.n_snapshots):
-        found = probes.get(_probe(other.run, index))
-        if found is None or found == index == 0:
-            continue
-        if _same_weights(own.run, found, other.run, index):
-            raise InputError(
-                f"{own.path} at step {own.run.steps[found]} and {other.path} at step "
-                f"{other.run.steps[index]} have the same weights: they share content, and the one "
-                "must not be learned from to forecast the other; leave it out of --fit"
-            )
-
-
-def _probe(run: Trajectory, index: int) -> str:
-    digest = sha256()
-    for name in sorted(info.name for info in run.tensors):
-        info = run.tensor_info(name)
-        digest.update(run.read(info, [index], 0, min(_PROBE, info.size)).tobytes())
-    return digest.hexdigest()
-
-
-def _same_weights(run: Trajectory, index: int, other: Trajectory, other_index: int) -> bool:
-    return all(
-        np.array_equal(
-            run.read(info, [index], start, stop),
-            other.read(other.tensor_info(info.name), [other_index], start, stop),
-        )
-        for info, start, stop in block_ranges(run.tensors, 1, BLOCK_BYTES)
-    )
-
-
-def _sides(others: Sequence[_Run]) -> tuple[Sequence[_Run], Sequence[_Run]]:
-    """Cut the fit runs into training and validation runs; a single one is both."""
-    if len(others) < 2:
-        return others, others
-    held_out = max(1, len(others) // 4)
-    return others[:-held_out], others[-held_out:]
-
-
-def _task(own: _Run, others: Sequence[_Run], n: int, horizon: int) -> ForecastTask:
+def _task(own: NamedRun, others: Sequence[NamedRun], n: int, horizon: int) -> ForecastTask:
     """Make the task of a run whose future need not be recorded."""
     run = own.run
     known = run.steps[: n + horizon + 1]
@@ -369,7 +246,7 @@ def _task(own: _Run, others: Sequence[_Run], n: int, horizon: int) -> ForecastTa
         ahead = np.concatenate([known, beyond])[n + 1 :]
         if len(set(np.diff(known).tolist())) > 1 and len(beyond):
             print(
-                f"note: {own.path} has a snapshot {_cadence(np.diff(known))}; those after its last "
+                f"note: {own.path} has a snapshot {cadence(np.diff(known))}; those after its last "
                 f"one are taken to be {spacing:,} steps apart",
                 file=sys.stderr,
             )
@@ -385,7 +262,7 @@ def _task(own: _Run, others: Sequence[_Run], n: int, horizon: int) -> ForecastTa
     )
 
 
-def _rates(run: Trajectory, others: Sequence[_Run], last: int) -> NDArray[np.float64]:
+def _rates(run: Trajectory, others: Sequence[NamedRun], last: int) -> NDArray[np.float64]:
     """Return the rate of every step to the last horizon, none where the run does not know its own.
 
     Of steps that the run has yet to take, the rates are those of the fit runs, then its latest.
@@ -401,8 +278,8 @@ def _rates(run: Trajectory, others: Sequence[_Run], last: int) -> NDArray[np.flo
 def _fit(
     forecaster: Forecaster,
     name: str,
-    train: Sequence[_Run],
-    validation: Sequence[_Run],
+    train: Sequence[NamedRun],
+    validation: Sequence[NamedRun],
     task: ForecastTask,
 ) -> Forecaster:
     """Fit a method with its defaults; own-run methods mostly do nothing here."""
@@ -413,15 +290,15 @@ def _fit(
             whose = f"validating on {', '.join(str(other.path) for other in validation)}"
         count = f"{len(train)} runs" if len(train) > 1 else str(train[0].path)
         print(f"fitting {name} on {count}, {whose}", file=sys.stderr)
-    training = _Reading("training", train, snapshots)
-    validating = _Reading("validation", validation, snapshots)
+    training = Reading("training", [other.run for other in train], snapshots)
+    validating = Reading("validation", [other.run for other in validation], snapshots)
     if train:
         # A fit's task has the steps of the runs that it is fitted on, as in the benchmark.
         task = make_task(training.runs[0], task.context, block_bytes=task.block_bytes)
     try:
         with (
             _blaming(name, [*train, *validation], len(snapshots)),
-            _signs_of_life(f"fitting {name}", training, validating),
+            signs_of_life(f"fitting {name}", training, validating),
         ):
             return fit_tuned(
                 forecaster, training.runs, validating.runs, task, np.empty(0, np.int64), 1
@@ -434,84 +311,8 @@ def _fit(
         ) from error
 
 
-class _Reading:
-    """One side of the fit runs, and how far a method is in reading them.
-
-    How often it will read them, and how long it thinks after that, only the method knows; what can
-    be said of the time left is that of a pass.
-    """
-
-    def __init__(self, side: str, others: Sequence[_Run], snapshots: range) -> None:
-        self.runs = [_WatchedRun(other.run, snapshots, self) for other in others]
-        self._side = side
-        self._total = max(1, len(snapshots) * sum(run.n_coordinates for run in self.runs))
-        self._read = 0
-        self._pass_start = self._last = time.monotonic()
-
-    def add(self, numbers: int) -> None:
-        """Count numbers that were read."""
-        passes = self._read // self._total
-        self._last = time.monotonic()
-        if self._read % self._total == 0:
-            self._pass_start = self._last
-        self._read += numbers
-        if self._read // self._total > passes:
-            self._pass_start = self._last
-
-    def left(self) -> str:
-        """Say how long the present pass will take, nothing where none is under way."""
-        share = self._read % self._total / self._total
-        if share == 0 or time.monotonic() - self._last > EVERY:
-            return ""
-        left = (self._last - self._pass_start) * (1 - share) / share
-        return (
-            f", about {duration(left)} left of pass {self._read // self._total + 1} over the "
-            f"{self._side} runs"
-        )
-
-
-class _WatchedRun(Window):
-    """The first snapshots of a run; every reading is reported."""
-
-    def __init__(self, run: Trajectory, snapshots: range, reading: _Reading) -> None:
-        super().__init__(run, snapshots)
-        self._reading = reading
-
-    def read(
-        self,
-        tensor: TensorInfo,
-        snapshots: Sequence[int] | None = None,
-        start: int = 0,
-        stop: int | None = None,
-        out: Floats | None = None,
-    ) -> Floats:
-        values = super().read(tensor, snapshots, start, stop, out)
-        self._reading.add(values.size)
-        return values
-
-
 @contextmanager
-def _signs_of_life(what: str, *readings: _Reading) -> Iterator[None]:
-    """Print a line now and then while a method, which says nothing itself, is at work."""
-    start, ended = time.monotonic(), threading.Event()
-
-    def tell() -> None:
-        while not ended.wait(EVERY):
-            left = "".join(reading.left() for reading in readings)
-            elapsed = duration(time.monotonic() - start)
-            print(f"{what}: {elapsed} so far{left}", file=sys.stderr, flush=True)
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-@contextmanager
-def _blaming(method: str, runs: Sequence[_Run], snapshots: int) -> Iterator[None]:
+def _blaming(method: str, runs: Sequence[NamedRun], snapshots: int) -> Iterator[None]:
     """Turn a method's exception into one line, and into the data's fault where it is theirs."""
     try:
         yield
@@ -531,7 +332,7 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
-def _write_forecast(stream: ForecastStream, method: str, writer: _CheckpointWriter) -> int:
+def _write_forecast(stream: ForecastStream, method: str, writer: CheckpointWriter) -> int:
     """Write the last horizon of a forecast; return how many coordinates are not abstentions."""
     run, task = stream.run, stream.task
     rows = task.context + 1 + len(task.horizons)
@@ -542,7 +343,7 @@ def _write_forecast(stream: ForecastStream, method: str, writer: _CheckpointWrit
     by_block = isinstance(stream.method, CoordinateForecaster)
     with ExitStack() as stack:
         if not by_block:  # all is done before the first block comes
-            stack.enter_context(_signs_of_life(f"forecasting by {method}"))
+            stack.enter_context(signs_of_life(f"forecasting by {method}"))
         for block in stream:
             writer.write(block.tensor.name, int(block.rows[0]), block.forecast[:, -1])
             done, coordinates = done + 1, coordinates + len(block.rows)
@@ -556,90 +357,6 @@ def _write_forecast(stream: ForecastStream, method: str, writer: _CheckpointWrit
                     progress_bar(f"forecasting by {method}", total - done)
                 )
     return forecast_count
-
-
-class _CheckpointWriter:
-    """Writes a plain safetensors file in pieces; it gets its name only when it is whole.
-
-    Used as a context manager. Left before `finish`, it removes what it wrote. Killed, it leaves a
-    hidden ``.partial`` file, which the next writer of the same name removes.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        tensors: Sequence[TensorInfo],
-        state: State,
-        metadata: Mapping[str, str],
-    ) -> None:
-        self._path = path
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        self._places: dict[str, tuple[int, np.dtype[Any]]] = {}
-        self._file = -1
-        entries = [(t.name, t.shape, "F32", np.dtype("<f4"), 4 * t.size) for t in tensors]
-        for name, values in state.items():
-            info = StateInfo.of(name, values)
-            entries.append((name, info.shape, info.dtype, values.dtype, info.nbytes))
-        # Widest numbers first: all then lie at multiples of their size, which some readers need.
-        entries.sort(key=lambda entry: -entry[3].itemsize)
-        header: dict[str, Any] = {"__metadata__": dict(metadata)}
-        end = 0
-        for name, shape, code, dtype, nbytes in entries:
-            header[name] = {"dtype": code, "shape": shape, "data_offsets": [end, end + nbytes]}
-            self._places[name] = (end, dtype)
-            end += nbytes
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        self._data = 8 + len(text)
-        self._header = len(text).to_bytes(8, "little") + text
-        with self._writable():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for stale in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-                stale.unlink(missing_ok=True)
-            self._file = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-
-    def __enter__(self) -> _CheckpointWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._partial.unlink(missing_ok=True)
-
-    def write(self, name: str, start: int, values: NDArray[Any]) -> None:
-        """Write some of a tensor's numbers, from flat index ``start`` on."""
-        begin, dtype = self._places[name]
-        flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
-        if flat.size:
-            self._put(flat.data.cast("B"), self._data + begin + dtype.itemsize * start)
-
-    def finish(self) -> None:
-        """Write the header, make the bytes durable and give the file its name."""
-        self._put(self._header, 0)
-        with self._writable():
-            os.fsync(self._file)
-            os.replace(self._partial, self._path)
-        os.close(self._file)
-        self._file = -1
-
-    def _put(self, data: bytes | memoryview, position: int) -> None:
-        view = memoryview(data)
-        with self._writable():
-            while view:
-                done = os.pwrite(self._file, view, position)
-                view, position = view[done:], position + done
-
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(f"{self._path} cannot be written: {error.strerror}") from None
 
 
 def _evaluator(run: Trajectory) -> tuple[Evaluator | None, str]:
@@ -667,7 +384,7 @@ def _losses(run: Trajectory, n: int, out: Path) -> tuple[float | None, float | N
 
 def _load(run: Trajectory, path: Path) -> dict[str, Floats]:
     checkpoint = Checkpoint([path])
-    weights = {info.name: np.empty(info.size, np.float32) for info in run.tensors}
+    weights = {info.name: np.empty(info.shape, np.float32) for info in run.tensors}
     for info in run.tensors:
-        checkpoint.read_into(info.name, info.shape, 0, weights[info.name])
-    return {info.name: weights[info.name].reshape(info.shape) for info in run.tensors}
+        checkpoint.read_into(info.name, info.shape, 0, weights[info.name].reshape(-1))
+    return weights

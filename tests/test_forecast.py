@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,6 +21,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from weightcast.bench import forecast_run as module
+from weightcast.bench import signs_of_life
+from weightcast.bench.cli import main
 from weightcast.bench.forecast_run import ForecastFailed, forecast_run
 from weightcast.datasets import (
     InputError,
@@ -34,11 +36,13 @@ from weightcast.datasets.importing import import_run
 from weightcast.datasets.recorder import record_run
 from weightcast.datasets.stacked import write_stacked
 from weightcast.datasets.window import Window
+from weightcast.methods import all_methods, registry
 
 SET = "digits-mlp-sgd"
+Done = subprocess.CompletedProcess[str]
 
 
-def _weightcast(*arguments: object) -> subprocess.CompletedProcess[str]:
+def _in_a_process(*arguments: object) -> Done:
     return subprocess.run(
         [
             sys.executable,
@@ -55,13 +59,39 @@ def _weightcast(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(name="weightcast")
+def _weightcast(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """Run the verb in this process, which has loaded torch already, and leave nothing."""
+    all_methods()
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> Done:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["weightcast", "forecast", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Done(sys.argv, cast(int, ended.value.code), said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(name="shipped", scope="module")
+def _shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shipped")
+    for seed in range(6):
+        write_stacked(get_dataset(SET).run(seed), folder / f"{seed}.safetensors")
+    return folder
+
+
 @pytest.fixture(name="runs")
-def _runs(tmp_path: Path) -> list[Path]:
+def _runs(shipped: Path, tmp_path: Path) -> list[Path]:
     """Six shipped runs, as files of one's own."""
-    paths = [tmp_path / "runs" / f"{seed}.safetensors" for seed in range(6)]
-    for seed, path in enumerate(paths):
-        write_stacked(get_dataset(SET).run(seed), path)
-    return paths
+    return sorted(Path(shutil.copytree(shipped, tmp_path / "runs")).iterdir())
 
 
 @pytest.fixture(name="out")
@@ -98,7 +128,7 @@ def _rewritten(
 def test_when_the_last_value_is_asked_for_then_the_checkpoint_is_the_last_snapshot(
     runs: list[Path], out: Path
 ) -> None:
-    done = _weightcast(runs[0], "--method", "last-value", "--horizon", 3, "--out", out)
+    done = _in_a_process(runs[0], "--method", "last-value", "--horizon", 3, "--out", out)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     run = open_trajectory(runs[0])
@@ -115,15 +145,15 @@ def test_when_the_last_value_is_asked_for_then_the_checkpoint_is_the_last_snapsh
     assert not any(network.load_state_dict(written, strict=True))
     line = done.stdout.strip()
     assert line.startswith(f"{out}: last-value, step 2700 -> 2835, 2,410 coordinates, ")
-    before, after = re.search(r"; train loss (\S+) -> (\S+)$", line).groups()  # type: ignore[union-attr]
-    assert before == after == f"{run.meta.train_loss[-1]:.4g}"
+    loss = f"{run.meta.train_loss[-1]:.4g}"
+    assert line.endswith(f"; train loss {loss} -> {loss}")
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
 def test_when_a_map_is_fitted_on_other_runs_then_it_comes_nearer_the_run_than_its_last_value(
-    runs: list[Path], out: Path
+    runs: list[Path], out: Path, weightcast: Callable[..., Done]
 ) -> None:
-    done = _weightcast(
+    done = weightcast(
         runs[0], "--method", "lfd2-ols", "--horizon", 50, "--context", 10, "--out", out, "--json",
         "--fit", *runs[1:5], "--fit", runs[5],
     )  # fmt: skip
@@ -158,9 +188,9 @@ def test_when_the_run_ends_at_the_origin_then_the_forecast_is_that_of_the_longer
 
 
 def test_when_one_fit_run_is_given_then_it_is_said_to_be_its_validation_run_too(
-    runs: list[Path], out: Path
+    runs: list[Path], out: Path, weightcast: Callable[..., Done]
 ) -> None:
-    done = _weightcast(
+    done = weightcast(
         runs[0], "--method", "damped-line", "--horizon", 5, "--context", 10, "--out", out,
         "--fit", runs[1], "--no-measure",
     )  # fmt: skip
@@ -248,7 +278,7 @@ def test_when_a_folder_of_checkpoints_is_forecast_then_some_parameters_may_be_fr
 
 
 def test_when_a_recorder_made_the_run_then_it_is_forecast_past_its_end(
-    tmp_path: Path, out: Path
+    tmp_path: Path, out: Path, weightcast: Callable[..., Done]
 ) -> None:
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -261,7 +291,7 @@ def test_when_a_recorder_made_the_run_then_it_is_forecast_past_its_end(
         optimizer.step()
         recorder.step(train_loss=float(loss.detach()))
     recorder.close()
-    done = _weightcast(path, "--method", "ar1", "--horizon", 2, "--out", out)
+    done = weightcast(path, "--method", "ar1", "--horizon", 2, "--out", out)
     assert done.returncode == 0, done.stderr
     assert ", step 20 -> 30, 8 coordinates, " in done.stdout
     assert "train loss" not in done.stdout
@@ -269,14 +299,15 @@ def test_when_a_recorder_made_the_run_then_it_is_forecast_past_its_end(
 
 
 def test_when_a_method_abstains_then_the_tensor_keeps_its_last_value_and_coverage_says_so(
-    runs: list[Path], out: Path, write_plugin: Callable[[str, str], Path]
+    runs: list[Path],
+    out: Path,
+    write_plugin: Callable[[str, str], Path],
+    weightcast: Callable[..., Done],
 ) -> None:
     plugin = write_plugin(
         "half", "if task.tensor.kind == 'bias': return None\nreturn context[:, -1:] + task.horizons"
     )
-    done = _weightcast(
-        runs[0], "--method", "half", "--horizon", 7, "--out", out, "--plugin", plugin
-    )
+    done = weightcast(runs[0], "--method", "half", "--horizon", 7, "--out", out, "--plugin", plugin)
     assert done.returncode == 0, done.stderr
     assert "2,410 coordinates (98.3% of them forecast)" in done.stdout
     last = open_trajectory(runs[0]).snapshot(-1)
@@ -307,7 +338,7 @@ def test_when_the_work_takes_long_then_it_is_shown_with_the_time_left(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(module, "_WORTH_SHOWING", 0.0)
-    monkeypatch.setattr(module, "EVERY", 0.002)
+    monkeypatch.setattr(signs_of_life, "EVERY", 0.002)
     forecast_run(runs[0], "lfd2", 50, out, fit=runs[1:], context=10, measure=False)
     said = capsys.readouterr().err
     assert re.search(
@@ -337,7 +368,10 @@ def test_when_snapshots_are_unevenly_spaced_then_the_last_spacing_goes_on_and_a_
 
 
 def test_when_there_is_a_forecast_already_then_it_is_replaced_only_by_a_whole_one(
-    runs: list[Path], out: Path, write_plugin: Callable[[str, str], Path]
+    runs: list[Path],
+    out: Path,
+    write_plugin: Callable[[str, str], Path],
+    weightcast: Callable[..., Done],
 ) -> None:
     forecast_run(runs[0], "last-value", 1, out)
     before = out.read_bytes()
@@ -347,8 +381,8 @@ def test_when_there_is_a_forecast_already_then_it_is_replaced_only_by_a_whole_on
         ("late", "assert 'bias' not in task.tensor.name, 'no\\nbias'\nreturn context[:, :4]",
          "late failed: AssertionError: no bias"),
     ):  # fmt: skip
-        plugin = write_plugin(name, body)
-        done = _weightcast(
+        plugin = write_plugin(name, body, f"{name}.py")
+        done = weightcast(
             runs[0], "--method", name, "--horizon", 4, "--out", out, "--plugin", plugin
         )
         assert done.returncode == 1, done.stderr
@@ -393,13 +427,15 @@ def _refuse(says: str, path: Path, method: str, horizon: int, out: Path, **optio
     assert (out.read_bytes() if out.is_file() else None) == there
 
 
-def test_when_an_argument_is_wrong_then_one_line_says_so(runs: list[Path], out: Path) -> None:
-    for arguments, says in (
-        ((runs[0], "--method", "lfd3", "--horizon", 3), "unknown method 'lfd3'"),
-        ((runs[0], "--method", "ar1", "--horizon", 0), "--horizon 0 is not after the origin"),
-        ((runs[0], "--method", "lfd2", "--horizon", 3), "give whole runs of the same network with"),
+def test_when_an_argument_is_wrong_then_one_line_says_so(
+    runs: list[Path], out: Path, weightcast: Callable[..., Done]
+) -> None:
+    for verb, method, horizon, says in (
+        (_in_a_process, "lfd3", 3, "unknown method 'lfd3'"),
+        (weightcast, "ar1", 0, "--horizon 0 is not after the origin"),
+        (weightcast, "lfd2", 3, "give whole runs of the same network with"),
     ):
-        done = _weightcast(*arguments, "--out", out)
+        done = verb(runs[0], "--method", method, "--horizon", horizon, "--out", out)
         assert done.returncode == 2
         assert says in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
@@ -533,7 +569,7 @@ def test_when_a_method_needs_the_loss_and_the_run_has_no_recipe_then_it_is_refus
 
 
 def test_when_an_untagged_method_learns_then_its_failure_points_to_fit(
-    runs: list[Path], out: Path, tmp_path: Path
+    runs: list[Path], out: Path, tmp_path: Path, weightcast: Callable[..., Done]
 ) -> None:
     plugin = tmp_path / "learns.py"
     plugin.write_text(
@@ -549,9 +585,9 @@ def test_when_an_untagged_method_learns_then_its_failure_points_to_fit(
         encoding="utf-8",
     )
     ask = (runs[0], "--method", "learns", "--plugin", plugin, "--horizon", 2, "--context", 5)
-    done = _weightcast(*ask, "--out", out)
+    done = weightcast(*ask, "--out", out)
     assert done.returncode == 1
     assert "learns failed: IndexError" in done.stderr
     assert "name some with --fit" in done.stderr
-    done = _weightcast(*ask, "--out", out, "--fit", *runs[1:3])
+    done = weightcast(*ask, "--out", out, "--fit", *runs[1:3])
     assert done.returncode == 0, done.stderr

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from weightcast.bench.leaderboard import rank_results
@@ -42,3 +46,41 @@ def test_when_the_quick_suite_runs_then_no_cell_fails_and_known_orders_hold(tmp_
     # Better in weights is not better in function.
     assert function["lfd2"] > 0 > function["lfd-full"]
     assert function["line-search"] > 0.3
+
+
+def test_when_a_recording_is_killed_ten_times_then_every_file_is_whole_and_none_is_done_twice(
+    tmp_path: Path,
+) -> None:
+    random = np.random.default_rng(7)
+    folder = tmp_path / "digits-mlp-sgd"
+    command = ["record", "digits-mlp-sgd", "--seeds", "0-11", "--jobs", "2", "--out", str(tmp_path)]
+    finished: dict[str, float] = {}
+    kills = 0
+    while kills < 10:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from weightcast.bench.cli import main; main()", *command],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            process.wait(random.uniform(4.0, 14.0))
+            break
+        except subprocess.TimeoutExpired:
+            kills += 1
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        now = {path.name: path.stat().st_mtime for path in folder.glob("[!.]*")}
+        # What was finished before the kill is still there, and has not been recorded again.
+        assert finished.items() <= now.items()
+        finished = now
+        for name in now:
+            open_trajectory(folder / name).check_finite()
+    print(f"{kills} kills, {len(finished)} of 12 runs finished between them")
+    assert record_dataset("digits-mlp-sgd", None, tmp_path, jobs=2) == 12 - len(finished)
+    assert {path.name for path in folder.iterdir()} == {f"{i}.safetensors" for i in range(12)}
+    alone = tmp_path / "alone"
+    record_dataset("digits-mlp-sgd", "3", alone, jobs=1)
+    hashes = [
+        open_trajectory(root / "digits-mlp-sgd" / "3.safetensors").content_hash()
+        for root in (tmp_path, alone)
+    ]
+    assert hashes[0] == hashes[1]
