@@ -13,6 +13,7 @@ from weightcast.bench.forecasting import ForecastStream, InvalidForecast
 from weightcast.bench.function import ForecastWeights, function_metrics
 from weightcast.bench.memory import peak_memory
 from weightcast.bench.metrics import WEIGHT_METRICS, WeightErrors
+from weightcast.datasets.dataset import seed_ranges
 from weightcast.datasets.evaluator import Evaluator
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Trajectory
@@ -21,7 +22,11 @@ from weightcast.methods.forecaster import Forecaster
 
 @dataclass
 class CellRow:
-    """One cell's result in one tier; what the store keeps."""
+    """One cell's result in one tier; what the store keeps.
+
+    ``horizon_set`` is ``"common"`` for a row on all of the task's horizons and ``"native"`` for one
+    at those that the method was made for, which are then in the metric ``horizons``.
+    """
 
     run: int
     tier: str
@@ -36,6 +41,7 @@ class CellRow:
     predict_cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     evaluations: int = 0
+    horizon_set: str = "common"
 
 
 def evaluate_cell(
@@ -62,7 +68,9 @@ def evaluate_cell(
     Returns
     -------
     list of CellRow
-        A row a tier. An exception makes them failed rows with its reason and traceback.
+        A row a tier. An exception makes them failed rows with its reason and traceback. Of the
+        weights tier there is one more at the method's native horizons, where the task has them all
+        and nothing failed.
     """
     sampled = bool(method.get_tag("sampled"))
     tiers = ["weights", *(["function"] if evaluator is not None and not sampled else [])]
@@ -120,11 +128,14 @@ def _evaluate(
         "peak_memory_bytes": memory.above_baseline,
         "evaluations": stream.evaluations,
     }
-    metrics = {} if sampled else everything.metrics()
-    on_sample_metrics = on_sample.metrics()
-    metrics |= {f"{name}_sample": on_sample_metrics[name] for name in WEIGHT_METRICS}
+    metrics = _metrics(None if sampled else everything, on_sample)
     curve = (on_sample if sampled else everything).curve()
     rows = [CellRow(tier="weights", metrics=metrics, curve=curve, **shared)]
+    if native := native_horizons(method, task):
+        columns = [horizon - 1 for horizon in native]
+        metrics = _metrics(None if sampled else everything.at(columns), on_sample.at(columns))
+        metrics["horizons"] = seed_ranges(native)
+        rows.append(CellRow(tier="weights", horizon_set="native", metrics=metrics, **shared))
     if weights is not None and evaluator is not None:
         measured = function_metrics(weights, run, task, evaluator)
         row = CellRow(tier="function", metrics=dict(measured), **shared)
@@ -133,3 +144,25 @@ def _evaluate(
             row.reason = "the network's loss is not finite with the forecast weights"
         rows.append(row)
     return rows
+
+
+def native_horizons(method: Forecaster, task: ForecastTask) -> list[int]:
+    """Return a method's native horizons, in snapshots; empty unless the task has them all.
+
+    The tag ``native_horizons`` lists them, or is ``"context"``: as far ahead as the context is
+    long, in optimizer steps. With a context shorter than ``native_context`` there are none.
+    """
+    wanted = method.get_tag("native_horizons", None)
+    if wanted is None or task.context + 1 < (method.get_tag("native_context", None) or 0):
+        return []
+    if wanted == "context":
+        double = 2 * task.context_steps[-1] - task.context_steps[0]
+        return [int(column) + 1 for column in np.flatnonzero(task.horizon_steps == double)]
+    return [int(h) for h in wanted] if set(wanted) <= set(task.horizons.tolist()) else []
+
+
+def _metrics(everything: WeightErrors | None, on_sample: WeightErrors) -> dict[str, Any]:
+    """Return the metrics on every coordinate, where there are any, and those on the sample."""
+    found: dict[str, Any] = {} if everything is None else everything.metrics()
+    sampled = on_sample.metrics()
+    return found | {f"{name}_sample": sampled[name] for name in WEIGHT_METRICS}

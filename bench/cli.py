@@ -45,6 +45,13 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+class HorizonSet(StrEnum):
+    """Which horizons `weightcast leaderboard` is about."""
+
+    common = "common"
+    native = "native"
+
+
 class Listed(StrEnum):
     """What `weightcast list` lists."""
 
@@ -83,6 +90,8 @@ def list_(
         typer.echo(json.dumps(rows, indent=2))
     else:
         _print_table(rows)
+        if what is Listed.methods:
+            typer.echo("and sklearn:Class(params), any regressor, and sktime:Class(params)")
 
 
 @app.command()
@@ -154,11 +163,20 @@ def leaderboard(
         str, typer.Option(help="seeds (whole runs), early, middle or late.")
     ] = "seeds",
     csv: Annotated[Path | None, typer.Option(help="Write the ranking here too.")] = None,
+    horizons: Annotated[
+        HorizonSet,
+        typer.Option(help="native compares methods at the horizons that each was made for."),
+    ] = HorizonSet.common,
 ) -> None:
     """Rank methods, with run-level 95 % intervals."""
     from weightcast.bench.leaderboard import BASELINE, rank_csv, rank_results, ranking_table
     from weightcast.bench.printing import ranking_rows
 
+    if horizons is HorizonSet.native:
+        if tier != "weights" or metric or baseline:
+            raise InputError("--horizons native has one tier and metric, and no baseline to choose")
+        _print_native(source, track, split, csv)
+        return
     notes: list[str] = []
     if source.is_dir() or source.suffix != ".csv":
         from weightcast.bench.results import load_results
@@ -183,6 +201,35 @@ def leaderboard(
         from weightcast.bench.files import write_text
 
         write_text(csv, ranking_table(ranking).to_csv(index=False))
+
+
+def _print_native(source: Path, track: str, split: str, csv: Path | None) -> None:
+    from weightcast.bench.leaderboard import BESIDE_NATIVE, native_standings, native_table
+    from weightcast.bench.results import load_results
+
+    standings, notes = native_standings(load_results(source), track=track, split=split)
+    rows = [
+        {
+            "method": s.method,
+            "task": s.task,
+            "horizons": s.horizons,
+            "error": f"{s.error:.3f}",
+            **{name: f"{s.others[name]:.3f}" for name in BESIDE_NATIVE},
+            "runs": s.runs,
+            "failures": s.failures,
+        }
+        for s in standings
+    ]
+    _print_table(
+        [{k: "—" if v == "nan" else v for k, v in row.items()} for row in rows],
+        title="weights tier at native horizons: median over runs of error over distance moved",
+    )
+    for note in notes:
+        typer.echo(f"note: {note}")
+    if csv is not None:
+        from weightcast.bench.files import write_text
+
+        write_text(csv, native_table(standings).to_csv(index=False))
 
 
 @app.command()
@@ -389,6 +436,36 @@ def forecast(
     typer.echo(json.dumps(written.to_json(), indent=2) if as_json else written.line())
 
 
+@app.command()
+@clear_errors
+def check(
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="A method's name, or a plugin file all of whose methods are checked.",
+            metavar="NAME|FILE.py",
+        ),
+    ],
+    as_json: AsJson = False,
+    plugin: Plugins = None,
+) -> None:
+    """Check that a method keeps the contract of all methods; exit 1 where it does not."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from weightcast.bench.checking import check_methods
+
+    _load_plugins(plugin)
+    names = [method]
+    if method.endswith(".py"):
+        names = _load_plugins([Path(method)])
+        if not names:
+            raise InputError(f"{method} registers no method to check")
+    found = check_methods(names, None if as_json else typer.echo)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    if any(row["status"] == "failed" for row in found):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run the command line."""
     app(prog_name="weightcast")
@@ -397,7 +474,9 @@ def main() -> None:
 def _names(given: str | None) -> list[str] | None:
     if given is None:
         return None
-    names = [name.strip() for name in given.split(",") if name.strip()]
+    from weightcast.methods.adapter_name import split_names
+
+    names = split_names(given)
     if not names:
         raise unknown("name", given, [])
     return names

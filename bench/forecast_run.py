@@ -228,6 +228,10 @@ def _check_needs(
         raise InputError(
             f"{method} learns from other runs: give whole runs of the same network with --fit"
         )
+    if "truth" in forecaster.get_tag("needs"):
+        raise InputError(
+            f"{method} is told what it is to forecast: it is a bound for others, not a forecast"
+        )
     if "train-loss" in forecaster.get_tag("needs"):
         evaluator, why_not = _evaluator(own.run)
         if evaluator is None:

@@ -3,25 +3,43 @@
 A coordinate forecaster gets each block of the context in an array that owns its memory, so that no
 view leads from it to later snapshots; a network forecaster gets a `History`. The truth is read by
 whoever scores the forecast, after it was made.
+
+The one exception is a reference whose very subject is the truth: ``needs`` with ``"truth"``. Only
+classes of this package get it, and only under the role ``reference``, so that no leaderboard takes
+one for a forecaster; what a plugin declares does not matter.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.datasets.errors import InputError
 from weightcast.datasets.history import History
-from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.task import ForecastTask, Pair
 from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory, block_ranges
 from weightcast.methods.forecaster import CoordinateForecaster, Forecaster
 
 
 class InvalidForecast(ValueError):
     """A forecast of the wrong shape or with numbers that are not finite."""
+
+
+class NeedsTruth(Protocol):
+    """A reference that is told what it is to forecast."""
+
+    def with_truth(self, pairs: Iterable[Pair]) -> Forecaster:
+        """Return a copy for one forecast, after all blocks of the run, target included."""
+
+
+def needs_truth(cls: type[Forecaster]) -> bool:
+    """Whether a class asks for the truth; the class, for an instance's tags can be changed."""
+    return "truth" in cls.get_class_tag("needs", ())
 
 
 @dataclass
@@ -93,10 +111,28 @@ class ForecastStream:
         self.evaluations = 0
 
     def __iter__(self) -> Iterator[ForecastBlock]:
-        if isinstance(self.method, CoordinateForecaster):
-            yield from self._coordinates(self.method)
+        method = self._told() if needs_truth(type(self.method)) else self.method
+        if isinstance(method, CoordinateForecaster):
+            yield from self._coordinates(method)
         else:
-            yield from self._network()
+            yield from self._network(method)
+
+    def _told(self) -> Forecaster:
+        """Show the run's future to a copy of the method, if it is one of our own references."""
+        cls = type(self.method)
+        ours = cls.__module__.startswith("weightcast.methods.")
+        if not ours or cls.get_class_tag("role", "forecaster") != "reference":
+            raise InputError(
+                f"{cls.__name__} asks for the truth, which references of this package alone are "
+                "told; take 'truth' out of its tag needs"
+            )
+        if self.run.n_snapshots <= self.task.context + len(self.task.horizons):
+            raise InputError(
+                f"{cls.__name__} is told the truth, but {self.run.label} ends before the last "
+                "horizon; use a method that forecasts"
+            )
+        with self.stopwatch:
+            return cast(NeedsTruth, self.method).with_truth(self.task.pairs(self.run))
 
     def _coordinates(self, method: CoordinateForecaster) -> Iterator[ForecastBlock]:
         rows = range(self.task.context + 1)
@@ -118,12 +154,12 @@ class ForecastStream:
                 forecast = method.predict_block(context, task)
             yield self._block(tensor, places, last, forecast)
 
-    def _network(self) -> Iterator[ForecastBlock]:
-        needs_loss = "train-loss" in self.method.get_tag("needs")
+    def _network(self, method: Forecaster) -> Iterator[ForecastBlock]:
+        needs_loss = "train-loss" in method.get_tag("needs")
         history = History.of(self.run, self.task, with_loss=needs_loss)
         tensors = {name: array[-1].reshape(-1).copy() for name, array in history.weights.items()}
         with self.stopwatch:
-            forecast = self.method.predict(history, self.task)
+            forecast = method.predict(history, self.task)
         self.evaluations = history.loss.evaluations if history.loss else 0
         for tensor in self.run.tensors:
             values = forecast.get(tensor.name)

@@ -91,6 +91,9 @@ def _run_fit(fit: Fit, jobs: int, runs: RunCache) -> FitResult:
     evaluator = tests[0].evaluator() if "function" in fit.tiers else None
     for run in tests:
         result.cells += evaluate_cell(method, run, task, sample, evaluator)
+    with contextlib.suppress(Exception):
+        # Some methods count what fails while they forecast.
+        result.diagnostics = method.diagnostics()
     if fit.split.rotation == 0 and place == Place(place.dataset, place.dataset, place.track):
         result.examples["truth"] = example_truth(tests[0], task, sample)
         # Only drawn, never scored: a method that fails at its second forecast loses its picture.

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.forecasting import needs_truth
 from weightcast.bench.place import WHOLE
-from weightcast.bench.results import Results
+from weightcast.bench.results import PLACE, Results
 from weightcast.bench.sharing import sharing_line
 from weightcast.bench.statistics import Ranking, SetErrors, rank_runs, rank_tasks
 from weightcast.datasets import InputError
 from weightcast.datasets.errors import unknown
+from weightcast.methods import all_methods
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BASELINE = "last-value"
 DEFAULT_METRIC = {"weights": "rel_sum", "function": "train_loss_last"}
+#: What methods are compared with at their native horizons.
+BESIDE_NATIVE = ("last-value", "damped-line", "lfd2-ols")
 CSV_COLUMNS = (
     "method", "skill", "skill_lower", "skill_upper", "win_rate", "win_rate_lower",
     "win_rate_upper", "mean_rank", "failures",
+)  # fmt: skip
+
+# What a standing has from the comparison with all the others, blank.
+_ALONE: dict[str, Any] = dict.fromkeys(
+    ("win_rate", "win_rate_lower", "win_rate_upper", "mean_rank", "ratio", "ratio_lower",
+     "ratio_upper"),
+    np.nan,
 )  # fmt: skip
 
 # Metrics that are positive and better when smaller, so that ratios to a baseline mean something.
@@ -121,7 +132,7 @@ def rank_results(
         if track != "main":
             shared = results.sharing.get((str(dataset), str(trained_on), track, split), {})
             notes.append(f"{name}: {sharing_line(shared)}")
-    ranking = rank_runs(methods, sets, baseline)
+    ranking = _rank(methods, sets, baseline)
     notes += ranking.left_out
     order = [standing.method for standing in ranking.standings]
     medians = (
@@ -132,6 +143,125 @@ def rank_results(
         .reindex(order)
     )
     return Leaderboard(ranking, tier, chosen, notes, medians)
+
+
+@dataclass(frozen=True)
+class NativeStanding:
+    """A method at the horizons that it was made for, and others at those same horizons.
+
+    Attributes
+    ----------
+    method : str
+        The label of the method whose native horizons they are.
+    task : str
+    horizons : str
+        In snapshots after the origin, e.g. ``"5"`` or ``"1-40"``.
+    runs : int
+        Test runs that it has a result on; all errors are medians over these.
+    failures : int
+    error : float
+        The error over the distance moved, averaged over the horizons.
+    others : dict of str to float
+        The same of the methods compared with; NaN where one was not run or has no result.
+    """
+
+    method: str
+    task: str
+    horizons: str
+    runs: int
+    failures: int
+    error: float
+    others: dict[str, float]
+
+
+def native_standings(
+    results: Results, *, track: str = "main", split: str = WHOLE
+) -> tuple[list[NativeStanding], list[str]]:
+    """Compare methods at their native horizons; no ranking, for each has horizons of its own.
+
+    Returns
+    -------
+    standings : list of NativeStanding
+        By task, the best first.
+    notes : list of str
+
+    Raises
+    ------
+    InputError
+        If nothing here has a native horizon, or the track or the split is unknown.
+    """
+    cells, notes = _admitted(results, "weights", track, split)
+    places = [name for name in PLACE if name not in ("track", "split")]
+    kept = cells[["label", *places, "run"]].drop_duplicates()
+    table = results.at_native
+    table = table[(table["track"] == track) & (table["split"] == split)]
+    table = table.merge(kept, on=list(kept.columns))
+    table = table[table["peer"].isin(kept["label"])]
+    if table.empty:
+        raise InputError(
+            "no method here has a native horizon among its tasks' horizons; "
+            "wnn, nino-mlp and introspection have some at most contexts"
+        )
+    standings = []
+    for (dataset, trained_on, context, peer, horizons), part in table.groupby(
+        [*places, "peer", "horizons"], sort=True
+    ):
+        own = part[part["label"] == peer]
+        runs = set(own["run"][own["error"].notna()])
+        there = part[part["run"].isin(runs)].groupby("label")["error"].median()
+        name = dataset if dataset == trained_on else f"{trained_on} → {dataset}"
+        standings.append(
+            NativeStanding(
+                method=str(peer),
+                task=f"{name}, context {context}",
+                horizons=str(horizons),
+                runs=len(runs),
+                failures=len(own) - len(runs),
+                error=float(there.get(peer, np.nan)),
+                others={label: float(there.get(label, np.nan)) for label in BESIDE_NATIVE},
+            )
+        )
+    return sorted(standings, key=lambda s: (s.task, np.nan_to_num(s.error, nan=np.inf))), notes
+
+
+def native_table(standings: list[NativeStanding]) -> pd.DataFrame:
+    """Return the comparison at native horizons as the table that ``--csv`` writes."""
+    import pandas as pd
+
+    names = ("method", "task", "horizons", "runs", "failures", "error")
+    return pd.DataFrame([{name: getattr(s, name) for name in names} | s.others for s in standings])
+
+
+def _rank(methods: list[str], sets: list[SetErrors], baseline: str) -> Ranking:
+    """Rank methods against each other; those that are told the truth stand last, with a skill only.
+
+    They are no competitors: to lose to them, or to win over them, says nothing of a forecaster.
+    """
+    told = [label for label in methods if _is_told(label)]
+    competing = [label for label in methods if label not in told]
+    if baseline not in competing:
+        raise unknown("baseline", baseline, competing)
+    ranking = rank_runs(competing, _only(sets, methods, competing), baseline)
+    for label in told:
+        pair = [baseline, label]
+        found = rank_runs(pair, _only(sets, methods, pair), baseline).standings
+        standing = next(s for s in found if s.method == label)
+        ranking.standings.append(replace(standing, **_ALONE))
+    return ranking
+
+
+def _is_told(label: str) -> bool:
+    cls = all_methods().get(label.partition("(")[0])
+    return cls is not None and needs_truth(cls)
+
+
+def _only(sets: list[SetErrors], methods: list[str], kept: list[str]) -> list[SetErrors]:
+    """Narrow errors (methods, contexts, runs) down to some of the methods."""
+    rows = [methods.index(label) for label in kept]
+    return [
+        replace(data, errors=data.errors[rows], ran=None if data.ran is None else data.ran[rows])
+        for data in sets
+    ]
 
 
 def _admitted(

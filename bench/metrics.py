@@ -37,6 +37,16 @@ class WeightErrors:
         """Add a block: forecast and target (c, m), last observed values (c,)."""
         self._tensors.setdefault(tensor, RelSums(self._m)).add(forecast, target, last)
 
+    def at(self, columns: list[int]) -> WeightErrors:
+        """Return the same sums at some of the horizons."""
+        part = WeightErrors(len(columns))
+        for tensor, sums in self._tensors.items():
+            kept = part._tensors[tensor] = RelSums(len(columns))
+            for name in ("error", "moved", "forecast", "dot", "absolute"):
+                setattr(kept, name, getattr(sums, name)[columns])
+            kept.last, kept.count = sums.last, sums.count
+        return part
+
     @property
     def total(self) -> RelSums:
         """The sums over all tensors."""

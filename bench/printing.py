@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:
             "method": s.method + " (reference)" * is_reference(s.method.partition("(")[0]),
             "skill": f"{s.skill:+.3f}",
             "95 %": f"[{s.skill_lower:+.3f}, {s.skill_upper:+.3f}]",
-            "win rate": f"{s.win_rate:.2f}",
-            "mean rank": f"{s.mean_rank:.1f}",
+            # What knows the truth is shown, but has no place among those that do not.
+            "win rate": "—" if math.isnan(s.win_rate) else f"{s.win_rate:.2f}",
+            "mean rank": "—" if math.isnan(s.mean_rank) else f"{s.mean_rank:.1f}",
             f"error over {ranking.standings[0].method}'s": (
-                f"{s.ratio:.2f} [{s.ratio_lower:.2f}, {s.ratio_upper:.2f}]"
+                "—"
+                if math.isnan(s.ratio)
+                else f"{s.ratio:.2f} [{s.ratio_lower:.2f}, {s.ratio_upper:.2f}]"
             ),
             "failures": s.failures,
         }

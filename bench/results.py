@@ -28,11 +28,18 @@ IDENTITY = (
 #: Tracks of a data set itself; the others are shifts between two.
 OWN = ("main", "fine-tune")
 
+#: What tells tasks apart.
+PLACE = ("dataset", "trained_on", "track", "split", "context")
+
+#: The table of errors at native horizons; ``peer`` is the label of the method whose they are.
+AT_NATIVE = ("peer", "horizons", "label", *PLACE, "run", "error")
+
 #: What a cell cost. A fit's seconds stand in all rows of its cells.
 COMPUTE = (
     "fit_seconds", "fit_cpu_seconds", "fit_memory_bytes", "training_runs_seconds",
     "predict_seconds", "predict_cpu_seconds", "predict_seconds_per_million", "peak_memory_bytes",
-    "evaluations", "parameters", "flops_per_coordinate", "break_even_uses", "jobs", "threads",
+    "evaluations", "parameters", "flops_per_coordinate", "tuning_configurations",
+    "tuning_seconds", "break_even_uses", "jobs", "threads",
 )  # fmt: skip
 
 
@@ -44,8 +51,14 @@ class Results:
     ----------
     folder : Path
     cells : DataFrame
-        A row a cell and tier: `IDENTITY`, the metrics, `COMPUTE`, and ``label``, the method's name
-        with what parameters it was asked to have.
+        A row a cell and tier, on the common horizons: `IDENTITY`, the metrics, `COMPUTE`, and
+        ``label``, the method's name with what parameters it was asked to have.
+    native : DataFrame
+        The same for rows at a method's native horizons; nothing ranks them with the others.
+    at_native : DataFrame
+        What every method errs at every such method's native horizons: `AT_NATIVE`. ``error`` is the
+        mean over those horizons of the error over the distance moved, from the stored curves; NaN
+        for failed cells. Methods on the coordinate sample have none.
     curves : dict
         (label, dataset, context) → error over horizons, shape (runs, m), NaN where undefined; of
         whole runs, without the shift tracks.
@@ -63,6 +76,8 @@ class Results:
 
     folder: Path
     cells: pd.DataFrame
+    native: pd.DataFrame
+    at_native: pd.DataFrame
     curves: dict[tuple[str, str, int], np.ndarray[Any, np.dtype[np.float64]]]
     examples: list[dict[str, Any]]
     failures: list[dict[str, Any]]
@@ -103,7 +118,9 @@ def load_results(folder: Path) -> Results:
         drawn = store.rows("SELECT * FROM examples ORDER BY dataset, context, method")
         checked = store.rows("SELECT * FROM gates ORDER BY dataset, rowid")
         common = store.sharing()
-    table, failures = [], []
+    table, native, failures = [], [], []
+    peers = _native_horizons(rows)
+    at_native: list[dict[str, Any]] = []
     curves: dict[tuple[str, str, int], list[list[float]]] = {}
     for stored in rows:
         trace, curve = stored.pop("cell_traceback"), json.loads(stored.pop("curve"))
@@ -111,21 +128,26 @@ def load_results(folder: Path) -> Results:
         row["label"] = method_label(row["method"], row["params"])
         row["status"], row["reason"] = row.pop("cell_status"), row.pop("cell_reason")
         row |= _derived(row)
+        if row["horizon_set"] == "native":
+            native.append(row)
+            continue
+        at_native += _at_native(row, curve, peers)
         if row["status"] != "ok":
             failures.append({**row, "traceback": trace})
         if row["tier"] == "weights" and curve and row["split"] == WHOLE and row["track"] in OWN:
             key = (row["label"], row["dataset"], row["context"])
             curves.setdefault(key, []).append([np.nan if v is None else v for v in curve])
         table.append(row)
-    metrics = _metric_names(table)
-    cells = pd.DataFrame(table, columns=[*IDENTITY, *metrics, *COMPUTE, "trained_on", "label"])
+    columns = [*IDENTITY, *_metric_names(table + native), *COMPUTE, "trained_on", "label"]
     gates: dict[str, list[dict[str, Any]]] = {}
     for gate in checked:
         gate["limit"], gate["passed"] = gate.pop("limit_"), bool(gate["passed"])
         gates.setdefault(gate["dataset"], []).append(gate)
     return Results(
         folder=folder,
-        cells=cells,
+        cells=pd.DataFrame(table, columns=columns),
+        native=pd.DataFrame(native, columns=columns),
+        at_native=pd.DataFrame(at_native, columns=list(AT_NATIVE)),
         curves={key: np.asarray(values) for key, values in curves.items()},
         examples=[
             {
@@ -152,12 +174,21 @@ def load_results(folder: Path) -> Results:
 def export_cells(results: Results, path: Path) -> int:
     """Write one row a cell and tier to a ``.csv`` or ``.parquet`` file; return their number.
 
+    Rows at native horizons follow the others; the column ``horizon_set`` tells them apart.
+
     Raises
     ------
     InputError
         If the file's ending is another, or it cannot be written.
     """
-    table = results.cells.drop(columns="label")
+    import pandas as pd
+
+    table = results.cells
+    if len(results.native):
+        # As objects, for columns that are empty in one part have no type of their own to keep.
+        parts = [part.astype(object) for part in (results.cells, results.native)]
+        table = pd.concat(parts, ignore_index=True).infer_objects()
+    table = table.drop(columns="label")
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(f"{path} must end in .csv or .parquet")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -176,7 +207,12 @@ def export_cells(results: Results, path: Path) -> int:
 
 def _derived(row: dict[str, Any]) -> dict[str, Any]:
     """Compute what follows from stored numbers."""
-    derived: dict[str, Any] = {}
+    trials = json.loads(row["trials"])
+    derived: dict[str, Any] = {
+        "tuning_configurations": len(trials),
+        # Part of fit_seconds. Folders from before trials were timed have none.
+        "tuning_seconds": sum(trial.get("seconds", 0.0) for trial in trials),
+    }
     forecast = (row["coverage"] or 0) * (row["coordinates"] or 0)
     if row["predict_seconds"] is not None and forecast:
         derived["predict_seconds_per_million"] = 1e6 * row["predict_seconds"] / forecast
@@ -187,6 +223,49 @@ def _derived(row: dict[str, Any]) -> dict[str, Any]:
         spent = row["fit_seconds"] + row["training_runs_seconds"]
         derived["break_even_uses"] = spent / saved if saved > 0 else float("inf")
     return derived
+
+
+def _native_horizons(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, str]]:
+    """Return each task's methods with native horizons there, and those horizons."""
+    found: dict[tuple[Any, ...], dict[str, str]] = {}
+    for row in rows:
+        if row["horizon_set"] == "native":
+            here = found.setdefault(tuple(row[name] for name in PLACE), {})
+            label = method_label(row["method"], row["params"])
+            here[label] = json.loads(row["metrics"])["horizons"]
+    return found
+
+
+def _at_native(
+    row: dict[str, Any],
+    curve: list[float | None],
+    peers: dict[tuple[Any, ...], dict[str, str]],
+) -> list[dict[str, Any]]:
+    """Read off a cell's curve what it errs at each native horizon that its task has."""
+    place = tuple(row[name] for name in PLACE)
+    on_sample = "rel_sum" not in row and "rel_sum_sample" in row
+    if row["tier"] != "weights" or on_sample:
+        return []
+    identity = {name: row[name] for name in ("label", *PLACE, "run")}
+    found = []
+    for peer, horizons in peers.get(place, {}).items():
+        there = [curve[h - 1] for h in _numbers(horizons)] if row["status"] == "ok" else []
+        moved = [error for error in there if error is not None]
+        error = float(np.mean(moved)) if moved else np.nan
+        found.append(identity | {"peer": peer, "horizons": horizons, "error": error})
+    return found
+
+
+def _numbers(ranges: str) -> list[int]:
+    """Read what `weightcast.datasets.dataset.seed_ranges` wrote.
+
+    Examples
+    --------
+    >>> _numbers("1-3,5")
+    [1, 2, 3, 5]
+    """
+    ends = [[int(end) for end in part.split("-")] for part in ranges.split(",")]
+    return [number for part in ends for number in range(part[0], part[-1] + 1)]
 
 
 def _metric_names(table: list[dict[str, Any]]) -> list[str]:

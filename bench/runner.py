@@ -18,7 +18,7 @@ from weightcast.bench.store import FitResult, Store
 from weightcast.bench.workers import worker_pool
 
 #: Methods whose fits take longest; started first, so that no worker is left with one at the end.
-SLOW = ("arima", "transformer", "lstm", "lfd2-grad")
+SLOW = ("arima", "transformer", "patchtst", "wnn", "nino-mlp", "lstm", "lfd2-grad")
 
 
 def run_plan(

@@ -292,7 +292,6 @@ def _cell_values(key: str, row: CellRow) -> dict[str, Any]:
     }
     values |= {
         "fit": key,
-        "horizon_set": "common",
         "metrics": json.dumps(metrics),
         "curve": json.dumps(row.curve),
     }

@@ -19,6 +19,7 @@ from pydantic import (
 from weightcast.datasets import InputError, all_datasets, get_dataset
 from weightcast.datasets.errors import unknown
 from weightcast.methods import all_methods, make_method
+from weightcast.methods.adapter_name import canonical_name
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -122,7 +123,7 @@ class Suite(BaseModel):
         """Return the suite with ``"*"`` spelt out and narrowed to some methods and data sets.
 
         Methods named here that the suite lacks are added with their defaults, so that a plugin
-        runs in any suite.
+        runs in any suite. Adapters' names become canonical.
 
         Raises
         ------
@@ -130,9 +131,12 @@ class Suite(BaseModel):
             If a method, a parameter or a data set is unknown.
         """
         entries = _spell_out(
-            self.methods, MethodEntry(name="*"), [MethodEntry(name=n) for n in all_methods()]
+            [e.model_copy(update={"name": canonical_name(e.name)}) for e in self.methods],
+            MethodEntry(name="*"),
+            [MethodEntry(name=n) for n in all_methods()],
         )
         if methods is not None:
+            methods = list(dict.fromkeys(canonical_name(name) for name in methods))
             chosen = [entry for name in methods for entry in entries if entry.name == name]
             new = [MethodEntry(name=n) for n in methods if n not in {e.name for e in entries}]
             entries = chosen + new

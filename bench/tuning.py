@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,7 +71,8 @@ def fit_tuned(
     chosen : dict
         What tuning picked, beyond what was asked for.
     trials : list of dict
-        Each configuration with its validation error, or with the reason why it failed.
+        Each configuration with its validation error, or with the reason why it failed, and the
+        seconds that it took; none where nothing was to choose.
 
     Raises
     ------
@@ -87,14 +89,16 @@ def fit_tuned(
     trials: list[dict[str, Any]] = []
     failure: Exception | None = None
     for point in points:
+        start = time.perf_counter()
         try:
             fitted = method.clone().set_params(**point).fit(train, validation, task)
             error = validation_error(fitted, validation, task, sample)
         except Exception as reason:
             failure = failure or reason
-            trials.append({"params": point, "failed": f"{type(reason).__name__}: {reason}"})
+            said = f"{type(reason).__name__}: {reason}"
+            trials.append({"params": point, "failed": said, "seconds": time.perf_counter() - start})
             continue
-        trials.append({"params": point, "rel_sum": error})
+        trials.append({"params": point, "rel_sum": error, "seconds": time.perf_counter() - start})
         if best is None or error < best[0]:
             best = (error, fitted, point)
     if best is None:

@@ -1,11 +1,12 @@
 """Speed and memory of the cheap methods on a generated network, as ratios to what the disk gives.
 
-Prints, for each method, the seconds to fit it on one run and to forecast another, as a share of the
-rate at which the same process reads the same bytes from the page cache, and the memory it took
-above what the process held before.
+Prints, for each method, the seconds to fit it on one run and to forecast another, with the bytes
+that the fit read and its rate as a share of that at which the same process reads from the page
+cache, and the memory it took above what the process held before.
 
 Run with `tox run -e benchmarks`, or `python benchmarks/linear_family.py --coordinates 66000000` for
-the size of DistilBERT (10.6 GB of disk).
+the size of DistilBERT (10.6 GB of disk). `OMP_NUM_THREADS=1` measures one thread; otherwise a fit
+reads in one and computes in another.
 """
 
 from __future__ import annotations
@@ -17,15 +18,44 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from weightcast.bench.forecasting import ForecastStream
 from weightcast.bench.memory import peak_memory
 from weightcast.datasets import Metadata, TensorInfo, Trajectory, make_task, open_trajectory
 from weightcast.datasets.stacked import StackedWriter
-from weightcast.methods import make_method
+from weightcast.datasets.trajectory import Floats
+from weightcast.methods import all_methods, make_method
 
-METHODS = ("last-value", "last-two-line", "ols-line", "damped-line", "ar1", "lfd2-ols", "lfd-full")
+METHODS: dict[str, tuple[str, dict[str, object]]] = {
+    "last-value": ("last-value", {}),
+    "last-two-line": ("last-two-line", {}),
+    "ols-line": ("ols-line", {}),
+    "damped-line": ("damped-line", {}),
+    "ar1": ("ar1", {}),
+    "lfd2-ols": ("lfd2-ols", {}),
+    "lfd2-ols per tensor": ("lfd2-ols", {"per_tensor": True}),
+    "lfd2": ("lfd2", {}),
+    "lfd2 ridge": ("lfd2", {"solver": "ridge"}),
+    "lfd-full": ("lfd-full", {}),
+    "lfd-full ridge": ("lfd-full", {"ridge": 1e-6}),
+    "dlinear": ("dlinear", {}),
+    "nlinear": ("nlinear", {}),
+}
 SNAPSHOTS = 20
+
+
+class Counted(Trajectory):
+    """A trajectory that counts the bytes read from it."""
+
+    def __init__(self, run: Trajectory) -> None:
+        super().__init__(run._source, run.tensors, run.steps.tolist(), run.meta)
+        self.bytes_read = 0
+
+    def read(self, *args: object, **options: object) -> Floats:
+        values: Floats = super().read(*args, **options)  # type: ignore[arg-type]
+        self.bytes_read += values.nbytes
+        return values
 
 
 def generate(path: Path, coordinates: int, seed: int) -> None:
@@ -54,37 +84,58 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--coordinates", type=int, default=4_000_000)
     parser.add_argument("--context", type=int, default=9)
+    parser.add_argument("--methods", help="comma-separated rows of the table, all by default")
     options = parser.parse_args()
+    rows = options.methods.split(",") if options.methods else list(METHODS)
+    all_methods()
+    imported = psutil.Process().memory_info().rss
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{seed}.safetensors" for seed in range(2)]
         for seed, path in enumerate(paths):
             generate(path, options.coordinates, seed)
-        train, test = (open_trajectory(path) for path in paths)
+        train, test = (Counted(open_trajectory(path)) for path in paths)
         read_rate(train)  # brings the file into the page cache
         rate = max(read_rate(train) for _ in range(3))
         size = os.path.getsize(paths[0])
         print(
             f"{options.coordinates:,} coordinates, {SNAPSHOTS} snapshots, {size / 1e9:.2f} GB a run"
         )
-        print(f"page cache: {rate / 1e9:.2f} GB/s in blocks\n")
+        print(f"page cache: {rate / 1e9:.2f} GB/s in blocks, by one thread")
+        grown = (psutil.Process().memory_info().rss - imported) / 2**20
+        print(
+            f"memory: {imported / 2**20:.0f} MiB after imports, {grown:+.0f} before the first fit\n"
+        )
         task = make_task(train, options.context)
         seen = 4 * options.coordinates * (options.context + 1)
-        print("method            fit s  of read  predict s/M  of read    MiB")
-        for name in METHODS:
-            with peak_memory() as memory:
+        print("method                fit s  GB read  of rate    MiB  predict s/M  of rate    MiB")
+        for row in rows:
+            name, params = METHODS[row]
+            train.bytes_read = 0
+            with peak_memory() as fitting:
                 start = time.perf_counter()
-                method = make_method(name).fit([train], [train], task)
+                method = make_method(name, params).fit([train], [train], task)
                 fit = time.perf_counter() - start
+            read = train.bytes_read
+            with peak_memory() as predicting:
                 stream = ForecastStream(method, test, task)
                 for _ in stream:
                     pass
             predict = stream.stopwatch.wall
-            fit_share = f"{size / fit / rate:8.2f}" if fit > 1e-3 else f"{'-':>8}"
-            above = "-" if memory.above_baseline is None else f"{memory.above_baseline / 2**20:.0f}"
             print(
-                f"{name:14} {fit:8.2f} {fit_share} {predict / options.coordinates * 1e6:12.4f} "
-                f"{seen / predict / rate:8.2f} {above:>6}"
+                f"{row:20} {fit:6.2f} {read / 1e9:8.2f} {_share(read / fit, rate):>8} "
+                f"{_mebibytes(fitting.above_baseline):>6} "
+                f"{predict / options.coordinates * 1e6:12.4f} {_share(seen / predict, rate):>8} "
+                f"{_mebibytes(predicting.above_baseline):>6}",
+                flush=True,
             )
+
+
+def _share(rate: float, of: float) -> str:
+    return f"{rate / of:.2f}" if rate else "-"
+
+
+def _mebibytes(amount: int | None) -> str:
+    return "-" if amount is None else f"{amount / 2**20:.0f}"
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from weightcast.datasets import RecordedDataSet, get_dataset
+from weightcast.datasets import Recipe, RecordedDataSet, get_dataset
 
 LIMIT = 1.2
 STEPS, EVERY = 10, 5
 
 
-def _recipe(name: str):  # noqa: ANN202
+def _recipe(name: str) -> Recipe:
     dataset = get_dataset(name)
     assert isinstance(dataset, RecordedDataSet)
     assert dataset.recipe is not None
@@ -30,6 +30,7 @@ def _recipe(name: str):  # noqa: ANN202
 def _train(name: str) -> None:
     """Train as anybody would, with nothing of the recorder."""
     import torch
+
     from weightcast.datasets.examples import load_examples
     from weightcast.datasets.networks import build_network
 

@@ -20,7 +20,7 @@ def movie_reviews(tokenizer: str, length: int = 32) -> Examples:
     """10,311 sentences from film reviews, positive or negative, as tokens.
 
     Sentences and their mean rating over 20 people are from Hutto and Gilbert's VADER (ICWSM 2014),
-    after Pang and Lee's (2005). Of every ten sentences, in a fixed random order, one is for testing.
+    after Pang and Lee (2005). In a fixed random order, every tenth sentence is for testing.
 
     Parameters
     ----------

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from threading import Lock
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.trajectory import BLOCK_BYTES, Floats, TensorInfo, Trajectory
+from weightcast.datasets.trajectory import (
+    BLOCK_BYTES,
+    Floats,
+    TensorInfo,
+    Trajectory,
+    block_ranges,
+)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -20,7 +33,7 @@ class Pair:
     Attributes
     ----------
     context : ndarray, shape (c, n + 1)
-        Snapshots w_0..w_n, a row a coordinate.
+        Snapshots w_0..w_n, a row a coordinate; or the columns asked for.
     target : ndarray, shape (c, m)
         The snapshots to forecast.
     tensor : TensorInfo
@@ -82,23 +95,91 @@ class ForecastTask:
         """Return the task as it stands for one tensor's block."""
         return replace(self, tensor=tensor)
 
-    def pairs(self, run: Trajectory) -> Iterator[Pair]:
+    def pairs(
+        self, run: Trajectory, columns: Sequence[int] | None = None, tensor: str | None = None
+    ) -> Iterator[Pair]:
         """Stream a training or validation run as (context, target) blocks.
+
+        Parameters
+        ----------
+        run : Trajectory
+        columns : sequence of int, optional
+            Only these snapshots of the context are read, and make up its columns; all by default.
+        tensor : str, optional
+            Only the tensor of this name; all by default.
 
         Yields
         ------
         Pair
             ``context`` (c, n + 1) and ``target`` (c, m), valid until the next one.
         """
-        last = self.context + len(self.horizons)
-        for block in run.blocks(range(last + 1), self.block_bytes):
-            values = block.values
-            yield Pair(
-                values[: self.context + 1].T,
-                values[self.context + 1 :].T,
-                block.tensor,
-                block.start,
-            )
+        for read in self._blocks(run, columns, tensor, 1):
+            yield read()
+
+    def map_pairs(
+        self,
+        work: Callable[[Pair], Result],
+        run: Trajectory,
+        columns: Sequence[int] | None = None,
+        tensor: str | None = None,
+    ) -> Iterator[Result]:
+        """Yield ``work(pair)`` for every block that `pairs` gives, in the blocks' order.
+
+        A run of many blocks is worked on by two threads, which take turns at reading;
+        ``OMP_NUM_THREADS=1`` in the environment keeps to one. The results are the same either way.
+
+        Parameters
+        ----------
+        work : callable
+            Runs in either thread, and keeps nothing of the pair.
+        run, columns, tensor
+            As in `pairs`.
+        """
+        snapshots = len(self.horizons) + (self.context + 1 if columns is None else len(columns))
+        small = 4 * snapshots * run.n_coordinates <= self.block_bytes
+        threads = 1 if small or os.environ.get("OMP_NUM_THREADS") == "1" else 2
+        # Small blocks are still in the processor's cache when they are worked on.
+        task = replace(self, block_bytes=min(self.block_bytes, 4 * 2**20))
+        blocks = task._blocks(run, columns, tensor, threads)
+        if threads == 1:
+            yield from (work(read()) for read in blocks)
+            return
+        from threadpoolctl import threadpool_limits
+
+        turn = Lock()  # not all sources can be read by two threads at a time
+
+        def read_and_work(read: Callable[[], Pair]) -> Result:
+            with turn:
+                pair = read()
+            return work(pair)
+
+        # BLAS's own threads would stand in the way of these.
+        with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+            running: deque[Future[Result]] = deque()
+            for read in blocks:
+                if len(running) == threads:  # a block's buffer is free when its work is done
+                    yield running.popleft().result()
+                running.append(pool.submit(read_and_work, read))
+            while running:
+                yield running.popleft().result()
+
+    def _blocks(
+        self, run: Trajectory, columns: Sequence[int] | None, tensor: str | None, buffers: int
+    ) -> list[Callable[[], Pair]]:
+        """List how to read each block; every so many blocks share one of the buffers."""
+        seen = list(range(self.context + 1) if columns is None else columns)
+        rows = [*seen, *range(self.context + 1, self.context + 1 + len(self.horizons))]
+        infos = [info for info in run.tensors if tensor in (None, info.name)]
+        ranges = list(block_ranges(infos, len(rows), self.block_bytes))
+        widest = max((stop - start for _, start, stop in ranges), default=0)
+        rooms = [np.empty(len(rows) * widest, np.float32) for _ in range(buffers)]
+
+        def read(info: TensorInfo, start: int, stop: int, room: Floats) -> Pair:
+            out = room[: len(rows) * (stop - start)].reshape(len(rows), -1)
+            values = run.read(info, rows, start, stop, out=out)
+            return Pair(values[: len(seen)].T, values[len(seen) :].T, info, start)
+
+        return [partial(read, *block, rooms[turn % buffers]) for turn, block in enumerate(ranges)]
 
 
 def make_task(

@@ -29,6 +29,8 @@ class Ar1(CoordinateForecaster):
     _tags: ClassVar[dict[str, Any]] = {
         "provenance": "own-run-only",
         "reference": "conditional least squares, Hamilton 1994, ch. 5",
+        "scale_free": True,
+        "shift_free": True,
     }
 
     def __init__(self, max_rate: float = 1.0) -> None:

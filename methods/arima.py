@@ -35,8 +35,21 @@ class Arima(CoordinateForecaster):
         "provenance": "own-run-only",
         "reference": "Box & Jenkins 1970; statsmodels.tsa.arima",
         "sampled": True,
+        "scale_free": True,
+        "shift_free": True,
     }
-    param_grid: ClassVar[dict[str, Any]] = {"order": ((1, 1, 0), (0, 2, 1), (2, 1, 0), (1, 1, 1))}
+    param_grid: ClassVar[dict[str, Any]] = {
+        "order": (
+            (1, 1, 0),
+            (0, 2, 1),
+            (2, 1, 0),
+            (1, 1, 1),
+            (0, 1, 1),
+            (3, 1, 0),
+            (1, 2, 1),
+            (1, 0, 0),
+        )
+    }
 
     def __init__(self, order: tuple[int, int, int] = (1, 1, 0)) -> None:
         self.order = order

@@ -16,6 +16,8 @@ _ROOM = "weightcast.methods."
 def code_hash(cls: type[Forecaster]) -> str:
     """Hash the source files of a method's class, of its bases and of their imports in this room.
 
+    What else a class says in ``depends_on`` enters too: an adapter's name with its parameters, and
+    the version of the library behind it.
     The registry and the interface are left out: they hand numbers on and make none.
     """
     files = {
@@ -25,6 +27,8 @@ def code_hash(cls: type[Forecaster]) -> str:
     }
     digest = hashlib.sha256()
     for text in sorted(_with_imports(files)):
+        digest.update(hashlib.sha256(text.encode()).digest())
+    for text in getattr(cls, "depends_on", ()):
         digest.update(hashlib.sha256(text.encode()).digest())
     return digest.hexdigest()
 

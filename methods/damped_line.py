@@ -41,6 +41,8 @@ class DampedLine(CoordinateForecaster):
     _tags: ClassVar[dict[str, Any]] = {
         "provenance": "fit-on-train-split",
         "reference": "Gardner & McKenzie 1985 (damped trend)",
+        "scale_free": True,
+        "shift_free": True,
     }
 
     def __init__(

@@ -35,10 +35,14 @@ class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type h
     ----------------
     _tags : dict
         ``provenance``: one of `PROVENANCES`. ``reference``: the paper or formula. ``licence``.
-        ``needs``: ``"train-loss"`` for methods that measure the run's own training loss.
+        ``needs``: ``"train-loss"`` for methods that measure the run's own training loss;
+        ``"truth"`` for the one reference that is shown what is to be forecast.
+        ``role``: ``"forecaster"``, or ``"reference"`` for what is there to be measured against.
         ``sampled``: true for methods too slow for every coordinate, which run on the task's fixed
         sample. ``native_context``, ``native_spacing``, ``native_horizons``: what a published method
         was made for, in snapshots, optimizer steps and snapshots; None where any will do.
+        ``scale_free``: true where a fitted method's forecast of s·w is s times that of w.
+        ``shift_free``: true where its forecast of w + c is that of w, plus c.
     param_grid : dict of str to sequence
         The configurations that tuning may try, on validation runs.
     """
@@ -48,10 +52,13 @@ class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type h
         "reference": "",
         "licence": "BSD-3-Clause",
         "needs": (),
+        "role": "forecaster",
         "sampled": False,
         "native_context": None,
         "native_spacing": None,
         "native_horizons": None,
+        "scale_free": False,
+        "shift_free": False,
     }
     param_grid: ClassVar[dict[str, Sequence[Any]]] = {}
 

@@ -14,7 +14,11 @@ from weightcast.methods.registry import register
 class LastTwoLine(CoordinateForecaster):
     """Extend the line through the last two snapshots, ŵ_{n+h} = w_n + h (w_n − w_{n−1})."""
 
-    _tags: ClassVar[dict[str, Any]] = {"provenance": "zero-shot"}
+    _tags: ClassVar[dict[str, Any]] = {
+        "provenance": "zero-shot",
+        "scale_free": True,
+        "shift_free": True,
+    }
 
     def predict_block(self, context: Floats, task: ForecastTask) -> Floats:
         step = context[:, -1:] - context[:, -2:-1]

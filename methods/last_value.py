@@ -16,7 +16,11 @@ from weightcast.methods.registry import register
 class LastValue(CoordinateForecaster):
     """Repeat the last observed weights, ŵ_j = w_n."""
 
-    _tags: ClassVar[dict[str, Any]] = {"provenance": "zero-shot"}
+    _tags: ClassVar[dict[str, Any]] = {
+        "provenance": "zero-shot",
+        "scale_free": True,
+        "shift_free": True,
+    }
 
     def predict_block(self, context: Floats, task: ForecastTask) -> Floats:
         return np.repeat(context[:, -1:], len(task.horizons), axis=1)

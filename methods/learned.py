@@ -8,20 +8,25 @@ forecasts are scored in raw weights; coordinates that did not move are left alon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, Trajectory
 from weightcast.methods.forecaster import CoordinateForecaster
+from weightcast.methods.training import (
+    check_budget,
+    draw_rows,
+    run_network,
+    torch_device,
+    train_network,
+)
 
 if TYPE_CHECKING:
     import torch
-
-
-_CHECK_EVERY = 20  # updates between looks at the validation loss
 
 
 class LearnedForecaster(CoordinateForecaster):
@@ -41,10 +46,13 @@ class LearnedForecaster(CoordinateForecaster):
         At most a quarter of the training sample is taken.
     rows : int
         Coordinates sampled at random from the training runs; a quarter as many from validation.
+    device : str
+        ``"cpu"``, or ``"cuda"`` to train and forecast on a GPU; its kernels round differently.
 
     Attributes
     ----------
     network_ : torch.nn.Module
+        On the CPU, wherever it was trained.
     updates_ : int
         Updates until the best validation loss.
     """
@@ -60,94 +68,122 @@ class LearnedForecaster(CoordinateForecaster):
         patience: int = 10,
         batch_size: int = 256,
         rows: int = 8192,
+        device: str = "cpu",
     ) -> None:
         self.learning_rate = learning_rate
         self.updates = updates
         self.patience = patience
         self.batch_size = batch_size
         self.rows = rows
+        self.device = device
         super().__init__()
 
     def build(self, n: int, m: int) -> torch.nn.Module:
         """Build the network: input (c, n + 1), output (c, m)."""
         raise NotImplementedError(f"{type(self).__name__} has no build")
 
+    def split(self, values: Floats, task: ForecastTask) -> tuple[Floats, Floats]:
+        """Cut snapshots (c, T) into what the network sees (c, k) and what it learns to say."""
+        return values[:, : task.context + 1], values[:, task.context + 1 :]
+
+    def origin_and_scale(self, seen: Floats) -> tuple[Floats, Floats]:
+        """Return what is subtracted and what divides, each (c, 1); a scale of 0 leaves rows out."""
+        return seen[:, -1:], value_range(seen)
+
     def fit(
         self, train: Sequence[Trajectory], validation: Sequence[Trajectory], task: ForecastTask
     ) -> Self:
         import torch
 
+        check_budget(self)
+        device = torch_device(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(task.seed)
-            self.network_ = self.build(task.context, len(task.horizons))
+            network = self.build(task.context, len(task.horizons))
             random = np.random.default_rng(task.seed)
-            material = _sample(train, task, self.rows, random)
-            check = _sample(validation, task, self.rows // 4, random)
-            self._train(material, check, random)
+            material = self._material(train, task, self.rows, random)
+            check = self._material(validation, task, self.rows // 4, random)
+            self._train(network.to(device), material, check, random)
+            self.network_ = network.cpu()
         return self
 
-    def _train(self, train: _Rows, validation: _Rows, random: np.random.Generator) -> None:
-        import torch
+    def _material(
+        self,
+        runs: Sequence[Trajectory],
+        task: ForecastTask,
+        count: int,
+        random: np.random.Generator,
+    ) -> _Material:
+        values = draw_rows(runs, task, count, random)[""].values
+        seen, wanted = self.split(values, task)
+        origin, scale = self.origin_and_scale(seen)
+        material = _Material(seen, wanted, origin, scale, torch_device(self.device))
+        if material.count == 0:
+            raise ValueError(
+                "no sampled coordinate moves within its context: nothing to learn from"
+            )
+        return material
 
-        optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.updates)
-        batches = _batches(train.count, min(self.batch_size, -(-train.count // 4)), random)
-        self.validation_loss_, self.updates_ = np.inf, 0
-        for update in range(1, self.updates + 1):
-            rows = next(batches)
+    def _train(
+        self,
+        network: torch.nn.Module,
+        train: _Material,
+        validation: _Material,
+        random: np.random.Generator,
+    ) -> None:
+        def loss(batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            x, y, importance = batch
+            error: torch.Tensor = (network(x) - y).abs().mean(dim=1) * importance
+            return error.mean()
+
+        def batch_loss(rows: NDArray[np.int64]) -> torch.Tensor:
             # The mirror image of a trajectory is as good a trajectory.
             sign = random.choice(np.array([-1.0, 1.0], np.float32), size=(len(rows), 1))
-            optimizer.zero_grad()
-            self._loss(train.take(rows, sign)).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            if update % _CHECK_EVERY and update != self.updates:
-                continue
-            with torch.no_grad():
-                loss = float(self._loss(validation.take(slice(None), 1.0)))
-            if loss < self.validation_loss_:
-                self.validation_loss_, self.updates_ = loss, update
-                state = {key: value.clone() for key, value in self.network_.state_dict().items()}
-            elif update - self.updates_ >= self.patience * _CHECK_EVERY:
-                break
-        self.network_.load_state_dict(state)
-        self.network_.eval()
+            return loss(train.take(rows, sign))
 
-    def _loss(self, batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        x, y, importance = batch
-        error: torch.Tensor = (self.network_(x) - y).abs().mean(dim=1) * importance
-        return error.mean()
+        self.validation_loss_, self.updates_ = train_network(
+            network,
+            batch_loss,
+            train.count,
+            lambda: loss(validation.take(slice(None), 1.0)),
+            random,
+            learning_rate=self.learning_rate,
+            updates=self.updates,
+            patience=self.patience,
+            batch_size=self.batch_size,
+        )
 
-    def predict_block(self, context: Floats, task: ForecastTask) -> Floats:
-        import torch
-
-        last, scale = context[:, -1:], _range(context)
-        moving = scale[:, 0] > 0
-        forecast = np.repeat(last, len(task.horizons), axis=1)
-        with torch.no_grad():
-            # Slices bound what the network holds in between, whatever the block's size.
-            for rows in _slices(np.flatnonzero(moving), 4096):
-                x = (context[rows] - last[rows]) / scale[rows]
-                forecast[rows] += self.network_(torch.from_numpy(x)).numpy() * scale[rows]
+    def forecast(self, seen: Floats, width: int) -> Floats:
+        """Return what the network says (c, width) of seen values (c, k); still rows stay."""
+        origin, scale = self.origin_and_scale(seen)
+        rows = np.flatnonzero(scale[:, 0] > 0)
+        x = (seen[rows] - origin[rows]) / scale[rows]
+        said = run_network(self.network_, self.device, width, x)
+        forecast = np.repeat(seen[:, -1:], width, axis=1)
+        forecast[rows] = origin[rows] + said * scale[rows]
         return forecast
 
-    def parameter_count(self) -> int:
+    def predict_block(self, context: Floats, task: ForecastTask) -> Floats | None:
+        return self.forecast(context, len(task.horizons))
+
+    def parameter_count(self) -> int | None:
         return sum(parameter.numel() for parameter in self.network_.parameters())
 
     def diagnostics(self) -> dict[str, Any]:
         return {"updates": self.updates_, "validation_loss": self.validation_loss_}
 
 
-class _Rows:
+class _Material:
     """Normalised training material: inputs, targets and each row's weight in the loss."""
 
-    def __init__(self, context: Floats, target: Floats) -> None:
-        scale = _range(context)
+    def __init__(
+        self, seen: Floats, wanted: Floats, origin: Floats, scale: Floats, device: torch.device
+    ) -> None:
         keep = scale[:, 0] > 0
-        last = context[keep, -1:]
-        self._x = (context[keep] - last) / scale[keep]
-        self._y = (target[keep] - last) / scale[keep]
+        self._x = (seen[keep] - origin[keep]) / scale[keep]
+        self._y = (wanted[keep] - origin[keep]) / scale[keep]
         self._importance = scale[keep, 0] / max(float(scale[keep, 0].mean()), 1e-30)
+        self._device = device
         self.count = len(self._x)
 
     def take(
@@ -156,48 +192,13 @@ class _Rows:
         import torch
 
         return (
-            torch.from_numpy(np.asarray(self._x[rows] * sign, dtype=np.float32)),
-            torch.from_numpy(np.asarray(self._y[rows] * sign, dtype=np.float32)),
-            torch.from_numpy(self._importance[rows]),
+            torch.from_numpy(np.asarray(self._x[rows] * sign, dtype=np.float32)).to(self._device),
+            torch.from_numpy(np.asarray(self._y[rows] * sign, dtype=np.float32)).to(self._device),
+            torch.from_numpy(self._importance[rows]).to(self._device),
         )
 
 
-def _batches(
-    count: int, size: int, random: np.random.Generator
-) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
-    """Shuffle the rows anew every epoch, for ever; batches are as equal as they can be."""
-    while True:
-        yield from np.array_split(random.permutation(count), -(-count // size))
-
-
-def _sample(
-    runs: Sequence[Trajectory], task: ForecastTask, count: int, random: np.random.Generator
-) -> _Rows:
-    """Draw coordinates at random over all runs, the same ones whatever the block size."""
-    totals = [run.n_coordinates for run in runs]
-    offsets = np.cumsum([0, *totals])
-    chosen = np.sort(random.permutation(offsets[-1])[:count])
-    contexts, targets = [], []
-    for run, begin in zip(runs, offsets[:-1], strict=True):
-        for pair in task.pairs(run):
-            first = begin + pair.tensor.offset + pair.start
-            low, high = np.searchsorted(chosen, [first, first + len(pair.context)])
-            if high > low:
-                rows = chosen[low:high] - first
-                contexts.append(pair.context[rows])
-                targets.append(pair.target[rows])
-    rows_ = _Rows(np.concatenate(contexts), np.concatenate(targets))
-    if rows_.count == 0:
-        raise ValueError("no sampled coordinate moves within its context: nothing to learn from")
-    return rows_
-
-
-def _range(context: Floats) -> Floats:
+def value_range(context: Floats) -> Floats:
     """Return max − min over the context, shape (c, 1)."""
     spread: Floats = context.max(axis=1, keepdims=True) - context.min(axis=1, keepdims=True)
     return spread
-
-
-def _slices(rows: np.ndarray[Any, Any], size: int) -> Iterator[np.ndarray[Any, Any]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
+from weightcast.datasets.errors import InputError
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Trajectory
 from weightcast.methods.lfd2 import Lfd2, WeightedEquations
-from weightcast.methods.linear_map import Doubles
+from weightcast.methods.linear_map import Doubles, Gram
 from weightcast.methods.registry import register
 
 
@@ -33,49 +35,62 @@ class Lfd2Grad(Lfd2):
     ----------
     weight : float
         λ, the price of a unit of step growth against a unit of mean absolute error at one horizon.
-    max_passes, tolerance
-        As in `lfd2`.
+    columns, per_tensor, max_passes, tolerance
+        As in `lfd2`. With a map for each tensor, each has a regularizer of its own, over the
+        coordinates of that tensor.
 
     Attributes
     ----------
     growth_ : float
-        L_grad of the fitted map on the training runs.
+        L_grad of the shared map on the training runs.
     """
 
-    param_grid: ClassVar[dict[str, Any]] = {"weight": (0.1, 1.0, 10.0, 100.0)}
+    param_grid: ClassVar[dict[str, Any]] = {"weight": (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)}
 
-    def __init__(self, weight: float = 1.0, max_passes: int = 40, tolerance: float = 1e-5) -> None:
+    def __init__(
+        self,
+        weight: float = 1.0,
+        columns: Sequence[int] | None = None,
+        per_tensor: bool = False,
+        max_passes: int = 40,
+        tolerance: float = 1e-5,
+    ) -> None:
         self.weight = weight
-        super().__init__(max_passes=max_passes, tolerance=tolerance)
+        super().__init__(
+            columns=columns, per_tensor=per_tensor, max_passes=max_passes, tolerance=tolerance
+        )
 
-    def fit(
-        self, train: Sequence[Trajectory], validation: Sequence[Trajectory], task: ForecastTask
-    ) -> Self:
-        grams = np.stack([self._run_gram(run, task) for run in train])  # (runs, p, p)
+    def check(self) -> None:
+        super().check()
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise InputError(f"weight {self.weight} is no price of growth; give 0 (none) or more")
+
+    def solve(
+        self, grams: list[Gram], train: Sequence[Trajectory], task: ForecastTask, only: str | None
+    ) -> Doubles:
+        by_run = np.stack([sums.gram / max(1, sums.count) for sums in grams])  # (runs, p, p)
         # In a basis that the mean Gram matrix makes orthonormal, L-BFGS converges far faster.
-        self._basis = _whitener(grams.mean(axis=0))
-        self._grams = self._basis.T @ grams @ self._basis
-        super().fit(train, validation, task)
-        self.growth_ = growth(self._coefficients(), self._grams)[0]
+        self._basis = _whitener(by_run.mean(axis=0))
+        self._grams = self._basis.T @ by_run @ self._basis
+        map_ = super().solve(grams, train, task, only)
+        self.growth_ = growth(self._coefficients(map_), self._grams)[0]
         del self._basis, self._grams
-        return self
+        return map_
 
-    def first_smoothing(self, train: Sequence[Trajectory], task: ForecastTask) -> Doubles:
+    def first_smoothing(
+        self, map_: Doubles, train: Sequence[Trajectory], task: ForecastTask, only: str | None
+    ) -> Doubles:
         """Return the first pass's ε, a horizon each: the mean displacement.
 
         Where the unweighted fit leaves next to no residual, the bound at it is so sharp that the
         regularizer could not move the map; so ε starts from the data's scale.
         """
-        total, count = np.zeros(len(task.horizons)), 0
-        for _, y in self.material(train, task):
-            total += np.abs(y).sum(axis=0)
-            count += len(y)
-        return total / max(1, count)
+        return super().first_smoothing(np.zeros_like(map_), train, task, only)
 
-    def penalty(self) -> float:
-        return self.weight * growth(self._coefficients(), self._grams)[0]
+    def penalty(self, map_: Doubles) -> float:
+        return self.weight * growth(self._coefficients(map_), self._grams)[0]
 
-    def solve(self, equations: WeightedEquations) -> Doubles:
+    def step(self, equations: WeightedEquations, map_: Doubles) -> Doubles:
         from scipy.optimize import minimize
 
         # The bound |r| ≤ r²/(2|r₀|) + |r₀|/2 is a quadratic in the map, one a horizon.
@@ -87,9 +102,10 @@ class Lfd2Grad(Lfd2):
         lower = np.linalg.cholesky(quadratic + jitter)
         inverse = np.linalg.inv(lower)
         pull = np.einsum("mpq,mq->mp", inverse, linear)
-        start = np.einsum("mqp,qm->mp", lower, self._coefficients())
+        present = self._coefficients(map_)
+        start = np.einsum("mqp,qm->mp", lower, present)
         # L-BFGS wants a slope without jumps: the hinge is rounded over a hundredth of a mean step.
-        step = np.diff(self._coefficients(), axis=1, prepend=0.0)
+        step = np.diff(present, axis=1, prepend=0.0)
         rounding = 0.01 * float(np.sqrt((step**2).sum(axis=0)).mean())
 
         def theta(z: Doubles) -> Doubles:
@@ -111,19 +127,10 @@ class Lfd2Grad(Lfd2):
     def diagnostics(self) -> dict[str, Any]:
         return super().diagnostics() | {"growth": self.growth_}
 
-    def _coefficients(self) -> Doubles:
-        """Return the present map in the orthonormal basis, (r, m)."""
-        coefficients: Doubles = np.linalg.pinv(self._basis) @ self.map_
+    def _coefficients(self, map_: Doubles) -> Doubles:
+        """Return a map in the orthonormal basis, (r, m)."""
+        coefficients: Doubles = np.linalg.pinv(self._basis) @ map_
         return coefficients
-
-    def _run_gram(self, run: Trajectory, task: ForecastTask) -> Doubles:
-        """Return one run's XᵀX / d, shape (p, p)."""
-        p = len(self.columns(task)) + 1
-        gram, count = np.zeros((p, p)), 0
-        for x, _ in self.material([run], task):
-            gram += x.T @ x
-            count += len(x)
-        return gram / max(1, count)
 
 
 def growth(theta: Doubles, grams: Doubles, rounding: float = 0.0) -> tuple[float, Doubles]:

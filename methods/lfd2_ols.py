@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
+from typing import Any, ClassVar
 
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Trajectory
+from weightcast.methods.lfd2 import Lfd2
 from weightcast.methods.linear_map import LinearMap
 from weightcast.methods.registry import register
 
 
 @register("lfd2-ols")
 class Lfd2Ols(LinearMap):
-    """LFD-2's map of (w_0, w_n) to all later weights with squared instead of absolute error."""
+    """LFD-2's map of (w_0, w_n) to all later weights with squared instead of absolute error.
 
-    def fit(
-        self, train: Sequence[Trajectory], validation: Sequence[Trajectory], task: ForecastTask
-    ) -> Self:
-        return self.fit_least_squares(train, task)
+    The same as ``lfd2`` with ``solver="least-squares"``. Fitted in one pass over the training runs.
+
+    Parameters
+    ----------
+    columns, per_tensor, target
+        As in `lfd2`; ``target`` matters only where ``columns`` lacks w_n.
+    """
+
+    param_grid: ClassVar[dict[str, Any]] = Lfd2.param_grid

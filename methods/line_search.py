@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from weightcast.datasets.errors import InputError
 from weightcast.datasets.history import History
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats
 from weightcast.methods.forecaster import NetworkForecast, NetworkForecaster
 from weightcast.methods.registry import register
+
+DIRECTIONS = ("context", "last")
 
 
 @register("line-search")
@@ -27,6 +30,8 @@ class LineSearch(NetworkForecaster):
     ----------
     evaluations : int
         Training losses measured at the most.
+    direction : str
+        ``"context"``: along w_n − w_0, as above. ``"last"``: along w_n − w_{n−1}, with min(h, α*).
 
     Attributes
     ----------
@@ -37,37 +42,51 @@ class LineSearch(NetworkForecaster):
     _tags: ClassVar[dict[str, Any]] = {
         "provenance": "own-run-only",
         "needs": ("train-loss",),
+        "role": "reference",
         "reference": "golden-section search, Kiefer 1953",
     }
 
-    def __init__(self, evaluations: int = 15) -> None:
+    def __init__(self, evaluations: int = 15, direction: str = "context") -> None:
         self.evaluations = evaluations
+        self.direction = direction
         super().__init__()
 
     def predict(self, history: History, task: ForecastTask) -> NetworkForecast:
         if history.loss is None:
             raise ValueError("line-search needs the training loss, and this run cannot be rebuilt")
+        if self.direction not in DIRECTIONS:
+            raise InputError(
+                f"direction of line-search is {self.direction!r}; choices are "
+                f"{', '.join(DIRECTIONS)}"
+            )
         loss = history.loss
-        chord = {name: array[-1] - array[0] for name, array in history.weights.items()}
+        span = task.context if self.direction == "context" else 1  # snapshots that a chord takes
+        chord = {name: array[-1] - array[-1 - span] for name, array in history.weights.items()}
 
         def along(alpha: float) -> float:
             step = np.float32(alpha)
             return loss({name: w + step * chord[name] for name, w in history.last.items()})
 
         self.alpha_ = minimise_along(
-            along, self.evaluations, float(task.horizons[-1]) / task.context
+            along,
+            self.evaluations,
+            float(task.horizons[-1]) / span,
+            # The same stretch of the run whatever the chord: a twentieth of the context.
+            shortest=0.05 * (task.context / span),
         )
-        reach = np.minimum(task.horizons / task.context, self.alpha_).astype(np.float32)  # (m,)
+        reach = np.minimum(task.horizons / span, self.alpha_).astype(np.float32)  # (m,)
         return {name: _extend(w, chord[name], reach) for name, w in history.last.items()}
 
     def diagnostics(self) -> dict[str, Any]:
         return {"alpha": self.alpha_} if hasattr(self, "alpha_") else {}
 
 
-def minimise_along(loss: Callable[[float], float], evaluations: int, longest: float) -> float:
+def minimise_along(
+    loss: Callable[[float], float], evaluations: int, longest: float, shortest: float = 0.05
+) -> float:
     """Find α in [0, longest] with the lowest loss seen, in so many evaluations.
 
-    A loss that is not finite counts as worse than any other.
+    The doubling starts at ``shortest``. A loss that is not finite counts as worse than any other.
     """
     seen: dict[float, float] = {}
 
@@ -77,7 +96,7 @@ def minimise_along(loss: Callable[[float], float], evaluations: int, longest: fl
         return seen[alpha]
 
     measure(0.0)
-    alpha = min(0.05, longest)
+    alpha = min(shortest, longest)
     # Double while it helps, keeping half of the budget to narrow the bracket down.
     while (
         measure(alpha) <= min(seen.values())

@@ -21,7 +21,7 @@ class Lstm(LearnedForecaster):
     ----------
     hidden : int
         Width of the state.
-    learning_rate, updates, patience, batch_size, rows
+    learning_rate, updates, patience, batch_size, rows, device
         As in `LearnedForecaster`.
     """
 
@@ -29,8 +29,8 @@ class Lstm(LearnedForecaster):
         "reference": "Hochreiter & Schmidhuber 1997, Neural Computation 9(8)"
     }
     param_grid: ClassVar[dict[str, Any]] = {
-        "learning_rate": (3e-3, 1e-2),
-        "hidden": (16, 32),
+        "learning_rate": (1e-3, 3e-3, 1e-2),
+        "hidden": (16, 32, 64),
     }
 
     def __init__(
@@ -41,9 +41,10 @@ class Lstm(LearnedForecaster):
         patience: int = 10,
         batch_size: int = 256,
         rows: int = 8192,
+        device: str = "cpu",
     ) -> None:
         self.hidden = hidden
-        super().__init__(learning_rate, updates, patience, batch_size, rows)
+        super().__init__(learning_rate, updates, patience, batch_size, rows, device)
 
     def build(self, n: int, m: int) -> torch.nn.Module:
         from weightcast.methods.nets import LstmNet

@@ -46,6 +46,7 @@ class MeanDisplacement(CoordinateForecaster):
         "provenance": "fit-on-train-split",
         "role": "reference",
         "reference": "mean of the training runs' displacements",
+        "shift_free": True,
     }
 
     runs_: tuple[Trajectory, ...]

@@ -37,3 +37,108 @@ class TransformerNet(nn.Module):
         tokens = self.encoder(self.embed(x.unsqueeze(-1)) + self.position)
         out: torch.Tensor = self.head(tokens[:, -1])
         return out
+
+
+class PatchNet(nn.Module):
+    """Pre-norm encoder over patches of (c, n + 1) values, linear head on all tokens: (c, m).
+
+    The last value is repeated ``stride`` times at the end, so that the newest values are seen in
+    two patches; there are ⌊(n + 1 − patch)/stride⌋ + 2 of them.
+    """
+
+    def __init__(
+        self, n: int, m: int, patch: int, stride: int, width: int, layers: int, heads: int
+    ) -> None:
+        super().__init__()
+        self.patch, self.stride = patch, stride
+        self.patches = (n + 1 - patch) // stride + 2
+        self.embed = nn.Linear(patch, width)
+        self.position = nn.Parameter(0.02 * torch.randn(self.patches, width))
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Linear(self.patches * width, m)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padded = torch.cat([x, x[:, -1:].expand(-1, self.stride)], dim=1)
+        patches = padded.unfold(1, self.patch, self.stride)  # (c, patches, patch)
+        tokens = self.encoder(self.embed(patches) + self.position)
+        out: torch.Tensor = self.head(tokens.flatten(1))
+        return out
+
+
+class IntrospectionNet(nn.Module):
+    """Four values, 40 hidden units with ReLU, one value: 241 parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(4, 40)
+        self.head = nn.Linear(40, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(torch.relu(self.hidden(x)))
+        return out
+
+
+class WnnNet(nn.Module):
+    """Two streams, of five scaled values and of their four differences, to one delta: (c, 1).
+
+    9,425 parameters.
+    """
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.values = _WnnStream(5, slope)
+        self.differences = _WnnStream(4, slope)
+        self.head = nn.Linear(64, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        streams = [self.values(x), self.differences(x.diff(dim=1))]
+        out: torch.Tensor = torch.tanh(self.head(torch.cat(streams, dim=1)))
+        return out
+
+
+class _WnnStream(nn.Module):
+    """k values to 32: an activation u = a(s) + b(s)·exp(c(s)·h) whose shape the values choose."""
+
+    def __init__(self, k: int, slope: float) -> None:
+        super().__init__()
+        self.lift = nn.Linear(k, 64)
+        self.squeeze = nn.Linear(64, 8)
+        self.a = nn.Linear(8, 64)
+        self.b = nn.Linear(8, 64)
+        self.c = nn.Linear(8, 64)
+        self.out = nn.Linear(64, 32)
+        self.slope = slope
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.lift(x)
+        s = torch.relu(self.squeeze(h))
+        u = self.a(s) + self.b(s) * torch.exp(self.c(s) * h)
+        return nn.functional.leaky_relu(self.out(u), self.slope)
+
+
+class NinoMlpNet(nn.Module):
+    """Five scaled states and a kind to 40 deltas: (c, 5), (c,) → (c, 40), 57,384 parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift = nn.Linear(5, 128)
+        self.kind = nn.Embedding(15, 128)
+        self.body = nn.Sequential(
+            nn.Linear(128, 128),
+            nn.SiLU(),
+            nn.Linear(128, 128),
+            nn.SiLU(),
+            nn.Linear(128, 128),
+            nn.SiLU(),
+            nn.Linear(128, 40),
+        )
+        # Scaled weights hardly move: a net that starts near a delta of zero has less to unlearn.
+        for name, parameter in self.named_parameters():
+            nn.init.zeros_(parameter) if "bias" in name else nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, x: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.body(self.lift(x) + self.kind(kind))
+        return out

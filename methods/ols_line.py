@@ -20,7 +20,11 @@ class OlsLine(CoordinateForecaster):
     the noise in the last snapshot.
     """
 
-    _tags: ClassVar[dict[str, Any]] = {"provenance": "zero-shot"}
+    _tags: ClassVar[dict[str, Any]] = {
+        "provenance": "zero-shot",
+        "scale_free": True,
+        "shift_free": True,
+    }
 
     def predict_block(self, context: Floats, task: ForecastTask) -> Floats:
         n = context.shape[1] - 1

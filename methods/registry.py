@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.registry import all_datasets
+from weightcast.methods.adapter_name import LIBRARIES, is_adapter_name, parse_adapter_name
 from weightcast.methods.forecaster import PROVENANCES, Forecaster
 
 BUILTIN = (
@@ -30,17 +31,31 @@ BUILTIN = (
     "lfd2_ols",
     "lfd2_grad",
     "lfd_full",
+    "dlinear",
+    "nlinear",
     "ar1",
+    "ar",
+    "aitken",
+    "exponential",
+    "dmd",
+    "rre",
+    "snapshot_average",
     "arima",
     "lstm",
     "transformer",
+    "patchtst",
+    "introspection",
+    "wnn",
+    "nino_mlp",
     "line_search",
+    "oracle_line",
     "mean_displacement",
 )
 
 ForecasterType = TypeVar("ForecasterType", bound=type[Forecaster])
 _METHODS: dict[str, type[Forecaster]] = {}
 _loaded = False
+_adapted: dict[str, type[Forecaster]] = {}
 
 
 def register(name: str) -> Callable[[ForecasterType], ForecasterType]:
@@ -83,13 +98,15 @@ def all_methods() -> dict[str, type[Forecaster]]:
 
 
 def get_method(name: str) -> type[Forecaster]:
-    """Look a method's class up.
+    """Look a method's class up, or make that of an adapter's name, ``sklearn:Ridge(alpha=0.1)``.
 
     Raises
     ------
     InputError
         If there is none of that name; close matches are named.
     """
+    if is_adapter_name(name):
+        return _adapt(name)
     known = all_methods()
     if name not in known:
         raise unknown("method", name, known)
@@ -98,8 +115,20 @@ def get_method(name: str) -> type[Forecaster]:
 
 def is_reference(name: str) -> bool:
     """Whether a method is a reference: there to be measured against, no forecaster itself."""
-    cls = all_methods().get(name)
-    return cls is not None and cls.get_class_tag("role", "forecaster") == "reference"
+    return bool(method_tag(name, "role", "forecaster") == "reference")
+
+
+def method_tag(name: str, tag: str, default: Any = None) -> Any:
+    """Return a method's tag, the default for a method that is not registered here.
+
+    Nothing of the library behind an adapter is loaded.
+    """
+    if is_adapter_name(name):
+        library = name.partition(":")[0]
+        cls = _adapter_module(library).BASE if library in LIBRARIES else None
+    else:
+        cls = all_methods().get(name)
+    return default if cls is None else cls.get_class_tag(tag, default)
 
 
 def make_method(name: str, params: dict[str, Any] | None = None) -> Forecaster:
@@ -114,6 +143,12 @@ def make_method(name: str, params: dict[str, Any] | None = None) -> Forecaster:
     known = cls.get_param_names()
     for key in params or {}:
         if key not in known:
+            if is_adapter_name(name):
+                raise InputError(
+                    f"'{key}' is no parameter of the adapter, which has "
+                    f"{', '.join(known) or 'none'}; what {name.partition('(')[0]} itself is to "
+                    f"have goes into its name, e.g. {name.partition('(')[0]}({key}=...)"
+                )
             raise unknown(f"parameter of {name}", key, known)
     return cls(**(params or {}))
 
@@ -151,6 +186,17 @@ def load_plugin(path: str | Path) -> list[str]:
             f'{path} registers no method; decorate a forecaster with @register("name")'
         )
     return added
+
+
+def _adapter_module(library: str) -> Any:
+    return importlib.import_module(f"weightcast.methods.{LIBRARIES[library]}")
+
+
+def _adapt(name: str) -> type[Forecaster]:
+    spec = parse_adapter_name(name)
+    if str(spec) not in _adapted:
+        _adapted[str(spec)] = _adapter_module(spec.library).adapt(spec)
+    return _adapted[str(spec)]
 
 
 def _origin(cls: type[Forecaster]) -> tuple[str, str]:

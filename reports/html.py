@@ -21,6 +21,7 @@ from weightcast.reports.function_section import (
 )
 from weightcast.reports.horizon_plot import horizon_plot
 from weightcast.reports.leaderboard_section import standings, weights_standings
+from weightcast.reports.native_section import native_table
 from weightcast.reports.numbers import count, plural
 from weightcast.reports.privacy import without_folders
 from weightcast.reports.setting_section import (
@@ -85,6 +86,7 @@ def _content(view: View) -> dict[str, Any]:
         "mixed": mixed_environment(results.environment),
         "headline": headline,
         "complete": complete,
+        "native": native_table(view),
         "function_standings": standings(
             view, function, "Function tier", "forest-function", "train_loss_last"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +117,7 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
     )
     for place, s in enumerate(board.ranking.standings, 1):
         row = [
-            Cell(str(place), str(place)),
+            Cell("—" if math.isnan(s.mean_rank) else str(place), str(place)),
             _method(view, s.method),
             decimal(s.skill, signed=True, note=interval(s.skill_lower, s.skill_upper, signed=True)),
             decimal(s.win_rate, note=interval(s.win_rate_lower, s.win_rate_upper)),

@@ -13,7 +13,7 @@ from weightcast.bench.leaderboard import Leaderboard, rank_results
 from weightcast.bench.place import WHOLE
 from weightcast.bench.results import OWN, Results
 from weightcast.datasets import InputError
-from weightcast.methods import all_methods
+from weightcast.methods.registry import method_tag
 from weightcast.reports.numbers import median
 from weightcast.reports.palette import Look, looks
 
@@ -100,8 +100,7 @@ class View:
 
     def provenance(self, label: str) -> str:
         """Where a method's knowledge comes from; ``?`` for a plugin that is not loaded now."""
-        cls = all_methods().get(self.method_names.get(label, label))
-        return str(cls.get_class_tag("provenance")) if cls is not None else "?"
+        return str(method_tag(self.method_names.get(label, label), "provenance", "?"))
 
     def alone(self) -> list[str]:
         """List the methods that need no other runs."""

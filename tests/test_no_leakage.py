@@ -3,6 +3,11 @@
 Every object that a method is handed is walked through everything it refers to, as the garbage
 collector sees it, array bases and buffers included. Nowhere may there be a later snapshot, a path,
 or a run to read one from.
+
+There is one exception, `oracle-line`: the best point of a line is defined by the truth, so it
+cannot be had without. Only references of the package itself are told it, as a copy that serves one
+forecast and keeps one number a horizon; no leaderboard counts them as competitors
+(`tests/test_classical.py`).
 """
 
 from __future__ import annotations
@@ -17,10 +22,23 @@ import numpy as np
 import pytest
 
 from weightcast.bench.forecasting import ForecastStream
-from weightcast.datasets import ForecastTask, History, Trajectory, get_dataset, make_task
+from weightcast.datasets import (
+    ForecastTask,
+    History,
+    InputError,
+    Trajectory,
+    get_dataset,
+    make_task,
+)
 from weightcast.datasets.stacked import StackedSource
 from weightcast.datasets.trajectory import MemorySource
-from weightcast.methods import CoordinateForecaster, NetworkForecaster
+from weightcast.methods import (
+    CoordinateForecaster,
+    NetworkForecaster,
+    all_methods,
+    make_method,
+)
+from weightcast.methods.oracle_line import OracleLine
 
 CONTEXT = 10
 
@@ -124,6 +142,61 @@ def test_when_a_method_is_asked_for_a_forecast_then_nothing_leads_past_the_origi
     list(ForecastStream(method(spy), run, task))
     assert spy.handed
     assert _leaks(run, *spy.handed) == []
+
+
+def test_when_tags_are_read_then_oracle_line_alone_asks_for_the_truth_and_as_a_reference() -> None:
+    asking = {n for n, cls in all_methods().items() if "truth" in cls.get_class_tag("needs")}
+    assert asking == {"oracle-line"}
+    assert all_methods()["oracle-line"].get_class_tag("role") == "reference"
+
+
+@pytest.mark.parametrize("role", ["forecaster", "reference"])
+@pytest.mark.parametrize("base", [CoordinateForecaster, NetworkForecaster, OracleLine])
+def test_when_a_plugin_asks_for_the_truth_then_it_is_refused(base: type[Any], role: str) -> None:
+    shown = []
+
+    class Curious(base):  # type: ignore[misc]
+        _tags = {"needs": ("truth",), "role": role}  # noqa: RUF012
+
+        def with_truth(self, pairs: object) -> Any:
+            shown.append(pairs)
+            return self
+
+    run = get_dataset("digits-mlp-sgd").run(0)
+    with pytest.raises(InputError, match="Curious asks for the truth"):
+        list(ForecastStream(Curious(), run, make_task(run, CONTEXT)))
+    assert shown == []
+
+
+def test_when_an_instance_changes_its_tags_then_it_is_told_nothing() -> None:
+    class Sly(SpyOnBlocks):
+        def with_truth(self, pairs: object) -> Any:
+            raise AssertionError("it was shown the truth")
+
+    run, spy = get_dataset("digits-mlp-sgd").run(0), _Spy()
+    method = Sly(spy).set_tags(needs=("truth",), role="reference")
+    list(ForecastStream(method, run, make_task(run, CONTEXT)))
+    assert _leaks(run, *spy.handed) == []
+
+
+def test_when_oracle_line_has_forecast_then_the_method_itself_knows_no_more_than_before() -> None:
+    run = get_dataset("digits-mlp-sgd").run(0)
+    method = make_method("oracle-line")
+    before = dict(vars(method))
+    stream = ForecastStream(method, run, make_task(run, CONTEXT))
+    assert any(np.any(block.forecast != block.last[:, None]) for block in stream)
+    assert vars(method) == before
+    assert _leaks(run, method) == []
+
+
+def test_when_a_run_ends_before_the_last_horizon_then_oracle_line_says_so() -> None:
+    run = get_dataset("digits-mlp-sgd").run(0)
+    task = make_task(run, CONTEXT)
+    longer = ForecastTask(
+        **{**vars(task), "horizons": np.arange(1, 60, dtype=np.float32), "tensor": None}
+    )
+    with pytest.raises(InputError, match="ends before the last horizon"):
+        list(ForecastStream(make_method("oracle-line"), run, longer))
 
 
 def test_when_a_run_itself_is_handed_over_then_this_walk_finds_it() -> None:

@@ -22,6 +22,7 @@ from weightcast.bench.running import RunOptions, run_suite
 from weightcast.bench.store import Store
 from weightcast.bench.suite import load_suite
 from weightcast.datasets import InputError
+from weightcast.methods import get_method
 
 WritePlugin = Callable[..., Path]
 
@@ -272,8 +273,10 @@ def test_when_a_plan_is_made_then_keys_depend_on_what_numbers_depend_on(small: s
     assert len(keys) == 12
     for change in ({"seed": 1}, {"sample": 64}, {"contexts": [11]}, {"tiers": ["weights"]}):
         assert not keys & {fit.key for fit in make_plan(suite.model_copy(update=change), runs)}
-    # None of these methods has a grid, so a tuning budget changes nothing.
-    assert keys == {f.key for f in make_plan(suite.model_copy(update={"tuning": 5}), runs)}
+    # A tuning budget changes nothing for methods without a grid, and all for those with one.
+    tuned = {f.key: f.method for f in make_plan(suite.model_copy(update={"tuning": 5}), runs)}
+    changed = {method for key, method in tuned.items() if key not in keys}
+    assert changed == {f.method for f in make_plan(suite, runs) if get_method(f.method).param_grid}
 
 
 def test_when_context_is_longer_than_the_run_then_it_is_refused(small: str) -> None:

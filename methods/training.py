@@ -1,0 +1,240 @@
+"""What methods that train a network share: the training rows, the training loop and the device."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("cpu", "cuda")
+CHECK_EVERY = 20  # updates between looks at the validation loss
+_SLICE = 4096  # rows that a network sees at once when it forecasts
+
+_copies: WeakKeyDictionary[torch.nn.Module, torch.nn.Module] = WeakKeyDictionary()
+
+
+def torch_device(name: str) -> torch.device:
+    """Look a device up.
+
+    Raises
+    ------
+    InputError
+        If it is neither ``"cpu"`` nor ``"cuda"``, or torch finds no CUDA here.
+    """
+    import torch
+
+    if name not in DEVICES:
+        raise unknown("device", name, DEVICES)
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda: torch finds no CUDA GPU on this machine; use device cpu")
+    return torch.device(name)
+
+
+def check_budget(method: Any) -> None:
+    """See that the parameters of a method's training make sense.
+
+    Raises
+    ------
+    InputError
+        Naming the first that does not.
+    """
+    least = {"updates": 1, "patience": 1, "batch_size": 1, "rows": 4}
+    for name, value in method.get_params().items():
+        if name == "learning_rate" and not value > 0:
+            raise InputError(f"learning_rate is {value}; it must be above 0")
+        if name in least and (int(value) != value or value < least[name]):
+            raise InputError(f"{name} is {value}; it must be a whole number from {least[name]} on")
+
+
+def on_device(network: torch.nn.Module, name: str) -> torch.nn.Module:
+    """Return a network on a device: itself on the CPU, elsewhere a copy kept for the next call.
+
+    A fitted method holds its networks on the CPU alone, so pickles open on machines without a GPU.
+    """
+    device = torch_device(name)
+    if device.type == "cpu":
+        return network
+    if network not in _copies:
+        _copies[network] = copy.deepcopy(network).to(device)
+    return _copies[network]
+
+
+def run_network(network: torch.nn.Module, name: str, width: int, *inputs: NDArray[Any]) -> Floats:
+    """Return what a network makes of rows, in slices that bound the memory in between.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    name : str
+        The device to run on.
+    width : int
+        Numbers that come out for each row.
+    *inputs : ndarray, each (c, ...)
+        float32 values, or integers for embeddings.
+
+    Returns
+    -------
+    ndarray, shape (c, width)
+    """
+    import torch
+
+    network, device = on_device(network, name), torch_device(name)
+    made = np.empty((len(inputs[0]), width), np.float32)
+    with torch.no_grad():
+        for start in range(0, len(made), _SLICE):
+            rows = slice(start, start + _SLICE)
+            given = (torch.from_numpy(np.ascontiguousarray(i[rows])).to(device) for i in inputs)
+            made[rows] = network(*given).cpu().numpy()
+    return made
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Coordinates drawn at random from whole runs.
+
+    Attributes
+    ----------
+    values : ndarray, shape (r, T)
+        All snapshots of the task, w_0 to its last horizon.
+    source : ndarray of int, shape (r, 2)
+        Each row's run and tensor, as indices.
+    """
+
+    values: Floats
+    source: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def draw_rows(
+    runs: Sequence[Trajectory],
+    task: ForecastTask,
+    count: int,
+    random: np.random.Generator,
+    group_of: Callable[[TensorInfo], str] = lambda tensor: "",
+) -> dict[str, Rows]:
+    """Draw up to ``count`` coordinates of each group, whatever the block size or the runs' order.
+
+    Parameters
+    ----------
+    runs : sequence of Trajectory
+    task : ForecastTask
+    count : int
+    random : Generator
+    group_of : callable
+        The group of a tensor; all are in one by default.
+
+    Returns
+    -------
+    dict of str to Rows
+        Groups that have coordinates.
+    """
+    places: dict[tuple[int, str], int] = {}
+    totals: dict[str, int] = {}
+    order = sorted(enumerate(runs), key=lambda pair: pair[1].meta.seed)
+    for r, run in order:
+        for info in run.tensors:
+            group = group_of(info)
+            places[r, info.name] = totals.setdefault(group, 0)
+            totals[group] += info.size
+    chosen = {group: np.sort(random.permutation(totals[group])[:count]) for group in sorted(totals)}
+    values: dict[str, list[Floats]] = {group: [] for group in chosen}
+    sources: dict[str, list[NDArray[np.int64]]] = {group: [] for group in chosen}
+    for r, run in order:
+        index = {info.name: i for i, info in enumerate(run.tensors)}
+        for pair in task.pairs(run):
+            group = group_of(pair.tensor)
+            first = places[r, pair.tensor.name] + pair.start
+            low, high = np.searchsorted(chosen[group], [first, first + len(pair.context)])
+            if high > low:
+                rows = chosen[group][low:high] - first
+                values[group].append(np.concatenate([pair.context[rows], pair.target[rows]], 1))
+                sources[group].append(np.full((high - low, 2), (r, index[pair.tensor.name])))
+    return {
+        group: Rows(np.concatenate(found), np.concatenate(sources[group]))
+        for group, found in values.items()
+        if found
+    }
+
+
+def train_network(
+    network: torch.nn.Module,
+    batch_loss: Callable[[NDArray[np.int64]], torch.Tensor],
+    count: int,
+    check_loss: Callable[[], torch.Tensor],
+    random: np.random.Generator,
+    *,
+    learning_rate: float,
+    updates: int,
+    patience: int,
+    batch_size: int,
+) -> tuple[float, int]:
+    """Train with Adam, its rate falling to zero along a cosine, and keep the best state.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Trained in place.
+    batch_loss : callable
+        The loss on some of the training rows.
+    count : int
+        How many training rows there are.
+    check_loss : callable
+        The loss on validation rows.
+    random : Generator
+        Shuffles the rows.
+    learning_rate, updates, patience, batch_size
+        As in `weightcast.methods.learned.LearnedForecaster`.
+
+    Returns
+    -------
+    loss : float
+        The best validation loss.
+    update : int
+        The update that it was found after.
+    """
+    import torch
+
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
+    batches = _batches(count, min(batch_size, -(-count // 4)), random)
+    best, best_update, state = np.inf, 0, _state(network)
+    for update in range(1, updates + 1):
+        optimizer.zero_grad()
+        batch_loss(next(batches)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        if update % CHECK_EVERY and update != updates:
+            continue
+        with torch.no_grad():
+            loss = float(check_loss())
+        if loss < best:
+            best, best_update, state = loss, update, _state(network)
+        elif update - best_update >= patience * CHECK_EVERY:
+            break
+    network.load_state_dict(state)
+    network.eval()
+    return best, best_update
+
+
+def _state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def _batches(count: int, size: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Shuffle the rows anew every epoch, for ever; batches are as equal as they can be."""
+    while True:
+        yield from np.array_split(random.permutation(count), -(-count // size))
