@@ -32,10 +32,9 @@ def locate(pretrained: str) -> str:
         If the model has yet to be fetched, naming the command, or if a folder is not there.
     """
     if pretrained in MATERIALS:
-        files = fetched_files(pretrained)
-        if "config.json" not in files:
+        if all(part.name != "config.json" for part in MATERIALS[pretrained].parts):
             raise InputError(f"'{pretrained}' is data, not a pretrained model")
-        return str(files["config.json"].parent)
+        return str(fetched_files(pretrained)["config.json"].parent)
     path = Path(pretrained).expanduser()
     if path.is_dir():
         return str(path)
@@ -194,6 +193,8 @@ def _loading(pretrained: str) -> Iterator[Any]:
     transformers.logging.disable_progress_bar()
     try:
         yield transformers
+    except InputError:
+        raise  # a ValueError too, and clear already
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{pretrained} cannot be loaded: {reason[:300]}") from None
