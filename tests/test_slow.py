@@ -53,7 +53,7 @@ def test_when_a_recording_is_killed_ten_times_then_every_file_is_whole_and_none_
 ) -> None:
     random = np.random.default_rng(7)
     folder = tmp_path / "digits-mlp-sgd"
-    command = ["record", "digits-mlp-sgd", "--seeds", "0-11", "--jobs", "2", "--out", str(tmp_path)]
+    command = ["record", "digits-mlp-sgd", "--seeds", "0-39", "--jobs", "2", "--out", str(tmp_path)]
     finished: dict[str, float] = {}
     kills = 0
     while kills < 10:
@@ -62,7 +62,7 @@ def test_when_a_recording_is_killed_ten_times_then_every_file_is_whole_and_none_
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            process.wait(random.uniform(4.0, 14.0))
+            process.wait(random.uniform(3.0, 7.0))
             break
         except subprocess.TimeoutExpired:
             kills += 1
@@ -74,9 +74,9 @@ def test_when_a_recording_is_killed_ten_times_then_every_file_is_whole_and_none_
         finished = now
         for name in now:
             open_trajectory(folder / name).check_finite()
-    print(f"{kills} kills, {len(finished)} of 12 runs finished between them")
-    assert record_dataset("digits-mlp-sgd", None, tmp_path, jobs=2) == 12 - len(finished)
-    assert {path.name for path in folder.iterdir()} == {f"{i}.safetensors" for i in range(12)}
+    print(f"{kills} kills, {len(finished)} of 40 runs finished between them")
+    assert record_dataset("digits-mlp-sgd", "0-39", tmp_path, jobs=2) == 40 - len(finished)
+    assert {path.name for path in folder.iterdir()} == {f"{i}.safetensors" for i in range(40)}
     alone = tmp_path / "alone"
     record_dataset("digits-mlp-sgd", "3", alone, jobs=1)
     hashes = [
