@@ -149,7 +149,7 @@ class ForecastStream:
                 self.run.read(tensor, rows, start, stop)[:, places - start].T
             )
             last = context[:, -1].copy()  # before the method can write to the context
-            task = self.task.for_tensor(tensor)
+            task = self.task.for_tensor(tensor, places)
             with self.stopwatch:
                 forecast = method.predict_block(context, task)
             yield self._block(tensor, places, last, forecast)

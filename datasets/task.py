@@ -77,6 +77,8 @@ class ForecastTask:
         Seeds whatever a method draws at random.
     tensor : TensorInfo or None
         Set while a block of that tensor is handled.
+    rows : ndarray, shape (c,), int64, or None
+        With it, the places of the block's coordinates in the flattened tensor, ascending.
     """
 
     dataset: str
@@ -89,11 +91,12 @@ class ForecastTask:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     tensor: TensorInfo | None = None
+    rows: NDArray[np.int64] | None = None
     block_bytes: int = BLOCK_BYTES
 
-    def for_tensor(self, tensor: TensorInfo) -> ForecastTask:
+    def for_tensor(self, tensor: TensorInfo, rows: NDArray[np.int64] | None = None) -> ForecastTask:
         """Return the task as it stands for one tensor's block."""
-        return replace(self, tensor=tensor)
+        return replace(self, tensor=tensor, rows=rows)
 
     def pairs(
         self, run: Trajectory, columns: Sequence[int] | None = None, tensor: str | None = None

@@ -129,7 +129,8 @@ class CoordinateForecaster(Forecaster):
         m = len(task.horizons)
         forecast: dict[str, Floats] = {}
         for tensor, start, context in history.blocks(task.block_bytes):
-            block = self.predict_block(context.copy(), task.for_tensor(tensor))
+            rows = np.arange(start, start + len(context))
+            block = self.predict_block(context.copy(), task.for_tensor(tensor, rows))
             if block is not None:
                 flat = forecast.setdefault(tensor.name, np.empty((m, tensor.size), np.float32))
                 flat[:, start : start + len(block)] = np.asarray(block).T

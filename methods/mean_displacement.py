@@ -36,10 +36,7 @@ class MeanDisplacement(CoordinateForecaster):
 
     Notes
     -----
-    A block does not say where in its tensor it starts. The harness walks each tensor from its
-    first coordinate to its last, so counting rows says it; a walk that was broken off shows when
-    the count passes the tensor's end, and raises. Asked outside a walk, with no ``task.tensor``,
-    the method repeats w_n.
+    Which coordinates a block holds stands in ``task.rows``; asked without, the method repeats w_n.
     """
 
     _tags: ClassVar[dict[str, Any]] = {
@@ -63,39 +60,24 @@ class MeanDisplacement(CoordinateForecaster):
                 )
         self.runs_ = tuple(train)
         self._numbers = first.n_coordinates * len(task.horizons)
-        self._walked: tuple[TensorInfo | None, int] = (None, 0)
         return self
 
     def predict_block(self, context: Floats, task: ForecastTask) -> Floats | None:
         last = context[:, -1:]
-        if task.tensor is None:
-            return np.repeat(last, len(task.horizons), axis=1)
-        if task.tensor not in self.runs_[0].tensors:
+        if task.tensor is not None and task.tensor not in self.runs_[0].tensors:
             return None
-        start = self._start(task.tensor, len(context))
-        moved = self._mean(task, task.tensor, start, start + len(context))
+        if task.tensor is None or task.rows is None or len(task.rows) == 0:
+            return np.repeat(last, len(task.horizons), axis=1)
+        moved = self._mean(task, task.tensor, task.rows)
         forecast: Floats = (last + moved).astype(np.float32)
         return forecast
 
-    def _start(self, tensor: TensorInfo, count: int) -> int:
-        """Return the place of the next block's first row, and count its rows."""
-        walked, start = self._walked
-        if walked != tensor or start == tensor.size:
-            start = 0
-        self._walked = (tensor, start + count)
-        if start + count > tensor.size:
-            self._walked = (None, 0)
-            raise ValueError(
-                f"{start + count} rows of tensor {tensor.name} were asked for, which has "
-                f"{tensor.size}: the walk over it before this one was broken off"
-            )
-        return start
-
     def _mean(
-        self, task: ForecastTask, tensor: TensorInfo, start: int, stop: int
+        self, task: ForecastTask, tensor: TensorInfo, places: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Return the mean displacement from w_n at each horizon, shape (c, m)."""
         rows = range(task.context, task.context + 1 + len(task.horizons))
+        start, stop = int(places[0]), int(places[-1]) + 1
         total = np.zeros((len(rows) - 1, stop - start))
         values = np.empty((len(rows), stop - start), dtype=np.float32)
         for run in self.runs_:
@@ -108,7 +90,7 @@ class MeanDisplacement(CoordinateForecaster):
             np.add(total, values[1:], out=total)
             total -= values[0]
         total /= len(self.runs_)
-        return total.T
+        return total[:, places - start].T
 
     def parameter_count(self) -> int:
         return self._numbers

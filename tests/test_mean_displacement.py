@@ -84,16 +84,25 @@ def test_when_blocks_have_any_size_then_the_forecast_is_w_n_and_the_mean(
         np.testing.assert_allclose(_forecast(method, test, task), expected, atol=1e-6)
 
 
-def test_when_a_walk_is_broken_off_then_no_later_forecast_is_silently_displaced(
+def test_when_a_walk_is_broken_off_then_the_next_forecast_is_not_displaced(
     toy_runs: list[Trajectory],
 ) -> None:
     task = make_task(toy_runs[0], 10, block_bytes=4 * 31 * 2)
     method, test = _fitted(toy_runs[:4], task), toy_runs[7]
     whole = _forecast(method, test, task)
     next(iter(ForecastStream(method, test, task)))
-    with pytest.raises(ValueError, match="the walk over it before this one was broken off"):
-        _forecast(method, test, task)
     np.testing.assert_array_equal(_forecast(method, test, task), whole)
+
+
+def test_when_only_a_sample_is_forecast_then_each_coordinate_gets_its_own_mean(
+    toy_runs: list[Trajectory],
+) -> None:
+    task = make_task(toy_runs[0], 10)
+    method, test = _fitted(toy_runs[:4], task), toy_runs[7]
+    sample = np.array([1, 2, 5, 9])
+    blocks = ForecastStream(method, test, task, sample)
+    sampled = np.concatenate([block.forecast for block in blocks])
+    np.testing.assert_array_equal(sampled, _forecast(method, test, task)[sample])
 
 
 def test_when_the_test_run_is_another_network_then_it_abstains(
