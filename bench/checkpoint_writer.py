@@ -6,9 +6,7 @@ place in the file block by block.
 
 from __future__ import annotations
 
-import glob
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets import InputError
+from weightcast.datasets.partial_file import PartialFile
 from weightcast.datasets.stacked import StateInfo
 from weightcast.datasets.trajectory import State, TensorInfo
 
@@ -55,16 +54,11 @@ class CheckpointWriter:
         metadata: Mapping[str, str],
     ) -> None:
         self._path = path
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         #: Where each tensor's bytes begin after the header, and the type of its numbers.
         self._places: dict[str, tuple[int, np.dtype[Any]]] = {}
         self._header = self._lay_out(tensors, state, metadata)
-        self._file = -1
         with self._writable():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for stale in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-                stale.unlink(missing_ok=True)
-            self._file = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            self._file = PartialFile(path)
 
     def _lay_out(
         self, tensors: Sequence[TensorInfo], state: State, metadata: Mapping[str, str]
@@ -95,9 +89,7 @@ class CheckpointWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._partial.unlink(missing_ok=True)
+        self._file.discard()
 
     def write(self, name: str, start: int, values: NDArray[Any]) -> None:
         """Write some of a tensor's numbers, from flat index ``start`` on."""
@@ -110,17 +102,11 @@ class CheckpointWriter:
         """Write the header, make the bytes durable and give the file its name."""
         self._put(self._header, 0)
         with self._writable():
-            os.fsync(self._file)
-            os.replace(self._partial, self._path)
-        os.close(self._file)
-        self._file = -1
+            self._file.finish()
 
     def _put(self, data: bytes | memoryview, position: int) -> None:
-        view = memoryview(data)
         with self._writable():
-            while view:
-                done = os.pwrite(self._file, view, position)
-                view, position = view[done:], position + done
+            self._file.put(data, position)
 
     @contextmanager
     def _writable(self) -> Iterator[None]:

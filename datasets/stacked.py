@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.partial_file import PartialFile
 from weightcast.datasets.trajectory import Floats, Metadata, State, TensorInfo, Trajectory
 
 FORMAT = "weightcast-stacked-1"
@@ -204,20 +205,15 @@ class StackedWriter:
         header_room: int | None = None,
         states: Sequence[StateInfo] = (),
     ) -> None:
-        self.path = path
         self._tensors = list(tensors)
         self._states = list(states)
         self._steps = [int(step) for step in steps]
         self._written = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.*.partial"):
-            stale.unlink(missing_ok=True)
-        self._partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+        self._file = PartialFile(path)
         # `finish` checks it; unused room stays as the blanks that the format allows.
         described = len(self._tensors) + len(self._states)
         room = header_room or 4096 + 512 * described + 128 * len(steps)
         self._header_bytes = room + -room % 8
-        self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         self._positions, position = [], 8 + self._header_bytes
         for info in self._tensors:
             self._positions.append(position)
@@ -236,9 +232,7 @@ class StackedWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._partial.unlink(missing_ok=True)
+        self._file.discard()
 
     def write(
         self, arrays: Sequence[NDArray[np.float32]], state: Sequence[NDArray[Any]] = ()
@@ -256,9 +250,7 @@ class StackedWriter:
             flat = np.ascontiguousarray(array).reshape(-1)
             data = flat.data.cast("B") if flat.size else memoryview(b"")
             place = position + self._written * len(data)
-            while data:
-                done = os.pwrite(self._file, data, place)
-                data, place = data[done:], place + done
+            self._file.put(data, place)
         self._written += 1
 
     def finish(self, meta: Metadata) -> None:
@@ -268,13 +260,10 @@ class StackedWriter:
         header = _header(self._tensors, self._steps, meta, self._states)
         if len(header) > self._header_bytes:
             raise ValueError(f"metadata needs {len(header)} bytes, {self._header_bytes} reserved")
-        os.pwrite(self._file, self._header_bytes.to_bytes(8, "little"), 0)
-        os.pwrite(self._file, header.ljust(self._header_bytes), 8)
-        os.ftruncate(self._file, self._end)
-        os.fsync(self._file)
-        os.close(self._file)
-        self._file = -1
-        os.replace(self._partial, self.path)
+        self._file.put(self._header_bytes.to_bytes(8, "little"), 0)
+        self._file.put(header.ljust(self._header_bytes), 8)
+        self._file.resize(self._end)
+        self._file.finish()
 
 
 def write_stacked(trajectory: Trajectory, path: Path, *, dataset: str | None = None) -> None:

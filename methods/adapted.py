@@ -5,7 +5,7 @@ from __future__ import annotations
 import copyreg
 import inspect
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from weightcast.methods.adapter_name import AdapterName
 from weightcast.methods.forecaster import CoordinateForecaster
@@ -47,7 +47,7 @@ class Adapter(CoordinateForecaster, metaclass=AdaptedType):
         text = (estimator_class.__doc__ or "").strip()
         home = f"{package} {version(package)}"
         where = f"{estimator_class.__module__}.{estimator_class.__name__}"
-        made: Any = AdaptedType(
+        made = AdaptedType(
             cls.__name__,
             (cls,),
             {
@@ -59,7 +59,7 @@ class Adapter(CoordinateForecaster, metaclass=AdaptedType):
                 "__module__": cls.__module__,
             },
         )
-        return made  # type: ignore[no-any-return]
+        return cast("type[Adapter]", made)
 
     def estimator(self, seed: int) -> Any:
         """Make the library's object, seeded where it can be and the name does not."""

@@ -50,9 +50,9 @@ class OracleLine(CoordinateForecaster):
             chord = last - context[:, 0]
             length += float(chord @ chord)
             dots = dots + chord @ (target - last[:, None])
-        told = self.clone()
+        told: Self = self.clone()
         told.alpha_ = np.asarray(dots) / length if length > 0 else np.zeros_like(dots)
-        return told  # type: ignore[no-any-return]
+        return told
 
     def predict_block(self, context: Floats, task: ForecastTask) -> Floats:
         alpha = getattr(self, "alpha_", np.zeros(len(task.horizons)))
