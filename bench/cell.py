@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,10 @@ class CellRow:
 
     ``horizon_set`` is ``"common"`` for a row on all of the task's horizons and ``"native"`` for one
     at those that the method was made for, which are then in the metric ``horizons``.
+
+    Of what the cell took, ``predict_seconds`` are the method's, ``network_seconds`` those of
+    measuring the real network, ``scoring_seconds`` those of reading contexts and truth and
+    comparing; ``cell_seconds`` is everything from asking a worker for the cell to having it.
     """
 
     run: int
@@ -41,6 +46,9 @@ class CellRow:
     predict_cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     evaluations: int = 0
+    network_seconds: float | None = None
+    scoring_seconds: float | None = None
+    cell_seconds: float | None = None
     horizon_set: str = "common"
 
 
@@ -76,7 +84,7 @@ def evaluate_cell(
     tiers = ["weights", *(["function"] if evaluator is not None and not sampled else [])]
     try:
         return _evaluate(method, run, task, sample, evaluator if not sampled else None)
-    except Exception as error:
+    except BaseException as error:  # a method may well call sys.exit
         status = "out-of-memory" if isinstance(error, MemoryError) else "failed"
         if isinstance(error, InvalidForecast):
             status = "invalid"
@@ -104,6 +112,7 @@ def _evaluate(
     stream = ForecastStream(method, run, task, sample if sampled else None)
     forecast_count = 0
     targets = range(task.context + 1, task.context + 1 + m)
+    started = time.perf_counter()
     with peak_memory() as memory:
         for block in stream:
             tensor, start = block.tensor, int(block.rows[0])
@@ -127,6 +136,7 @@ def _evaluate(
         "predict_cpu_seconds": stream.stopwatch.cpu,
         "peak_memory_bytes": memory.above_baseline,
         "evaluations": stream.evaluations,
+        "scoring_seconds": time.perf_counter() - started - stream.stopwatch.wall,
     }
     metrics = _metrics(None if sampled else everything, on_sample)
     curve = (on_sample if sampled else everything).curve()
@@ -137,12 +147,16 @@ def _evaluate(
         metrics["horizons"] = seed_ranges(native)
         rows.append(CellRow(tier="weights", horizon_set="native", metrics=metrics, **shared))
     if weights is not None and evaluator is not None:
+        started = time.perf_counter()
         measured = function_metrics(weights, run, task, evaluator)
+        seconds = time.perf_counter() - started
         row = CellRow(tier="function", metrics=dict(measured), **shared)
         if not np.isfinite([measured[f"train_loss_{label}"] for label in weights.horizons]).all():
             row.status = "invalid"
             row.reason = "the network's loss is not finite with the forecast weights"
         rows.append(row)
+        for each in rows:  # like all that a cell cost, it stands in each of its rows
+            each.network_seconds = seconds
     return rows
 
 

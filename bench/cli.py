@@ -110,6 +110,32 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; by default the suite's number.")
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds for each fit and each cell; by default the suite's, an hour."),
+    ] = None,
+    max_memory: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Megabytes a worker process; by default its share of 90 % of the machine's.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Run on a Dask cluster, e.g. tcp://10.0.0.1:8786.", metavar="ADDRESS"),
+    ] = None,
+    timing: Annotated[
+        bool,
+        typer.Option(
+            "--timing",
+            help="One cell at a time, so that seconds compare; runs again what was timed with "
+            "others beside it.",
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run cells without a result again.")
+    ] = False,
     no_tuning: Annotated[
         bool, typer.Option("--no-tuning", help="Run every method's defaults.")
     ] = False,
@@ -121,8 +147,14 @@ def run(
     ] = False,
 ) -> None:
     """Run what is missing from a result folder."""
-    from weightcast.bench.running import Interrupted, RunOptions, run_suite
+    from weightcast.bench.running import Interrupted, RunFailed, RunOptions, run_suite
 
+    if timeout is not None and timeout <= 0:
+        raise InputError(f"--timeout {timeout:g} is not above 0; give seconds, e.g. 600")
+    if timing and (scheduler or (jobs or 1) > 1):
+        raise InputError("--timing runs one cell at a time; leave --jobs and --scheduler out")
+    if scheduler and jobs:
+        raise InputError("--jobs is for this machine, --scheduler for a cluster; give one of them")
     if record and skip_missing:
         raise InputError("--record and --skip-missing exclude each other; give one of them")
     plugins = _load_plugins(plugin)
@@ -136,17 +168,27 @@ def run(
         plugins=[path.resolve() for path in plugin or []],
         data=data,
         jobs=jobs,
+        timeout=timeout,
+        max_memory=max_memory,
+        scheduler=scheduler,
+        timing=timing,
+        retry_failed=retry_failed,
         tuning=not no_tuning,
         record=record,
         skip_missing=skip_missing,
         command=[shlex.quote(argument) for argument in sys.argv[1:]],
     )
     try:
-        failed = run_suite(options)
+        statuses = run_suite(options)
     except Interrupted as stop:
         typer.echo(f"weightcast: {stop}", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{failed} failed cells" if failed else "no failed cells")
+    except RunFailed as error:
+        typer.echo(f"weightcast: {error}", err=True)
+        raise typer.Exit(1) from None
+    failed = {status: count for status, count in sorted(statuses.items()) if status != "ok"}
+    said = ", ".join(f"{count:,} {status}" for status, count in failed.items())
+    typer.echo(f"{sum(failed.values()):,} failed cells: {said}" if failed else "no failed cells")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -14,27 +15,43 @@ from typing import Any
 from weightcast.bench.files import write_text
 
 PACKAGES = (
-    "weightcast", "numpy", "scipy", "torch", "scikit-learn", "statsmodels", "pandas", "scikit-base",
-    "pebble",
+    "weightcast", "numpy", "scipy", "torch", "scikit-learn", "statsmodels", "sktime", "pandas",
+    "scikit-base", "pebble", "distributed",
 )  # fmt: skip
 
 
-def describe_environment(command: list[str], jobs: int, threads: int) -> dict[str, Any]:
-    """Describe machine, versions and command line, without names of hosts or users."""
+@functools.cache
+def describe_machine() -> str:
+    """Describe what numbers and seconds depend on here, as JSON without names of hosts or users.
+
+    It stands with every fit and cell, so a result folder knows when machines or versions are mixed
+    in it.
+    """
     import psutil
 
-    return {
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["weightcast", *command]),
+    machine = {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "memory_bytes": int(psutil.virtual_memory().total),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+    return json.dumps(machine, sort_keys=True)
+
+
+def describe_environment(
+    command: list[str], jobs: int, threads: int, **settings: Any
+) -> dict[str, Any]:
+    """Describe the machine, the command line and how the workers are held."""
+    return {
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["weightcast", *command]),
+        **json.loads(describe_machine()),
         "jobs": jobs,
         "threads_per_worker": threads,
-        "commit": _commit(),
+        **settings,
     }
 
 

@@ -1,8 +1,9 @@
 """The plan: every fit that a suite asks for, each with the key that its results are kept under.
 
-A key is a hash of all that the numbers depend on: the method's code and parameters, the bytes of
-the data, the task, the rotation, the seed, the tuning budget and the protocol's version. Whatever
-changes one of them asks for the fit again; nothing else does.
+A key is a hash of all that the numbers depend on. A fit's has the method's code and parameters, the
+bytes of the runs that it is fitted on, the task, the rotation, the seed, the tuning budget and the
+protocol's version; a cell's has the fit's key and the bytes of its own run. Whatever changes one of
+them asks for the fit or the cell again; nothing else does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from weightcast.methods import get_method, make_method
 from weightcast.methods.code import code_hash
 
 #: Raised whenever the meaning of a stored number changes.
-PROTOCOL = 2
+PROTOCOL = 3
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Fit:
     Attributes
     ----------
     key : str
-        SHA-256 of everything below that numbers depend on.
+        SHA-256 of everything that the fitted method depends on.
+    code : str
+        The method's `code_hash`.
     split : Split
         ``train`` and ``validation`` are seeds of ``place.trained_on``, ``test`` of
         ``place.dataset``.
@@ -42,12 +45,17 @@ class Fit:
         Whether the method runs on the coordinate sample only.
     tiers : tuple of str
         What each of its cells gives a row for.
+    cells : tuple of tuple
+        Each test run's seed and the key of its cell.
+    data : tuple of tuple
+        Data set, seed and content hash of every run that is fitted or tested on.
     sharing : dict
         What the task's test runs share with those trained on, in tracks other than ``main``. No
         number depends on it beyond the data, so it is not in the key.
     """
 
     key: str
+    code: str
     suite: str
     method: str
     params: str
@@ -59,6 +67,8 @@ class Fit:
     tuning: int
     sampled: bool
     tiers: tuple[str, ...]
+    cells: tuple[tuple[int, str], ...] = ()
+    data: tuple[tuple[str, int, str], ...] = ()
     sharing: Sharing = field(default_factory=dict)
 
     @property
@@ -113,9 +123,10 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
                 train = [known[place.trained_on][s] for s in (*split.train, *split.validation)]
                 test = [known[place.dataset][seed] for seed in split.test]
                 refuse_shared(train, test, _starts_like(place))
-                data = [*train, *test]
                 fits += [
-                    _fit(suite, entry, place, context, split, data, codes[entry.name], sharing)
+                    _fit(
+                        suite, entry, place, context, split, train, test, codes[entry.name], sharing
+                    )
                     for entry in suite.methods
                 ]
     return fits
@@ -199,7 +210,8 @@ def _fit(
     place: Place,
     context: int,
     split: Split,
-    data: list[Lineage],
+    train: list[Lineage],
+    test: list[Lineage],
     code: str,
     sharing: Sharing,
 ) -> Fit:
@@ -216,17 +228,19 @@ def _fit(
         "method": entry.name,
         "params": make_method(entry.name, entry.params).get_params(),
         "place": asdict(place),
-        "data": [run.content for run in data],
+        "data": [run.content for run in train],
         "context": context,
-        "split": asdict(split),
+        "split": [split.rotation, split.train, split.validation],
         "sample": suite.sample,
         "seed": suite.seed,
         "tuning": tuning,
-        "function": function,
     }
-    canonical = json.dumps(depends, sort_keys=True, default=str)
+    key = _hash(depends)
+    trained = zip((*split.train, *split.validation), train, strict=True)
+    tested = list(zip(split.test, test, strict=True))
     return Fit(
-        key=hashlib.sha256(canonical.encode()).hexdigest(),
+        key=key,
+        code=code,
         suite=suite.name,
         method=entry.name,
         params=entry.params_json,
@@ -238,5 +252,19 @@ def _fit(
         tuning=tuning,
         sampled=sampled,
         tiers=("weights", "function") if function else ("weights",),
+        # Tasks are made after the first test run, so its steps and learning rates enter as well.
+        cells=tuple(
+            (seed, _hash([key, run.content, run.recipe, test[0].recipe, function]))
+            for seed, run in tested
+        ),
+        data=(
+            *((place.trained_on, seed, run.content) for seed, run in trained),
+            *((place.dataset, seed, run.content) for seed, run in tested),
+        ),
         sharing=sharing,
     )
+
+
+def _hash(depends: Any) -> str:
+    canonical = json.dumps(depends, sort_keys=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()

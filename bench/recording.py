@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
 from weightcast.bench.progress import Advance, duration, progress_bar
-from weightcast.bench.workers import SPAWN, worker_pool
+from weightcast.bench.workers import settle_worker, worker_context, worker_pool
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.dataset import default_data_folder
 
@@ -145,7 +141,7 @@ def _side_by_side(
     recipe: Recipe, seeds: list[int], folder: Path, jobs: int, advance: Advance
 ) -> dict[int, str]:
     # Workers write, this process reads. No lock: a worker that dies with one would stop all others.
-    steps_done = SPAWN.RawArray("q", len(seeds))
+    steps_done = worker_context().RawArray("q", len(seeds))
     progress = [_progress(recipe, seed, advance) for seed in seeds]
     pending: dict[Future[None], int] = {}
     failed = {}
@@ -192,19 +188,7 @@ _steps_done: Any = None
 def _start_worker(steps_done: Any) -> None:
     global _steps_done
     _steps_done = steps_done
-    # Ctrl-C reaches the whole process group; the parent alone decides what ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Before the numerical libraries load: their pools read these once.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: a killed recording must not go on unseen."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
+    settle_worker()
 
 
 def _record_in_worker(recipe: Recipe, seed: int, folder: Path, place: int) -> None:

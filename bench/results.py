@@ -39,7 +39,8 @@ COMPUTE = (
     "fit_seconds", "fit_cpu_seconds", "fit_memory_bytes", "training_runs_seconds",
     "predict_seconds", "predict_cpu_seconds", "predict_seconds_per_million", "peak_memory_bytes",
     "evaluations", "parameters", "flops_per_coordinate", "tuning_configurations",
-    "tuning_seconds", "break_even_uses", "jobs", "threads",
+    "tuning_seconds", "break_even_uses", "network_seconds", "scoring_seconds", "cell_seconds",
+    "overhead_seconds", "jobs", "threads",
 )  # fmt: skip
 
 
@@ -69,6 +70,9 @@ class Results:
     gates : dict of str to list of dict
         Each data set's admission gates: name, passed, value, limit, meaning.
     environment : dict
+        ``environment.json``: the last command that ran something, and its machine.
+    machines : list of dict
+        Every machine, with its versions, that something here was made on, and how many ``cells``.
     suite_toml : str
     sharing : dict
         (dataset, trained_on, track, split) → what training and test runs share, outside ``main``.
@@ -83,6 +87,7 @@ class Results:
     failures: list[dict[str, Any]]
     gates: dict[str, list[dict[str, Any]]]
     environment: dict[str, Any]
+    machines: list[dict[str, Any]]
     suite_toml: str
     sharing: dict[tuple[str, str, str, str], Sharing] = field(default_factory=dict)
 
@@ -90,7 +95,8 @@ class Results:
 _CELLS = """
 SELECT fits.*, cells.run, cells.tier, cells.horizon_set, cells.status AS cell_status,
     cells.reason AS cell_reason, cells.traceback AS cell_traceback, coverage, coordinates, metrics,
-    curve, predict_seconds, predict_cpu_seconds, peak_memory_bytes, evaluations
+    curve, predict_seconds, predict_cpu_seconds, peak_memory_bytes, evaluations, network_seconds,
+    scoring_seconds, cell_seconds, max(cells.jobs, fits.jobs) AS most_jobs
 FROM cells JOIN fits ON cells.fit = fits.key
 ORDER BY dataset, context, method, params, rotation, run, tier DESC
 """
@@ -118,6 +124,7 @@ def load_results(folder: Path) -> Results:
         drawn = store.rows("SELECT * FROM examples ORDER BY dataset, context, method")
         checked = store.rows("SELECT * FROM gates ORDER BY dataset, rowid")
         common = store.sharing()
+        machines = store.machines()
     table, native, failures = [], [], []
     peers = _native_horizons(rows)
     at_native: list[dict[str, Any]] = []
@@ -127,6 +134,7 @@ def load_results(folder: Path) -> Results:
         row = stored | json.loads(stored.pop("metrics"))
         row["label"] = method_label(row["method"], row["params"])
         row["status"], row["reason"] = row.pop("cell_status"), row.pop("cell_reason")
+        row["jobs"] = row.pop("most_jobs")
         row |= _derived(row)
         if row["horizon_set"] == "native":
             native.append(row)
@@ -161,6 +169,7 @@ def load_results(folder: Path) -> Results:
         failures=failures,
         gates=gates,
         environment=_json(folder / "environment.json"),
+        machines=machines,
         suite_toml=_text(folder / "suite.toml"),
         sharing={
             (row["dataset"], row["trained_on"], row["track"], row["split"]): json.loads(
@@ -213,6 +222,10 @@ def _derived(row: dict[str, Any]) -> dict[str, Any]:
         # Part of fit_seconds. Folders from before trials were timed have none.
         "tuning_seconds": sum(trial.get("seconds", 0.0) for trial in trials),
     }
+    if row["cell_seconds"] is not None and row["predict_seconds"] is not None:
+        # What the harness adds to what the method and the real network take.
+        theirs = row["predict_seconds"] + (row["network_seconds"] or 0.0)
+        derived["overhead_seconds"] = row["cell_seconds"] - theirs
     forecast = (row["coverage"] or 0) * (row["coordinates"] or 0)
     if row["predict_seconds"] is not None and forecast:
         derived["predict_seconds_per_million"] = 1e6 * row["predict_seconds"] / forecast

@@ -1,98 +1,155 @@
-"""The runner: sends what is missing to worker processes and stores what comes back.
+"""The runner: hands out what is missing and stores what comes back.
 
-Workers are processes of their own (pebble), so a method that takes its process down costs its own
-fit and nothing else. Only this process writes to the store.
+Workers tell what they have done; only this process writes to the store.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from pathlib import Path
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
-from weightcast.bench.job import failed_fit, run_fit, start_worker
+from weightcast.bench.events import CellDone, Ended, Event, Started
+from weightcast.bench.interrupts import orderly_stop
 from weightcast.bench.plan import Fit
-from weightcast.bench.progress import Advance
-from weightcast.bench.store import FitResult, Store
-from weightcast.bench.workers import worker_pool
+from weightcast.bench.results import method_label
+from weightcast.bench.run_progress import RunProgress, run_progress
+from weightcast.bench.store import Store
+from weightcast.bench.unit import Unit
+from weightcast.methods import get_method
+from weightcast.methods.code import imported_packages
 
 #: Methods whose fits take longest; started first, so that no worker is left with one at the end.
 SLOW = ("arima", "transformer", "patchtst", "wnn", "nino-mlp", "lstm", "lfd2-grad")
+#: Libraries that take long to load, and that several methods share.
+_HEAVY = ("torch", "sklearn", "statsmodels")
 
 
-def run_plan(
-    plan: list[Fit],
+def missing_units(plan: Sequence[Fit], finished: set[str]) -> list[Unit]:
+    """List what a plan lacks, in its order."""
+    units = []
+    for fit in plan:
+        seeds = tuple(seed for seed, key in fit.cells if key not in finished)
+        if seeds:
+            units.append(Unit(fit, seeds))
+    return units
+
+
+def in_turn(units: Sequence[Unit]) -> list[Unit]:
+    """Put units into the order in which they run: rotation by rotation.
+
+    A first picture and a good estimate of the rest then come early.
+    """
+    rank = {name: place for place, name in enumerate(SLOW)}
+    return sorted(
+        units, key=lambda unit: (unit.fit.split.rotation, rank.get(unit.fit.method, len(SLOW)))
+    )
+
+
+def heavy_libraries(units: Iterable[Unit]) -> list[str]:
+    """Name what workers should have loaded from the start."""
+    fits = [unit.fit for unit in units]
+    wanted = {"torch"} if any("function" in fit.tiers for fit in fits) else set()
+    for name in {fit.method for fit in fits}:
+        wanted |= imported_packages(get_method(name))
+    return [name for name in _HEAVY if name in wanted]
+
+
+def store_all(
+    units: Sequence[Unit],
+    happening: Iterator[list[Event]],
     store: Store,
-    *,
-    jobs: int,
-    plugins: list[Path],
-    data: Path | None,
-    advance: Advance,
+    stop: threading.Event,
+    workers: int,
 ) -> None:
-    """Run the fits of a plan that the store lacks.
+    """Store what happens until nothing more does, and show it.
 
     Parameters
     ----------
-    plan : list of Fit
+    units : sequence of Unit
+        What was asked for.
+    happening : iterator of list of Event
+        Closed at the end, whatever ends it.
     store : Store
-    jobs : int
-        Worker processes.
-    plugins : list of Path
-        Plugin files that every worker loads.
-    data : Path, optional
-        Folder of recorded data sets.
-    advance : Advance
-        Called once a fit's results are stored.
+    stop : Event
+        Set on Ctrl-C.
+    workers : int
+        For the estimate of the time left.
+
+    Raises
+    ------
+    StoreFailed
+        If the store cannot be written to; what it holds stays.
+    KeyboardInterrupt
+        On a second Ctrl-C.
     """
-    finished = store.finished()
-    missing = _in_order([fit for fit in plan if fit.key not in finished])
-    if not missing:
-        return
-    pending: dict[Future[FitResult], Fit] = {}
-    left = _TimeLeft(jobs)
-    with worker_pool(min(jobs, len(missing)), start_worker, (plugins, data)) as pool:
-        for fit in missing:
-            pending[pool.schedule(run_fit, args=(fit, jobs))] = fit
-        while pending:
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                fit = pending.pop(future)
-                result = _result(fit, future, jobs)
-                store.add(result)
-                left.saw(fit, result)
-                advance(fit.label, left.estimate(pending.values()))
+    expected = Counter[tuple[str, str]]()
+    for unit in units:
+        expected[_place(unit.fit)] += len(unit.seeds)
+    left = _TimeLeft(units, workers)
+    suite = units[0].fit.suite if units else ""
+    with run_progress(suite, expected) as progress, orderly_stop(stop, progress.say):
+        try:
+            for events in happening:
+                store.add(events)
+                for event in events:
+                    _show(event, progress)
+                    left.saw(event)
+                progress.left(left.estimate())
+        finally:
+            # An iterator that nobody reads on would leave its workers at work.
+            close = getattr(happening, "close", None)
+            if close is not None:
+                close()
 
 
-def _result(fit: Fit, future: Future[FitResult], jobs: int) -> FitResult:
-    """Return a finished future's result; a dead worker or a broken one becomes a failed fit."""
-    from pebble import ProcessExpired
-
-    try:
-        return future.result()
-    except ProcessExpired as error:
-        return failed_fit(fit, "crashed", error, jobs)
-    except Exception as error:
-        return failed_fit(fit, "failed", error, jobs)
+def _show(event: Event, progress: RunProgress) -> None:
+    if isinstance(event, Started):
+        progress.started(*_place(event.fit))
+    elif isinstance(event, CellDone):
+        progress.cell(*_place(event.fit), all(row.status == "ok" for row in event.rows))
+    elif isinstance(event, Ended):
+        progress.ended(*_place(event.fit))
 
 
-def _in_order(fits: list[Fit]) -> list[Fit]:
-    """Rotation by rotation, so that a first picture and a good estimate of the rest come early."""
-    rank = {name: place for place, name in enumerate(SLOW)}
-    return sorted(fits, key=lambda fit: (fit.split.rotation, rank.get(fit.method, len(SLOW))))
+def _place(fit: Fit) -> tuple[str, str]:
+    """Data set and method as the table names them."""
+    place = fit.place
+    dataset = place.dataset
+    if place.track not in ("main", "fine-tune"):
+        dataset += f" ({place.track})"
+    elif place.split != "seeds":
+        dataset += f" ({place.split})"
+    return dataset, method_label(fit.method, fit.params)
 
 
 class _TimeLeft:
-    """Estimates from the mean seconds that each method's fits have taken so far."""
+    """Estimates from the mean seconds a cell, fits shared out, by method and data set so far."""
 
-    def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
-        self._seconds: dict[str, list[float]] = defaultdict(list)
+    def __init__(self, units: Sequence[Unit], workers: int) -> None:
+        self._workers = max(1, workers)
+        self._cells = {unit.fit.key: len(unit.seeds) for unit in units}
+        self._left = Counter[tuple[str, str]]()
+        for unit in units:
+            self._left[_place(unit.fit)] += len(unit.seeds)
+        self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
 
-    def saw(self, fit: Fit, result: FitResult) -> None:
-        self._seconds[fit.method].append(result.seconds)
+    def saw(self, event: Event) -> None:
+        if isinstance(event, Ended):
+            place, cells = _place(event.fit), self._cells[event.fit.key]
+            self._left[place] -= cells
+            self._seconds[place].append(event.seconds / cells)
 
-    def estimate(self, fits: Iterable[Fit]) -> float:
-        means = {method: sum(took) / len(took) for method, took in self._seconds.items()}
+    def estimate(self) -> float:
+        means = {place: sum(took) / len(took) for place, took in self._seconds.items()}
+        by_method: dict[str, list[float]] = defaultdict(list)
+        for (_, method), mean in means.items():
+            by_method[method].append(mean)
         # A method not seen yet is most likely a fast one: the slow ones go first.
         unknown = 0.1 * min(means.values(), default=0.0)
-        return sum(means.get(fit.method, unknown) for fit in fits) / self._jobs
+        total = 0.0
+        for place, cells in self._left.items():
+            others = by_method.get(place[1])
+            mean = means.get(place) or (sum(others) / len(others) if others else unknown)
+            total += cells * mean
+        return total / self._workers

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from weightcast.bench.environment import describe_environment, write_environment
+from weightcast.bench.environment import (
+    describe_environment,
+    describe_machine,
+    write_environment,
+)
+from weightcast.bench.events import Event
 from weightcast.bench.files import write_text
+from weightcast.bench.job import Setup
+from weightcast.bench.limits import Limits, default_memory
 from weightcast.bench.plan import RunCache, make_plan
-from weightcast.bench.progress import progress_bar
 from weightcast.bench.recording import record_dataset
-from weightcast.bench.store import Store
+from weightcast.bench.store import Store, StoreFailed
 from weightcast.bench.suite import Suite, load_suite
+from weightcast.bench.unit import Site, Unit
+from weightcast.bench.workers import THREADS
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
 from weightcast.datasets.gates import set_gates
 
 
 class Interrupted(Exception):
     """The run was stopped from the keyboard; what was finished is stored."""
+
+
+class RunFailed(Exception):
+    """The run could not go on; what was finished is stored."""
 
 
 @dataclass
@@ -36,14 +49,24 @@ class RunOptions:
     plugins: list[Path] = field(default_factory=list)
     data: Path | None = None
     jobs: int | None = None
+    timeout: float | None = None
+    max_memory: int | None = None
+    scheduler: str | None = None
+    timing: bool = False
+    retry_failed: bool = False
     tuning: bool = True
     record: bool = False
     skip_missing: bool = False
     command: list[str] = field(default_factory=list)
 
 
-def run_suite(options: RunOptions) -> int:
-    """Run what the folder lacks of a suite; return the number of failed cells among the plan's.
+def run_suite(options: RunOptions) -> dict[str, int]:
+    """Run what the folder lacks of a suite.
+
+    Returns
+    -------
+    dict
+        How many cells of the plan have each status.
 
     Raises
     ------
@@ -51,6 +74,8 @@ def run_suite(options: RunOptions) -> int:
         For anything that the user can mend; nothing is written before the arguments are checked.
     Interrupted
         On Ctrl-C.
+    RunFailed
+        If results cannot be written any more.
     """
     suite = load_suite(options.suite)
     names = options.methods
@@ -63,43 +88,78 @@ def run_suite(options: RunOptions) -> int:
     suite = _with_data(suite, options)
     runs = RunCache(options.data)
     plan = make_plan(suite, runs)
-    jobs = options.jobs or suite.jobs
     with Store(options.out, create=True) as store, _only_writer(options.out):
         if store.suite not in (None, suite.name):
             raise InputError(
                 f"{options.out} holds results of the suite '{store.suite}'; "
                 f"use another folder for '{suite.name}'"
             )
-        # Imported late: it brings the worker pool, which no check above needs.
-        from weightcast.bench.job import THREADS
-        from weightcast.bench.runner import run_plan
+        # Imported late: it brings the workers, which no check above needs.
+        from weightcast.bench.runner import missing_units
 
-        store.drop_other_splits(plan)
-        finished = store.finished()
-        missing = sum(fit.key not in finished for fit in plan)
-        print(
-            f"{len(plan) - missing} of {len(plan)} fits are here, {missing} to run", file=sys.stderr
+        try:
+            store.drop_other_splits(plan)
+            finished = store.finished(timed=options.timing, retry=options.retry_failed)
+            units = missing_units(plan, finished)
+            total = sum(len(fit.cells) for fit in plan)
+            missing = sum(len(unit.seeds) for unit in units)
+            print(
+                f"{total - missing:,} of {total:,} cells are here, {missing:,} to run",
+                file=sys.stderr,
+            )
+            if units:
+                _run(units, suite, options, runs, store)
+        except StoreFailed as error:
+            raise RunFailed(
+                f"{error}; what was finished before is stored, and the same command resumes"
+            ) from None
+        return store.statuses({key for fit in plan for _, key in fit.cells})
+
+
+def _run(
+    units: list[Unit], suite: Suite, options: RunOptions, runs: RunCache, store: Store
+) -> None:
+    """Run what is missing, in this machine's processes or on a cluster."""
+    from weightcast.bench.runner import heavy_libraries, in_turn, store_all
+
+    jobs = 1 if options.timing else options.jobs or suite.jobs
+    limits = Limits(
+        timeout=options.timeout or suite.timeout,
+        max_memory=1_000_000 * options.max_memory if options.max_memory else default_memory(jobs),
+    )
+    setup = Setup(tuple(options.plugins), options.data)
+    stop = threading.Event()
+    happening: Iterator[list[Event]]
+    if options.scheduler:
+        from weightcast.bench.cluster import run_on_cluster
+
+        happening, jobs = run_on_cluster(options.scheduler, in_turn(units), setup, limits, stop)
+    else:
+        from weightcast.bench.local import run_here
+
+        site = Site(describe_machine(), jobs, THREADS)
+        happening = run_here(
+            in_turn(units), setup, limits, site, stop, heavy_libraries(units)
         )
-        if missing:
-            write_text(options.out / "suite.toml", suite.to_toml())
-            write_environment(options.out, describe_environment(options.command, jobs, THREADS))
-            _check_gates(suite, runs, store)
-            try:
-                with progress_bar(f"suite {suite.name}", missing) as advance:
-                    run_plan(
-                        plan,
-                        store,
-                        jobs=jobs,
-                        plugins=options.plugins,
-                        data=options.data,
-                        advance=advance,
-                    )
-            except KeyboardInterrupt:
-                left = len(plan) - len(store.finished() & {fit.key for fit in plan})
-                raise Interrupted(
-                    f"interrupted with {left} fits to go; the same command resumes"
-                ) from None
-        return store.failed_cells({fit.key for fit in plan})
+    write_text(options.out / "suite.toml", suite.to_toml())
+    environment = describe_environment(
+        options.command,
+        jobs,
+        THREADS,
+        timeout_seconds=limits.timeout,
+        max_memory_bytes=limits.max_memory,
+    )
+    write_environment(options.out, environment)
+    _check_gates(suite, runs, store)
+    wanted = {key for unit in units for seed, key in unit.fit.cells if seed in unit.seeds}
+    try:
+        store_all(units, happening, store, stop, jobs)
+    except KeyboardInterrupt:
+        stop.set()
+    if left := len(wanted - store.finished(timed=options.timing)):
+        if stop.is_set():
+            raise Interrupted(f"interrupted with {left:,} cells to go; the same command resumes")
+        raise RunFailed(f"{left:,} cells did not come back; the same command runs them again")
 
 
 def _check_gates(suite: Suite, runs: RunCache, store: Store) -> None:

@@ -1,26 +1,31 @@
 """The result store: one SQLite file in the result folder, written by the runner alone.
 
-A fit and its cells go in as one transaction, so a killed run leaves whole fits or nothing of them.
+A cell goes in whole or not at all: what workers told since the last time is one transaction. A
+killed run leaves every cell that was stored, and nothing of the others.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from weightcast.bench.cell import CellRow
+from weightcast.bench.events import CellDone, Ended, Event, FitRecord, Fitted
 from weightcast.bench.plan import Fit
 from weightcast.datasets import InputError
 from weightcast.datasets.gates import Gate
 
 NAME = "results.sqlite"
 _APPLICATION = 0x57435354  # "WCST": tells our files from other SQLite files
-_VERSION = 2
+_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE fits (
@@ -28,7 +33,7 @@ CREATE TABLE fits (
     dataset TEXT, trained_on TEXT, track TEXT, split TEXT, context INTEGER, rotation INTEGER,
     status TEXT, reason TEXT, traceback TEXT, fit_seconds REAL, fit_cpu_seconds REAL,
     fit_memory_bytes INTEGER, training_runs_seconds REAL, parameters INTEGER,
-    flops_per_coordinate REAL, diagnostics TEXT, jobs INTEGER, threads INTEGER,
+    flops_per_coordinate REAL, diagnostics TEXT, jobs INTEGER, threads INTEGER, machine TEXT,
     UNIQUE (method, params, dataset, trained_on, track, split, context, rotation)
 );
 CREATE TABLE gates (
@@ -36,53 +41,31 @@ CREATE TABLE gates (
     PRIMARY KEY (dataset, name)
 );
 CREATE TABLE cells (
-    fit TEXT NOT NULL REFERENCES fits (key) ON DELETE CASCADE, run INTEGER, tier TEXT,
+    fit TEXT NOT NULL REFERENCES fits (key) ON DELETE CASCADE, key TEXT, run INTEGER, tier TEXT,
     horizon_set TEXT, status TEXT, reason TEXT, traceback TEXT, coverage REAL,
     coordinates INTEGER, metrics TEXT, curve TEXT, predict_seconds REAL, predict_cpu_seconds REAL,
-    peak_memory_bytes INTEGER, evaluations INTEGER,
+    peak_memory_bytes INTEGER, evaluations INTEGER, network_seconds REAL, scoring_seconds REAL,
+    cell_seconds REAL, jobs INTEGER, threads INTEGER, machine TEXT,
     PRIMARY KEY (fit, run, tier, horizon_set)
 );
 CREATE TABLE examples (
     dataset TEXT, context INTEGER, method TEXT, params TEXT, content TEXT,
     PRIMARY KEY (dataset, context, method, params)
 );
-"""
-
-# Later than the others, so a folder written before it gets it when it is next written to.
-_SHARING = """
-CREATE TABLE IF NOT EXISTS sharing (
+CREATE TABLE machines (id TEXT PRIMARY KEY, content TEXT);
+CREATE TABLE sharing (
     dataset TEXT, trained_on TEXT, track TEXT, split TEXT, traits TEXT,
     PRIMARY KEY (dataset, trained_on, track, split)
 );
 """
 
+_FIT_PLACE = (
+    "method", "params", "dataset", "trained_on", "track", "split", "context", "rotation",
+)  # fmt: skip
 
-@dataclass
-class FitResult:
-    """What one fit gave: its own record and its cells' rows.
 
-    ``examples`` maps ``"truth"`` and ``"forecast"`` to what the report draws of one run;
-    ``seconds`` is what all of it took, for the estimate of the time left.
-    """
-
-    fit: Fit
-    cells: list[CellRow]
-    status: str = "ok"
-    reason: str = ""
-    traceback: str = ""
-    chosen: dict[str, Any] = field(default_factory=dict)
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    fit_seconds: float | None = None
-    fit_cpu_seconds: float | None = None
-    fit_memory_bytes: int | None = None
-    training_runs_seconds: float = 0.0
-    parameters: int | None = None
-    flops_per_coordinate: float | None = None
-    diagnostics: dict[str, Any] = field(default_factory=dict)
-    jobs: int = 1
-    threads: int = 1
-    examples: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
+class StoreFailed(Exception):
+    """The store cannot be written to any more; what it holds is whole."""
 
 
 class Store:
@@ -117,6 +100,9 @@ class Store:
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA foreign_keys = ON")
+            # A killed process loses nothing under it; a power cut may cost the last cells, and no
+            # more than them.
+            self._db.execute("PRAGMA synchronous = NORMAL")
             application = self._db.execute("PRAGMA application_id").fetchone()[0]
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -129,8 +115,6 @@ class Store:
                 version = _VERSION
             elif application != _APPLICATION:
                 raise InputError(f"{path} is not a Weightcast store; name another folder")
-            if create and version == _VERSION:
-                self._db.execute(_SHARING)
         except sqlite3.Error as error:
             raise InputError(f"{path} cannot be used as a store: {error}") from None
         if version != _VERSION:
@@ -151,9 +135,24 @@ class Store:
         row = self._db.execute("SELECT suite FROM fits LIMIT 1").fetchone()
         return str(row[0]) if row else None
 
-    def finished(self) -> set[str]:
-        """Return the keys of all fits that are here, failed ones among them."""
-        return {row[0] for row in self._db.execute("SELECT key FROM fits")}
+    def finished(self, *, timed: bool = False, retry: bool = False) -> set[str]:
+        """Return the keys of all cells that are here.
+
+        Parameters
+        ----------
+        timed : bool
+            Only those that were timed, fit and forecast, while no other worker was at work.
+        retry : bool
+            Only those with a result.
+        """
+        query = "SELECT DISTINCT cells.key FROM cells JOIN fits ON cells.fit = fits.key WHERE 1"
+        if timed:
+            query += " AND cells.jobs = 1 AND fits.jobs = 1"
+        found = {row[0] for row in self._db.execute(query)}
+        if retry:
+            without = "SELECT DISTINCT key FROM cells WHERE status != 'ok'"
+            found -= {row[0] for row in self._db.execute(without)}
+        return found
 
     def drop_other_splits(self, plan: Sequence[Fit]) -> None:
         """Drop results of methods in the plan whose runs were cut into other folds.
@@ -162,7 +161,7 @@ class Store:
         results of that run would count.
         """
         places = {_place(fit) for fit in plan}
-        tested = {(*_place(fit), fit.split.rotation): sorted(fit.split.test) for fit in plan}
+        tested = {(*_place(fit), fit.split.rotation): set(fit.split.test) for fit in plan}
         other = []
         for row in self.rows(
             "SELECT key, method, params, dataset, trained_on, track, split, context, rotation "
@@ -170,72 +169,144 @@ class Store:
         ):
             key, *place, rotation = row.values()
             runs = self._db.execute("SELECT DISTINCT run FROM cells WHERE fit = ?", (key,))
-            if tuple(place) in places and tested.get((*place, rotation)) != sorted(
-                run[0] for run in runs
-            ):
+            # Fewer of them are a fit whose other cells are still to come.
+            here = {run[0] for run in runs}
+            if tuple(place) in places and not here <= tested.get((*place, rotation), set()):
                 other.append((key,))
         self._db.executemany("DELETE FROM fits WHERE key = ?", other)
 
-    def failed_cells(self, keys: set[str]) -> int:
-        """Count the cells of these fits that have a row without a result."""
-        failed = self._db.execute("SELECT DISTINCT fit, run FROM cells WHERE status != 'ok'")
-        return sum(row[0] in keys for row in failed)
+    def statuses(self, keys: set[str]) -> dict[str, int]:
+        """Count these cells by status; one with a failed row in any tier has that row's."""
+        worst: dict[str, str] = {}
+        for key, status in self._db.execute("SELECT key, status FROM cells"):
+            if key in keys and worst.get(key, "ok") == "ok":
+                worst[key] = status
+        return dict(Counter(worst.values()))
 
-    def add(self, result: FitResult) -> None:
-        """Write a fit and its cells, in place of any older result for the same place."""
-        fit = result.fit
+    def add(self, events: Sequence[Event]) -> None:
+        """Write what workers told, as one transaction.
+
+        A fit takes the place of an older one with another key, whose cells go with it; cells take
+        the place of older ones of the same fit, run and tier.
+
+        Raises
+        ------
+        StoreFailed
+            If it cannot be written; then nothing of it is.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for event in events:
+                if isinstance(event, Fitted):
+                    self._add_fit(event.record)
+                elif isinstance(event, CellDone):
+                    self._add_cell(event)
+                elif isinstance(event, Ended):
+                    self._add_end(event)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise StoreFailed(f"results cannot be written: {error}") from None
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        # A full disk may have ended the transaction already, or forbid this too; closing does it.
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("ROLLBACK")
+
+    def _add_fit(self, record: FitRecord) -> None:
+        fit = record.fit
         values = {
             "key": fit.key,
             "suite": fit.suite,
             "method": fit.method,
             "params": fit.params,
-            "chosen": json.dumps(result.chosen, sort_keys=True),
-            "trials": json.dumps(result.trials),
+            "chosen": json.dumps(record.chosen, sort_keys=True),
+            "trials": json.dumps(record.trials),
             "dataset": fit.place.dataset,
             "trained_on": fit.place.trained_on,
             "track": fit.place.track,
             "split": fit.place.split,
             "context": fit.context,
             "rotation": fit.split.rotation,
-            "status": result.status,
-            "reason": result.reason,
-            "traceback": result.traceback,
-            "fit_seconds": result.fit_seconds,
-            "fit_cpu_seconds": result.fit_cpu_seconds,
-            "fit_memory_bytes": result.fit_memory_bytes,
-            "training_runs_seconds": result.training_runs_seconds,
-            "parameters": result.parameters,
-            "flops_per_coordinate": result.flops_per_coordinate,
-            "diagnostics": json.dumps(result.diagnostics),
-            "jobs": result.jobs,
-            "threads": result.threads,
+            "status": record.status,
+            "reason": record.reason,
+            "traceback": record.traceback,
+            "fit_seconds": record.fit_seconds,
+            "fit_cpu_seconds": record.fit_cpu_seconds,
+            "fit_memory_bytes": record.fit_memory_bytes,
+            "training_runs_seconds": record.training_runs_seconds,
+            "parameters": record.parameters,
+            "flops_per_coordinate": record.flops_per_coordinate,
+            "diagnostics": json.dumps(record.diagnostics),
+            "jobs": record.jobs,
+            "threads": record.threads,
+            "machine": self._machine(record.machine),
         }
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._insert("fits", [values])
-            if fit.sharing:
-                place = ("dataset", "trained_on", "track", "split")
-                traits = {"traits": json.dumps(fit.sharing)}
-                self._insert("sharing", [{name: values[name] for name in place} | traits])
-            self._insert("cells", [_cell_values(fit.key, row) for row in result.cells])
-            owner = {"truth": ("", ""), "forecast": (fit.method, fit.params)}
-            self._insert(
-                "examples",
-                [
-                    {
-                        "dataset": fit.place.dataset,
-                        "context": fit.context,
-                        "method": owner[kind][0],
-                        "params": owner[kind][1],
-                        "content": json.dumps(content),
-                    }
-                    for kind, content in result.examples.items()
-                ],
+        older = " AND ".join(f"{name} = :{name}" for name in _FIT_PLACE)
+        self._db.execute(f"DELETE FROM fits WHERE {older} AND key != :key", values)
+        # An update, for a replaced row would take the cells that are here already with it.
+        changes = ", ".join(f"{name} = excluded.{name}" for name in values if name != "key")
+        names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+        self._db.execute(
+            f"INSERT INTO fits ({names}) VALUES ({marks}) "
+            f"ON CONFLICT (key) DO UPDATE SET {changes}",
+            values,
+        )
+        if fit.sharing:
+            place = {n: values[n] for n in ("dataset", "trained_on", "track", "split")}
+            self._insert("sharing", [place | {"traits": json.dumps(fit.sharing)}])
+
+    def _add_cell(self, done: CellDone) -> None:
+        key = dict(done.fit.cells)[done.run]
+        self._db.execute("DELETE FROM cells WHERE fit = ? AND run = ?", (done.fit.key, done.run))
+        shared = {
+            "fit": done.fit.key,
+            "key": key,
+            "jobs": done.jobs,
+            "threads": done.threads,
+            "machine": self._machine(done.machine),
+        }
+        self._insert("cells", [_cell_values(row) | shared for row in done.rows])
+
+    def _add_end(self, ended: Ended) -> None:
+        fit = ended.fit
+        if ended.diagnostics is not None:
+            self._db.execute(
+                "UPDATE fits SET diagnostics = ? WHERE key = ?",
+                (json.dumps(ended.diagnostics), fit.key),
             )
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
+        owner = {"truth": ("", ""), "forecast": (fit.method, fit.params)}
+        self._insert(
+            "examples",
+            [
+                {
+                    "dataset": fit.place.dataset,
+                    "context": fit.context,
+                    "method": owner[kind][0],
+                    "params": owner[kind][1],
+                    "content": json.dumps(content),
+                }
+                for kind, content in ended.examples.items()
+            ],
+        )
+
+    def _machine(self, content: str) -> str:
+        """Keep a machine's description once; return its name here."""
+        name = hashlib.sha256(content.encode()).hexdigest()[:16]
+        self._db.execute("INSERT OR IGNORE INTO machines VALUES (?, ?)", (name, content))
+        return name
+
+    def machines(self) -> list[dict[str, Any]]:
+        """Return the machines that fits or cells here were made on, with how many cells each."""
+        found = self.rows(
+            "SELECT content, (SELECT count(DISTINCT fit || ' ' || run) FROM cells "
+            "WHERE machine = machines.id) AS cells FROM machines WHERE id IN "
+            "(SELECT machine FROM cells UNION SELECT machine FROM fits) ORDER BY rowid"
+        )
+        return [json.loads(row["content"] or "{}") | {"cells": row["cells"]} for row in found]
 
     def gates_of(self, dataset: str) -> str | None:
         """Return the hash of the data that a data set's gates were taken on, None before that."""
@@ -266,8 +337,7 @@ class Store:
 
     def sharing(self) -> list[dict[str, Any]]:
         """Return what training and test runs share, a row a task without its context."""
-        tables = self.rows("SELECT name FROM sqlite_master WHERE name = 'sharing'")
-        return self.rows("SELECT * FROM sharing ORDER BY track, dataset, split") if tables else []
+        return self.rows("SELECT * FROM sharing ORDER BY track, dataset, split")
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Run a query and return its rows as dictionaries."""
@@ -279,23 +349,17 @@ class Store:
         if rows:
             names = ", ".join(rows[0])
             marks = ", ".join(f":{name}" for name in rows[0])
-            # OR REPLACE drops the row that held this place under an older key; its cells cascade.
             self._db.executemany(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", rows)
 
 
-def _cell_values(key: str, row: CellRow) -> dict[str, Any]:
+def _cell_values(row: CellRow) -> dict[str, Any]:
     values = asdict(row)
     metrics = {
         name: value
         for name, value in row.metrics.items()
         if not (isinstance(value, float) and math.isnan(value))
     }
-    values |= {
-        "fit": key,
-        "metrics": json.dumps(metrics),
-        "curve": json.dumps(row.curve),
-    }
-    return values
+    return values | {"metrics": json.dumps(metrics), "curve": json.dumps(row.curve)}
 
 
 def _prepare(folder: Path) -> None:

@@ -94,6 +94,8 @@ class Suite(BaseModel):
     seed : int
     jobs : int
         Worker processes where the command line names no number.
+    timeout : float
+        Seconds for each fit and each cell where the command line names none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -111,6 +113,7 @@ class Suite(BaseModel):
     sample: int = Field(default=128, ge=1)
     seed: int = 0
     jobs: int = Field(default=1, ge=1)
+    timeout: float = Field(default=3600.0, gt=0)
 
     @field_validator("methods", mode="before")
     @classmethod

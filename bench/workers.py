@@ -1,17 +1,89 @@
-"""Worker processes (pebble) that end with the block that started them."""
+"""Processes that do work for this one, and how they start.
+
+They come from a fork server: a process that has loaded what they need and nothing else, so that no
+worker imports torch anew and none inherits this process's threads or locks. Where the system has no
+fork server they are spawned.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
-from collections.abc import Callable, Iterator
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
-#: Spawned workers inherit no threads and no locks; forked ones would inherit torch's.
-SPAWN = multiprocessing.get_context("spawn")
+#: Threads that numerical libraries may use in a worker.
+THREADS = 1
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_PR_SET_PDEATHSIG = 1
+
+
+def worker_context(preload: Iterable[str] = ()) -> BaseContext:
+    """Return how processes start, with the fork server running.
+
+    Parameters
+    ----------
+    preload : iterable of str
+        Modules that the fork server loads. What it has loaded is settled by the first call in a
+        process; workers load themselves what a later one asks for.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(sorted(preload))
+    # The numerical libraries read these once, when they load. And the server must not look for
+    # modules in whatever folder this process happens to be in.
+    with _environment({name: str(THREADS) for name in _THREADS} | {"PYTHONSAFEPATH": "1"}):
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def settle_worker() -> None:
+    """Prepare a worker process: deaf to Ctrl-C, one thread, gone when its parent is.
+
+    Ctrl-C reaches the whole process group; the parent alone decides what ends.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in _THREADS:
+        os.environ[name] = str(THREADS)
+    if sys.platform == "linux":
+        # The fork server ends with the process that started it, and its children with it, even
+        # one that is stuck in compiled code.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: a killed run's work must not go on unseen."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 @contextmanager
@@ -30,7 +102,10 @@ def worker_pool(
     from pebble import ProcessPool
 
     pool = ProcessPool(
-        max_workers=workers, context=SPAWN, initializer=initializer, initargs=initargs
+        max_workers=workers,
+        context=worker_context(),
+        initializer=initializer,
+        initargs=initargs,
     )
     try:
         yield pool

@@ -20,17 +20,32 @@ def code_hash(cls: type[Forecaster]) -> str:
     the version of the library behind it.
     The registry and the interface are left out: they hand numbers on and make none.
     """
-    files = {
-        Path(inspect.getfile(base))
-        for base in cls.__mro__
-        if issubclass(base, Forecaster) and base.__module__ != Forecaster.__module__
-    }
     digest = hashlib.sha256()
-    for text in sorted(_with_imports(files)):
+    for text in sorted(_with_imports(_files(cls))):
         digest.update(hashlib.sha256(text.encode()).digest())
     for text in getattr(cls, "depends_on", ()):
         digest.update(hashlib.sha256(text.encode()).digest())
     return digest.hexdigest()
+
+
+def imported_packages(cls: type[Forecaster]) -> set[str]:
+    """Name the top-level packages that the same files import, at the top or inside functions."""
+    found: set[str] = set()
+    for text in _with_imports(_files(cls)):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found
+
+
+def _files(cls: type[Forecaster]) -> set[Path]:
+    return {
+        Path(inspect.getfile(base))
+        for base in cls.__mro__
+        if issubclass(base, Forecaster) and base.__module__ != Forecaster.__module__
+    }
 
 
 def _with_imports(files: set[Path]) -> set[str]:

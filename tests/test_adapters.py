@@ -366,9 +366,9 @@ def test_when_adapters_run_in_a_suite_then_each_name_has_its_own_results(
     assert load_suite(str(out / "suite.toml")).methods[1].name == "sklearn:Ridge(alpha=1.0)"
     capsys.readouterr()
     run_suite(RunOptions(str(out / "suite.toml"), out))
-    assert "6 of 6 fits are here, 0 to run" in capsys.readouterr().err
+    assert " cells are here, 0 to run" in capsys.readouterr().err
     run_suite(RunOptions(str(path), out, methods=["sklearn:Ridge(alpha=100.0)"]))
-    assert "0 of 3 fits are here, 3 to run" in capsys.readouterr().err
+    assert "0 of 12 cells are here, 12 to run" in capsys.readouterr().err
     cells = load_results(out).cells
     errors = cells[cells["tier"] == "weights"].groupby("method")["rel_sum"].median()
     assert errors["sklearn:Ridge(alpha=1.0)"] != errors["sklearn:Ridge(alpha=100.0)"]

@@ -115,7 +115,7 @@ def test_when_a_plugin_is_named_alone_then_it_joins_the_suites_methods(tmp_path:
     suite.write_text('name = "s"\ndatasets = ["linreg-sgd"]\nmethods = ["last-value"]\n', "utf-8")
     done = weightcast("run", "--suite", suite, "--out", out, "--plugin", plugin)
     assert done.returncode == 0, done.stderr
-    assert "8 to run" in done.stderr
+    assert "400 to run" in done.stderr
     assert "my-method" in weightcast("leaderboard", out).stdout
 
 
@@ -336,7 +336,7 @@ def test_when_runs_are_missing_then_they_are_named_left_out_or_recorded(tmp_path
     assert "left out: 6 of 6 runs of tiny-mlp" in done.stderr
     done = weightcast(*run, "tiny-mlp,linreg-sgd", "--record")
     assert done.returncode == 0, done.stderr
-    assert "8 of 16 fits are here, 8 to run" in done.stderr
+    assert "400 of 412 cells are here, 12 to run" in done.stderr
     assert sorted(path.name for path in (data / "tiny-mlp").iterdir()) == [
         f"{seed}.safetensors" for seed in range(6)
     ]

@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,12 +16,19 @@ from typing import Any
 import pytest
 
 from weightcast.bench import job
-from weightcast.bench.environment import describe_environment, write_environment
+from weightcast.bench.environment import (
+    describe_environment,
+    describe_machine,
+    write_environment,
+)
+from weightcast.bench.events import Event
 from weightcast.bench.leaderboard import rank_results
 from weightcast.bench.plan import RunCache, make_plan
 from weightcast.bench.results import Results, load_results
 from weightcast.bench.store import Store
 from weightcast.bench.suite import MethodEntry, Suite
+from weightcast.bench.unit import Site, Unit, run_unit
+from weightcast.bench.worker import Worker
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods, load_plugin, registry
 from weightcast.reports.html import render_report
@@ -60,12 +68,27 @@ class Explodes(CoordinateForecaster):
 def write_folder(folder: Path, plugin: Path, suite: Suite) -> None:
     """Run a suite in this process and store it as `weightcast run` does."""
     suite = suite.resolve()
-    job.start_worker([plugin], None)
+    site, stop = Site(describe_machine(), 2, 1), threading.Event()
     with Store(folder, create=True) as store:
         (folder / "suite.toml").write_text(suite.to_toml(), encoding="utf-8")
         write_environment(folder, describe_environment(["run", "--suite", suite.name], 2, 1))
         for fit in make_plan(suite, RunCache(None)):
-            store.add(job.run_fit(fit, 2))
+            events: list[Event] = []
+            unit = Unit(fit, fit.split.test)
+            run_unit(unit, ThisProcess(), job.Setup((plugin,)), site, events.append, stop)
+            store.add(events)
+
+
+class ThisProcess(Worker):
+    """Calls functions here, where no limit holds."""
+
+    def __init__(self) -> None:
+        pass
+
+    def call(
+        self, function: Callable[..., Any], *args: Any, stop: threading.Event | None = None
+    ) -> Any:
+        return function(*args)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +101,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             patch.setenv(name, "1")
         patch.setattr(registry, "_METHODS", dict(registry._METHODS))
-        patch.setattr(job, "_runs", None)
+        patch.setattr(job, "_desk", None)
         load_plugin(plugin)
         yield plugin
 

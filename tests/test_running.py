@@ -44,6 +44,7 @@ def small(tmp_path: Path) -> str:
 
 
 def _keys(folder: Path) -> set[str]:
+    """Return the keys of the cells that are stored."""
     with Store(folder) as store:
         return store.finished()
 
@@ -56,7 +57,7 @@ def test_when_a_suite_is_run_then_every_run_is_tested_once_in_every_tier(
     small: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert run_suite(RunOptions(small, out)) == 0
+    assert run_suite(RunOptions(small, out)) == {"ok": 36}
     cells = _cells(out)
     for _, part in cells.groupby(["method", "tier"]):
         assert sorted(part["run"]) == list(range(12))
@@ -95,12 +96,12 @@ def test_when_nothing_changed_then_nothing_runs_and_when_a_method_is_added_only_
     out = tmp_path / "out"
     run_suite(RunOptions(small, out, methods=["last-value"]))
     first = _keys(out)
-    assert len(first) == 4
+    assert len(first) == 12
     capsys.readouterr()
     run_suite(RunOptions(small, out, methods=["last-value"]))
-    assert "4 of 4 fits are here, 0 to run" in capsys.readouterr().err
+    assert "12 of 12 cells are here, 0 to run" in capsys.readouterr().err
     run_suite(RunOptions(small, out))
-    assert "4 of 12 fits are here, 8 to run" in capsys.readouterr().err
+    assert "12 of 36 cells are here, 24 to run" in capsys.readouterr().err
     assert first < _keys(out)
 
 
@@ -119,8 +120,8 @@ def test_when_a_plugins_code_changes_then_its_results_are_replaced_and_no_others
         load_plugin(plugin)
         run_suite(options)
         keys.append(_keys(out))
-    assert len(keys[0]) == len(keys[1]) == 8
-    assert len(keys[0] & keys[1]) == 4
+    assert len(keys[0]) == len(keys[1]) == 24
+    assert len(keys[0] & keys[1]) == 12
     cells = _cells(out)
     assert len(cells[cells["method"] == "mine"]) == 24
 
@@ -143,10 +144,12 @@ def test_when_methods_misbehave_then_each_costs_its_own_rows_alone(
     for plugin in plugins:
         load_plugin(plugin)
     out = tmp_path / "out"
-    failed = run_suite(
+    statuses = run_suite(
         RunOptions(small, out, methods=["last-value", *bodies], plugins=plugins, jobs=2)
     )
-    assert failed == 5 * 12
+    assert statuses == {
+        "ok": 24, "failed": 12, "invalid": 24, "crashed": 12, "out-of-memory": 12,
+    }  # fmt: skip
     results = load_results(out)
     statuses = results.cells.groupby("method")["status"].unique().map(list).to_dict()
     assert statuses == {
@@ -199,7 +202,7 @@ def test_when_a_run_is_killed_then_a_second_one_finishes_it_and_loses_nothing(
     assert before
     subprocess.run(command, check=True, capture_output=True)
     assert before <= _keys(out)
-    assert len(_keys(out)) == 28
+    assert len(_keys(out)) == 7 * 200
     cells = _cells(out)
     assert not cells.duplicated(["method", "run", "tier"]).any()
     assert len(cells) == 7 * 200
@@ -269,10 +272,15 @@ def test_when_a_suite_asks_for_parameters_then_they_are_kept_and_named(
 def test_when_a_plan_is_made_then_keys_depend_on_what_numbers_depend_on(small: str) -> None:
     suite = load_suite(small).resolve()
     runs = RunCache(None)
-    keys = {fit.key for fit in make_plan(suite, runs)}
-    assert len(keys) == 12
-    for change in ({"seed": 1}, {"sample": 64}, {"contexts": [11]}, {"tiers": ["weights"]}):
+    plan = make_plan(suite, runs)
+    keys, cells = {fit.key for fit in plan}, {key for fit in plan for _, key in fit.cells}
+    assert (len(keys), len(cells)) == (12, 36)
+    for change in ({"seed": 1}, {"sample": 64}, {"contexts": [11]}):
         assert not keys & {fit.key for fit in make_plan(suite.model_copy(update=change), runs)}
+    # What is measured of a forecast is the cells' business, not that of the fit.
+    other = make_plan(suite.model_copy(update={"tiers": ["weights"]}), runs)
+    assert {fit.key for fit in other} == keys
+    assert not cells & {key for fit in other for _, key in fit.cells}
     # A tuning budget changes nothing for methods without a grid, and all for those with one.
     tuned = {f.key: f.method for f in make_plan(suite.model_copy(update={"tuning": 5}), runs)}
     changed = {method for key, method in tuned.items() if key not in keys}
@@ -314,7 +322,7 @@ def test_when_another_run_holds_the_folder_then_a_second_one_is_turned_away(
     ):
         run_suite(RunOptions(small, out))
     run_suite(RunOptions(small, out))
-    assert len(_keys(out)) == 12
+    assert len(_keys(out)) == 36
 
 
 def test_when_a_run_is_interrupted_then_it_says_how_to_resume_and_keeps_what_was_done(
@@ -376,7 +384,7 @@ def test_when_windows_and_shifts_are_run_then_each_is_ranked_apart(tmp_path: Pat
     suite = tmp_path / "shifts.toml"
     suite.write_text(SHIFTS, encoding="utf-8")
     out = tmp_path / "out"
-    assert run_suite(RunOptions(str(suite), out)) == 0
+    assert set(run_suite(RunOptions(str(suite), out))) == {"ok"}
     results = load_results(out)
     cells = results.cells[results.cells["tier"] == "weights"]
     assert set(zip(cells["track"], cells["split"], strict=True)) == {

@@ -14,7 +14,6 @@ import pytest
 from weightcast.bench.leaderboard import rank_results
 from weightcast.bench.results import Results, load_results
 from weightcast.bench.sharing import APART, PARTLY, SHARED, UNKNOWN, find_sharing, traits
-from weightcast.bench.store import Store
 from weightcast.datasets import InputError, Metadata, Trajectory, get_dataset
 from weightcast.datasets.lineage import lineage
 from weightcast.datasets.stacked import write_stacked
@@ -191,17 +190,11 @@ def test_when_reported_then_each_track_has_its_place(folder: Path, results: Resu
     assert render_report(results) == page
 
 
-def test_when_results_are_older_than_the_note_then_that_is_said(
-    folder: Path, results: Results
-) -> None:
+def test_when_what_is_shared_was_not_noted_then_that_is_said(results: Results) -> None:
     older = replace(results, sharing={})
     notes = rank_results(older, track="fine-tune").notes
     assert f"{TIED}: what training and test runs share was not noted with these results" in notes
     assert "not noted" in render_report(older)
-    with Store(folder) as store:
-        store._db.execute("ALTER TABLE sharing RENAME TO put_away")
-        assert store.sharing() == []
-        store._db.execute("ALTER TABLE put_away RENAME TO sharing")
 
 
 def test_when_traits_are_compared_then_partly_and_unknown_have_their_words() -> None:

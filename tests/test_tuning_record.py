@@ -85,7 +85,7 @@ def test_when_methods_are_tuned_then_budget_choice_and_seconds_are_exported_and_
 
     done = CliRunner().invoke(app, [*run, "--no-tuning"])
     assert done.exit_code == 0, done.output
-    assert "3 of 9 fits are here, 6 to run" in done.stderr
+    assert "12 of 36 cells are here, 24 to run" in done.stderr
     plain = load_results(tmp_path / "out").cells
     assert set(plain["chosen"]) == {"{}"}
     assert set(plain["tuning_configurations"]) == {0}

@@ -1,0 +1,107 @@
+"""What happens in a run, in the words in which workers tell it and the store keeps it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from weightcast.bench.cell import CellRow
+from weightcast.bench.plan import Fit
+
+
+@dataclass
+class FitRecord:
+    """What one fit was and took.
+
+    Attributes
+    ----------
+    machine : str
+        Where it was made, as JSON; see `weightcast.bench.environment.describe_machine`.
+    jobs : int
+        Workers side by side while it was timed.
+    threads : int
+        What each worker was held to.
+    """
+
+    fit: Fit
+    status: str = "ok"
+    reason: str = ""
+    traceback: str = ""
+    chosen: dict[str, Any] = field(default_factory=dict)
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    fit_seconds: float | None = None
+    fit_cpu_seconds: float | None = None
+    fit_memory_bytes: int | None = None
+    training_runs_seconds: float = 0.0
+    parameters: int | None = None
+    flops_per_coordinate: float | None = None
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    jobs: int = 1
+    threads: int = 1
+    machine: str = ""
+
+
+@dataclass
+class Started:
+    """A worker has taken up a fit."""
+
+    fit: Fit
+
+
+@dataclass
+class Fitted:
+    """A fit is done, or has failed; its cells follow either way."""
+
+    record: FitRecord
+
+
+@dataclass
+class CellDone:
+    """A cell has its rows, one a tier."""
+
+    fit: Fit
+    run: int
+    rows: list[CellRow]
+    jobs: int = 1
+    threads: int = 1
+    machine: str = ""
+
+
+@dataclass
+class Ended:
+    """A fit's worker is done with it.
+
+    Attributes
+    ----------
+    examples : dict
+        ``"truth"`` and ``"forecast"``: what the report draws of one run.
+    diagnostics : dict or None
+        As they are after the cells: some methods count what fails while they forecast.
+    seconds : float
+        What all of it took, for the estimate of the time left.
+    """
+
+    fit: Fit
+    examples: dict[str, Any] = field(default_factory=dict)
+    diagnostics: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+
+Event = Started | Fitted | CellDone | Ended
+Tell = Callable[[Event], None]
+
+
+def failed_record(fit: Fit, status: str, error: BaseException) -> FitRecord:
+    """Make the record of a fit that raised."""
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    trace = "".join(traceback.format_exception(error))
+    return FitRecord(fit, status=status, reason=reason.splitlines()[0], traceback=trace)
+
+
+def rows_without_result(
+    run: int, tiers: tuple[str, ...], status: str, reason: str, trace: str
+) -> list[CellRow]:
+    """Make the rows of a cell that has no result."""
+    return [CellRow(run, tier, status, reason, trace) for tier in tiers]

@@ -1,0 +1,89 @@
+"""Working on units in processes of this machine, several side by side."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+
+from weightcast.bench.events import Event
+from weightcast.bench.job import Setup
+from weightcast.bench.limits import Limits
+from weightcast.bench.unit import Site, Unit, run_unit
+from weightcast.bench.worker import Stopped, Worker
+from weightcast.bench.workers import worker_context
+
+
+def run_here(
+    units: Sequence[Unit],
+    setup: Setup,
+    limits: Limits,
+    where: Site,
+    stop: threading.Event,
+    preload: Sequence[str] = (),
+) -> Iterator[list[Event]]:
+    """Work on units with ``where.jobs`` workers.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+        In the order in which they are to begin.
+    setup : Setup
+    limits : Limits
+    where : Site
+    stop : Event
+        Once it is set nothing new begins.
+    preload : sequence of str
+        What workers have loaded from the start.
+
+    Yields
+    ------
+    list of Event
+        What happened since the last time. Closing the iterator ends all workers at once.
+    """
+    waiting: queue.SimpleQueue[Unit] = queue.SimpleQueue()
+    for unit in units:
+        waiting.put(unit)
+    happened: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None: a thread is done
+    failures: list[BaseException] = []
+    context = worker_context(preload)
+    workers = [Worker(context, limits) for _ in range(min(where.jobs, len(units)))]
+
+    def work(worker: Worker) -> None:
+        try:
+            while not stop.is_set():
+                run_unit(waiting.get_nowait(), worker, setup, where, happened.put, stop)
+        except (queue.Empty, Stopped):
+            pass
+        except BaseException as error:  # ours: methods' failures are rows
+            failures.append(error)
+            stop.set()
+        finally:
+            happened.put(None)
+
+    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    try:
+        at_work = len(threads)
+        while at_work:
+            events = _drain(happened)
+            at_work -= events.count(None)
+            yield [event for event in events if event is not None]
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.kill()
+        for thread, worker in zip(threads, workers, strict=True):
+            thread.join()
+            worker.close()
+    if failures:
+        raise failures[0]
+
+
+def _drain(happened: queue.SimpleQueue[Event | None]) -> list[Event | None]:
+    """Wait for something to happen; return it with whatever else has."""
+    events = [happened.get()]
+    while not happened.empty():
+        events.append(happened.get())
+    return events

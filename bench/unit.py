@@ -1,0 +1,163 @@
+"""A unit of work: a fit and those of its cells that are missing, in one worker.
+
+A worker that ends over the fit costs the unit's cells; one that ends over a cell costs that cell.
+The next one goes on with the same fitted method.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from weightcast.bench.cell import CellRow
+from weightcast.bench.events import (
+    CellDone,
+    Ended,
+    FitRecord,
+    Fitted,
+    Started,
+    Tell,
+    rows_without_result,
+)
+from weightcast.bench.job import NotHere, Setup, finish_fit, make_cell, make_fit
+from weightcast.bench.plan import Fit
+from weightcast.bench.worker import Worker, WorkerEnded
+
+#: After so many cells in a row that ended their worker, the unit's others are not tried: each may
+#: take the whole time limit.
+ENOUGH = 2
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A fit, and the seeds of the test runs whose cells are wanted."""
+
+    fit: Fit
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where units are worked on: stands in every fit and cell.
+
+    Attributes
+    ----------
+    machine : str
+        JSON.
+    jobs : int
+        Workers side by side.
+    threads : int
+        What each is held to.
+    """
+
+    machine: str
+    jobs: int
+    threads: int
+
+
+def run_unit(
+    unit: Unit, worker: Worker, setup: Setup, where: Site, tell: Tell, stop: threading.Event
+) -> None:
+    """Fit, then forecast and score each run, telling each as soon as it is done.
+
+    Parameters
+    ----------
+    unit : Unit
+    worker : Worker
+    setup : Setup
+    where : Site
+    tell : callable
+        Called with each event.
+    stop : Event
+        Once it is set a fit under way is given up, a cell under way is finished, and nothing new
+        begins.
+
+    Raises
+    ------
+    Stopped
+        If a fit was given up, or the worker killed.
+    """
+    fit, began = unit.fit, time.perf_counter()
+    tell(Started(fit))
+    record, fitted = _fit(worker, setup, fit, stop)
+    record = replace(record, machine=where.machine, jobs=where.jobs)
+    tell(Fitted(record))
+
+    def done(seed: int, rows: list[CellRow]) -> None:
+        tell(CellDone(fit, seed, rows, where.jobs, record.threads, where.machine))
+
+    if record.status != "ok":
+        for seed in unit.seeds:
+            done(seed, _failed(fit, seed, record.status, record.reason, record.traceback))
+        tell(Ended(fit, seconds=time.perf_counter() - began))
+        return
+    ended: list[WorkerEnded] = []  # one cell after the other, up to now
+    for seed in unit.seeds:
+        if stop.is_set():
+            return
+        if len(ended) == ENOUGH:
+            end = ended[-1]
+            reason = f"not tried, for {ENOUGH} cells before it ended in a row: {end.reason}"
+            done(seed, _failed(fit, seed, end.status, reason, end.trace))
+            continue
+        start = time.perf_counter()
+        try:
+            rows = _cell(worker, setup, fit, seed, fitted, stop)
+        except WorkerEnded as end:
+            rows = _failed(fit, seed, end.status, f"the cell: {end.reason}", end.trace)
+            ended.append(end)
+        else:
+            ended.clear()
+        for row in rows:
+            row.cell_seconds = time.perf_counter() - start
+        done(seed, rows)
+    tell(_end(worker, setup, fit, fitted, stop, began))
+
+
+def _fit(
+    worker: Worker, setup: Setup, fit: Fit, stop: threading.Event
+) -> tuple[FitRecord, bytes | None]:
+    try:
+        return worker.call(make_fit, setup, fit, stop=stop)
+    except WorkerEnded as end:
+        reason = f"the fit: {end.reason}"
+        return FitRecord(fit, status=end.status, reason=reason, traceback=end.trace), None
+
+
+def _cell(
+    worker: Worker,
+    setup: Setup,
+    fit: Fit,
+    seed: int,
+    fitted: bytes | None,
+    stop: threading.Event,
+) -> list[CellRow]:
+    try:
+        return worker.call(make_cell, setup, fit, seed, None)
+    except NotHere:
+        pass
+    if fitted is None:
+        # A method that cannot be pickled is fitted again after its process ended.
+        worker.call(make_fit, setup, fit, stop=stop)
+    return worker.call(make_cell, setup, fit, seed, fitted)
+
+
+def _end(
+    worker: Worker,
+    setup: Setup,
+    fit: Fit,
+    fitted: bytes | None,
+    stop: threading.Event,
+    began: float,
+) -> Ended:
+    ended = Ended(fit)
+    with suppress(WorkerEnded, NotHere):  # nothing that is scored depends on it
+        ended.examples, ended.diagnostics = worker.call(finish_fit, setup, fit, fitted, stop=stop)
+    ended.seconds = time.perf_counter() - began
+    return ended
+
+
+def _failed(fit: Fit, seed: int, status: str, reason: str, trace: str) -> list[CellRow]:
+    return rows_without_result(seed, fit.tiers, status, reason, trace)
