@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from weightcast.bench.place import Place
 from weightcast.bench.sharing import Sharing, find_sharing, traits
 from weightcast.bench.suite import MethodEntry, Suite
 from weightcast.datasets import InputError, Trajectory, get_dataset, make_task
-from weightcast.datasets.lineage import Lineage, lineage, refuse_shared
+from weightcast.datasets.known_runs import checked_lineage
+from weightcast.datasets.lineage import Lineage, refuse_shared
 from weightcast.datasets.splits import Split, rotate
 from weightcast.methods import get_method, make_method
 from weightcast.methods.code import code_hash
@@ -87,6 +88,7 @@ class RunCache:
     def __init__(self, data: Path | None) -> None:
         self._data = data
         self._runs: dict[tuple[str, int], Trajectory] = {}
+        self._lineages: dict[str, dict[int, Lineage]] = {}
 
     def __call__(self, dataset: str, seed: int) -> Trajectory:
         if (dataset, seed) not in self._runs:
@@ -96,6 +98,24 @@ class RunCache:
     def all(self, dataset: str) -> list[Trajectory]:
         """Return every run of a data set, in ascending order of seed."""
         return [self(dataset, seed) for seed in sorted(get_dataset(dataset).seeds)]
+
+    def lineages(self, dataset: str) -> dict[int, Lineage]:
+        """Return every run's lineage by seed, found by reading the runs whole.
+
+        Raises
+        ------
+        InputError
+            If a run has NaN or infinity, or runs differ in tensors or steps.
+        """
+        if dataset not in self._lineages:
+            runs = self.all(dataset)
+            for run in runs:
+                if run.tensors != runs[0].tensors or run.steps.tolist() != runs[0].steps.tolist():
+                    raise InputError(
+                        f"{run.label} and {runs[0].label} differ in their tensors or steps"
+                    )
+            self._lineages[dataset] = {run.meta.seed: checked_lineage(run) for run in runs}
+        return self._lineages[dataset]
 
 
 def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
@@ -108,20 +128,17 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
         does not fit, or training and test runs share what they must not.
     """
     codes = {entry.name: code_hash(get_method(entry.name)) for entry in suite.methods}
-    known: dict[str, dict[int, Lineage]] = {}
     fits = []
     for place in _places(suite, runs):
-        for name in (place.trained_on, place.dataset):
-            if name not in known:
-                known[name] = _checked_lineage(runs.all(name))
+        there, here = runs.lineages(place.trained_on), runs.lineages(place.dataset)
         seeds = get_dataset(place.dataset).seeds
         splits = _splits(place, suite.rotations)
-        sharing = _sharing(place, splits, runs, known)
+        sharing = _sharing(place, splits, runs)
         for context in suite.contexts:
             make_task(place.test_view(runs(place.dataset, seeds[0])), context)
             for split in splits:
-                train = [known[place.trained_on][s] for s in (*split.train, *split.validation)]
-                test = [known[place.dataset][seed] for seed in split.test]
+                train = [there[seed] for seed in (*split.train, *split.validation)]
+                test = [here[seed] for seed in split.test]
                 refuse_shared(train, test, _starts_like(place))
                 fits += [
                     _fit(
@@ -150,19 +167,17 @@ def _starts_like(place: Place) -> str:
     return tracks.pop() if len(tracks) == 1 else place.track
 
 
-def _sharing(
-    place: Place, splits: list[Split], runs: RunCache, known: dict[str, dict[int, Lineage]]
-) -> Sharing:
+def _sharing(place: Place, splits: list[Split], runs: RunCache) -> Sharing:
     """Look up what test runs share with those trained on; in the main track nobody has to ask."""
     if place.track == "main":
         return {}
     here = {
         seed: traits(place.test_view(runs(place.dataset, seed)), origin)
-        for seed, origin in known[place.dataset].items()
+        for seed, origin in runs.lineages(place.dataset).items()
     }
     there = {
         seed: traits(place.training_view(runs(place.trained_on, seed)), origin)
-        for seed, origin in known[place.trained_on].items()
+        for seed, origin in runs.lineages(place.trained_on).items()
     }
     return find_sharing(
         ([there[s] for s in (*split.train, *split.validation)], [here[s] for s in split.test])
@@ -190,17 +205,6 @@ def _splits(place: Place, rotations: int) -> list[Split]:
                 f"{place.dataset}"
             )
         found.append(Split(here.rotation, train, validation, here.test))
-    return found
-
-
-def _checked_lineage(runs: Sequence[Trajectory]) -> dict[int, Lineage]:
-    first = runs[0]
-    found: dict[int, Lineage] = {}
-    for run in runs:
-        if run.tensors != first.tensors or run.steps.tolist() != first.steps.tolist():
-            raise InputError(f"{run.label} and {first.label} differ in their tensors or steps")
-        run.check_finite()
-        found[run.meta.seed] = lineage(run)
     return found
 
 

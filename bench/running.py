@@ -19,6 +19,7 @@ from weightcast.bench.events import Event
 from weightcast.bench.files import write_text
 from weightcast.bench.job import Setup
 from weightcast.bench.limits import Limits, default_memory
+from weightcast.bench.mixed import mixed_note
 from weightcast.bench.plan import RunCache, make_plan
 from weightcast.bench.recording import record_dataset
 from weightcast.bench.store import Store, StoreFailed
@@ -88,7 +89,7 @@ def run_suite(options: RunOptions) -> dict[str, int]:
     suite = _with_data(suite, options)
     runs = RunCache(options.data)
     plan = make_plan(suite, runs)
-    with Store(options.out, create=True) as store, _only_writer(options.out):
+    with Store(options.out, create=True) as store, only_writer(options.out):
         if store.suite not in (None, suite.name):
             raise InputError(
                 f"{options.out} holds results of the suite '{store.suite}'; "
@@ -113,6 +114,8 @@ def run_suite(options: RunOptions) -> dict[str, int]:
             raise RunFailed(
                 f"{error}; what was finished before is stored, and the same command resumes"
             ) from None
+        if note := mixed_note(store.machines()):
+            print(f"note: {note}", file=sys.stderr)
         return store.statuses({key for fit in plan for _, key in fit.cells})
 
 
@@ -138,9 +141,7 @@ def _run(
         from weightcast.bench.local import run_here
 
         site = Site(describe_machine(), jobs, THREADS)
-        happening = run_here(
-            in_turn(units), setup, limits, site, stop, heavy_libraries(units)
-        )
+        happening = run_here(in_turn(units), setup, limits, site, stop, heavy_libraries(units))
     write_text(options.out / "suite.toml", suite.to_toml())
     environment = describe_environment(
         options.command,
@@ -167,14 +168,14 @@ def _check_gates(suite: Suite, runs: RunCache, store: Store) -> None:
     for name in sorted(
         {*suite.datasets, *(s.train for s in suite.shifts), *(s.test for s in suite.shifts)}
     ):
-        found = runs.all(name)
-        data = hashlib.sha256("".join(run.content_hash() for run in found).encode()).hexdigest()
+        contents = "".join(run.content for run in runs.lineages(name).values())
+        data = hashlib.sha256(contents.encode()).hexdigest()
         if store.gates_of(name) != data:
-            store.set_gates(name, data, set_gates(found, get_dataset(name).track))
+            store.set_gates(name, data, set_gates(runs.all(name), get_dataset(name).track))
 
 
 @contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
+def only_writer(folder: Path) -> Iterator[None]:
     """Hold the result folder for this run; a second run at the same time is turned away."""
     from filelock import FileLock, Timeout
 
@@ -185,6 +186,8 @@ def _only_writer(folder: Path) -> Iterator[None]:
         raise InputError(
             f"another run is writing to {folder}; wait for it, or name another folder"
         ) from None
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror}") from None
     try:
         yield
     finally:

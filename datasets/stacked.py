@@ -81,7 +81,7 @@ class StackedSource:
     def __init__(
         self, path: Path, positions: Mapping[str, int], states: Sequence[StateInfo] = ()
     ) -> None:
-        self._path = path
+        self.path = path
         self._positions = dict(positions)
         self._states = tuple(states)
         self._file: int | None = None
@@ -100,12 +100,12 @@ class StackedSource:
 
     def _read(self, name: str, offset: int, view: memoryview) -> None:
         if self._file is None:
-            self._file = os.open(self._path, os.O_RDONLY)
+            self._file = os.open(self.path, os.O_RDONLY)
         position = self._positions[name] + offset
         while view:
             got = os.preadv(self._file, [view], position)
             if got <= 0:
-                raise InputError(f"{self._path} ends inside tensor {name}; record it again")
+                raise InputError(f"{self.path} ends inside tensor {name}; record it again")
             view, position = view[got:], position + got
 
     def __getstate__(self) -> dict[str, Any]:

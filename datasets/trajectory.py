@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from weightcast.datasets.errors import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from weightcast.datasets.evaluator import Evaluator
 
 Floats = NDArray[np.float32]
@@ -216,6 +218,11 @@ class Trajectory:
     def label(self) -> str:
         """Data set and seed, for messages."""
         return f"{self.meta.dataset}/{self.meta.seed}"
+
+    @property
+    def file(self) -> Path | None:
+        """The one file that holds all of it; None where it is in memory or in several."""
+        return getattr(self._source, "path", None)
 
     @property
     def n_snapshots(self) -> int:
