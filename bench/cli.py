@@ -221,17 +221,20 @@ def leaderboard(
         return
     notes: list[str] = []
     if source.is_dir() or source.suffix != ".csv":
+        from weightcast.bench.mixed import mixed_note
         from weightcast.bench.results import load_results
 
+        results = load_results(source)
         board = rank_results(
-            load_results(source),
+            results,
             tier=tier,
             metric=metric,
             baseline=baseline or BASELINE,
             track=track,
             split=split,
         )
-        ranking, notes = board.ranking, board.notes
+        ranking = board.ranking
+        notes = [note for note in (*board.notes, mixed_note(results.machines)) if note]
         what = f"{board.tier} tier, {board.metric}, {len(ranking.tasks)} tasks"
     else:
         ranking = rank_csv(source, baseline)
@@ -302,6 +305,29 @@ def export(
 
     count = export_cells(load_results(folder), file)
     typer.echo(f"{count} rows in {file}")
+
+
+@app.command()
+@clear_errors
+def merge(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Result folders of one suite; of a cell in several the first one's counts.",
+            metavar="DIR...",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="A new folder, or one with results of the suite, which it keeps.")
+    ],
+) -> None:
+    """Put parts of a suite that were run on several machines together."""
+    from weightcast.bench.merging import merge_folders
+
+    merged = merge_folders(folders, out)
+    for note in merged.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(merged.line())
 
 
 @app.command()

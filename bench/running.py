@@ -136,7 +136,9 @@ def _run(
     if options.scheduler:
         from weightcast.bench.cluster import run_on_cluster
 
-        happening, jobs = run_on_cluster(options.scheduler, in_turn(units), setup, limits, stop)
+        happening, jobs = run_on_cluster(
+            options.scheduler, in_turn(units), setup, limits, stop, not options.max_memory
+        )
     else:
         from weightcast.bench.local import run_here
 

@@ -7,12 +7,14 @@ import math
 from weightcast.datasets import all_datasets
 from weightcast.reports.compute_plot import Cost, compute_plot
 from weightcast.reports.figures import Picture, slug
-from weightcast.reports.numbers import DASH, count, median, memory, number, plural, seconds
-from weightcast.reports.tables import Cell, Column, Table, key, value, words
+from weightcast.reports.numbers import DASH, median, memory, number, plural, seconds
+from weightcast.reports.tables import Cell, Column, Table, amount, key, value, words
 from weightcast.reports.view import Task, View
 
 # Of fewer coordinates, seconds per million say what one call costs, not what a coordinate does.
 _FEWEST = 1000
+# More data sets than these are summed up.
+_MOST_NAMED = 4
 
 
 def costs(view: View, task: Task) -> list[Cost]:
@@ -62,6 +64,13 @@ def compute_table(view: View, task: Task) -> Table:
     columns += [
         Column("peak memory", "of one forecast, above what the process held before"),
         Column("parameters", "learned numbers"),
+    ]
+    flops = bool(rows_here["flops_per_coordinate"].notna().any())
+    if flops:
+        columns.append(
+            Column("FLOPs per coordinate", "of one forecast, as the method declares them")
+        )
+    columns += [
         Column("break-even uses", "uses until steps gained pay for fit and training runs"),
         Column("median rel_sum"),
     ]
@@ -84,12 +93,10 @@ def compute_table(view: View, task: Task) -> Table:
             row.append(_seconds(median(rows["predict_seconds_per_million"])))
         held = median(rows["peak_memory_bytes"])
         learned = median(rows["parameters"])
-        row += [
-            Cell(memory(held), key(held)),
-            Cell(count(learned), key(learned)),
-            _uses(uses),
-            value(error),
-        ]
+        row += [Cell(memory(held), key(held)), amount(learned)]
+        if flops:
+            row.append(amount(median(rows["flops_per_coordinate"])))
+        row += [_uses(uses), value(error)]
         table.rows.append(row)
     return table
 
@@ -110,9 +117,32 @@ def jobs_note(view: View) -> str:
     if max(jobs) > 1:
         return (
             f"Seconds were taken with {counted} workers side by side, which slows each of them "
-            f"down; compare them within this report only. {note}"
+            "down; compare them within this report only, or run with --timing to take them one at "
+            f"a time. {note}"
         )
     return f"Seconds were taken with one worker at a time. {note}"
+
+
+def overhead_note(view: View) -> str:
+    """Say in a sentence what the harness itself takes a cell, by data set."""
+    ok = view.weights[view.weights["status"] == "ok"]
+    medians = {
+        str(dataset): median(part["overhead_seconds"])
+        for dataset, part in ok.groupby("dataset", sort=True)
+    }
+    known = {name: took for name, took in medians.items() if not math.isnan(took)}
+    if not known:
+        return ""
+    if len(known) <= _MOST_NAMED:
+        said = [f"{seconds(took)} on {name}" for name, took in known.items()]
+        where = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
+    else:
+        low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+        where = f"from {seconds(known[low])} on {low} to {seconds(known[high])} on {high}"
+    return (
+        "Beyond the method and the real network, the harness itself (reading, scoring, handing "
+        f"out; storing is not counted) takes a median, per cell, of {where}."
+    )
 
 
 def _is_recorded(task: Task) -> bool:
@@ -120,11 +150,11 @@ def _is_recorded(task: Task) -> bool:
     return task.dataset not in known or known[task.dataset].recorded
 
 
-def _seconds(amount: float) -> Cell:
-    return Cell(seconds(amount), key(amount))
+def _seconds(value: float) -> Cell:
+    return Cell(seconds(value), key(value))
 
 
-def _uses(amount: float) -> Cell:
-    if math.isnan(amount):
+def _uses(uses: float) -> Cell:
+    if math.isnan(uses):
         return Cell(DASH)
-    return Cell("never" if math.isinf(amount) else number(amount), key(amount))
+    return Cell("never" if math.isinf(uses) else number(uses), key(uses))

@@ -2,49 +2,114 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from weightcast.bench.place import WHOLE
+from weightcast.bench.results import OWN, PLACE
+from weightcast.reports.numbers import count
 from weightcast.reports.privacy import without_folders
+
+_CELL = ("label", *PLACE, "run")
+
+_MEANING = {
+    "failed": "the method raised an exception",
+    "invalid": "the forecast, or the network's loss with it, is not finite or has a wrong shape",
+    "timeout": "a fit or a cell took longer than --timeout",
+    "out-of-memory": "the worker went over --max-memory, or memory could not be had",
+    "crashed": "the worker's process ended by itself",
+}
+
+#: Statuses whose traceback is where the worker's threads were when it ended.
+_ENDED = ("timeout", "out-of-memory", "crashed")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Cells of one method and task that failed in the same way."""
+    """Cells of one method and task that failed in the same way.
+
+    Attributes
+    ----------
+    task : str
+    tier : str
+        One, or both.
+    runs : list of int
+    traceback : str
+        Of the first of the runs.
+    """
 
     label: str
-    dataset: str
-    context: int
+    task: str
     tier: str
     status: str
     reason: str
     runs: list[int]
     traceback: str
 
+    @property
+    def trace_name(self) -> str:
+        """What the traceback is: an exception's, or the stack of a worker that was ended."""
+        return "stack of the worker" if self.status in _ENDED else "traceback"
+
+
+@dataclass(frozen=True)
+class StatusCount:
+    """How many cells have a status, and what it means."""
+
+    count: str
+    status: str
+    meaning: str
+
 
 def failed_cells(failures: Sequence[dict[str, Any]]) -> int:
     """Count failed cells; a cell that failed in both tiers is one."""
-    return len({(f["label"], f["dataset"], f["context"], f["run"]) for f in failures})
+    return len(_statuses(failures))
+
+
+def count_statuses(failures: Sequence[dict[str, Any]]) -> list[StatusCount]:
+    """Count failed cells by status, the most frequent first."""
+    counts = Counter(_statuses(failures).values())
+    return [
+        StatusCount(count(number), status, _MEANING.get(status, ""))
+        for status, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
 
 
 def group_failures(failures: Sequence[dict[str, Any]]) -> list[Failure]:
-    """Group failed rows by method, data set, context, tiers, status and reason."""
+    """Group failed rows by method, task, tiers, status and reason."""
     tiers: dict[tuple[Any, ...], list[str]] = {}
     traces: dict[tuple[Any, ...], str] = {}
     for row in failures:
-        place = tuple(row[k] for k in ("label", "dataset", "context", "run", "status"))
-        cell = (*place, without_folders(row["reason"] or ""))
+        cell = (
+            *(row[k] for k in _CELL), row["status"], without_folders(row["reason"] or "")
+        )  # fmt: skip
         tiers.setdefault(cell, []).append(row["tier"])
         traces.setdefault(cell, without_folders(row["traceback"] or ""))
     groups: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
     for cell, where in tiers.items():
-        label, dataset, context, run, status, reason = cell
+        label, *task, run, status, reason = cell
         both = " and ".join(sorted(where, reverse=True))
-        group = (label, dataset, context, both, status, reason)
+        group = (label, _task(*task), both, status, reason)
         groups.setdefault(group, []).append((run, traces[cell]))
     found = []
-    for group, members in sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))):
-        runs = sorted(run for run, _ in members)
-        found.append(Failure(*group, runs, members[0][1]))
+    for group, members in sorted(groups.items(), key=lambda item: item[0]):
+        members.sort()
+        found.append(Failure(*group, [run for run, _ in members], members[0][1]))
     return found
+
+
+def _statuses(failures: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], str]:
+    """Return each failed cell's status: the weights tier's, where it failed in both."""
+    found: dict[tuple[Any, ...], str] = {}
+    for row in sorted(failures, key=lambda row: row["tier"], reverse=True):
+        found.setdefault(tuple(row[k] for k in _CELL), row["status"])
+    return found
+
+
+def _task(dataset: str, trained_on: str, track: str, split: str, context: int) -> str:
+    name = dataset if trained_on == dataset else f"{trained_on} → {dataset}"
+    name += "" if track in OWN else f" ({track})"
+    name += "" if split == WHOLE else f" ({split})"
+    return f"{name}, context {context}"

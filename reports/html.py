@@ -7,11 +7,17 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from weightcast.bench.results import Results
+from weightcast.bench.mixed import environment_differences
+from weightcast.bench.results import PLACE, Results
 from weightcast.datasets import InputError
-from weightcast.reports.compute_section import compute_pictures, compute_table, jobs_note
+from weightcast.reports.compute_section import (
+    compute_pictures,
+    compute_table,
+    jobs_note,
+    overhead_note,
+)
 from weightcast.reports.example_plot import Example, make_example
-from weightcast.reports.failures_section import failed_cells, group_failures
+from weightcast.reports.failures_section import count_statuses, failed_cells, group_failures
 from weightcast.reports.figures import Picture
 from weightcast.reports.function_section import (
     agreement_table,
@@ -27,7 +33,6 @@ from weightcast.reports.privacy import without_folders
 from weightcast.reports.setting_section import (
     dataset_table,
     environment_facts,
-    mixed_environment,
     suite_facts,
 )
 from weightcast.reports.shift_section import shift_table
@@ -83,7 +88,7 @@ def _content(view: View) -> dict[str, Any]:
         "suite_facts": suite_facts(view),
         "datasets": dataset_table(view),
         "environment": environment_facts(results.environment),
-        "mixed": mixed_environment(results.environment),
+        "mixed": environment_differences(results.machines),
         "headline": headline,
         "complete": complete,
         "native": native_table(view),
@@ -102,11 +107,13 @@ def _content(view: View) -> dict[str, Any]:
         "compute_pictures": compute_pictures(view),
         "compute_tables": [(task.title, compute_table(view, task)) for task in view.tasks],
         "jobs_note": jobs_note(view),
+        "overhead_note": overhead_note(view),
         "horizons": _horizons(view),
         "sampled": sorted(view.sampled),
         "examples": _examples(view),
         "looks": view.looks,
         "failures": group_failures(results.failures),
+        "statuses": count_statuses(results.failures),
         "command": without_folders(str(results.environment.get("command", ""))),
         "suite_toml": results.suite_toml,
     }
@@ -115,7 +122,7 @@ def _content(view: View) -> dict[str, Any]:
 def _counts(view: View) -> list[tuple[str, str]]:
     cells = view.results.cells
     runs = cells[["dataset", "run"]].drop_duplicates()
-    places = cells[["label", "dataset", "context", "run"]].drop_duplicates()
+    places = cells[["label", *PLACE, "run"]].drop_duplicates()
     amounts = [
         (len(view.method_names), "method"),
         (cells["dataset"].nunique(), "data set"),

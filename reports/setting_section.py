@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 Facts = list[tuple[str, str]]
 
-# What must be equal for numbers of two runs into one folder to be compared.
-_COMPARED = ("cpu", "cores", "memory_bytes", "system", "python", "commit", "threads_per_worker")
-
 
 def suite_facts(view: View) -> Facts:
     """List what the suite asked for, as far as ``suite.toml`` is there to say."""
@@ -124,27 +121,6 @@ def environment_facts(environment: dict[str, Any]) -> Facts:
         ("last run began", str(environment.get("written", ""))),
     ]
     return [(name, text) for name, text in facts if text]
-
-
-def mixed_environment(environment: dict[str, Any]) -> list[str]:
-    """List in what earlier runs into the folder differed from the last; empty if in nothing."""
-    differences: dict[str, None] = {}
-    for before in environment.get("earlier") or []:
-        for name in _COMPARED:
-            if before.get(name) != environment.get(name):
-                differences[_change(name, before.get(name), environment.get(name))] = None
-        old, new = before.get("packages") or {}, environment.get("packages") or {}
-        for name in sorted({*old, *new}):
-            if old.get(name) != new.get(name):
-                differences[_change(name, old.get(name), new.get(name))] = None
-    return list(differences)
-
-
-def _change(name: str, before: Any, after: Any) -> str:
-    spoken = name.replace("_", " ").replace(" bytes", "")
-    if name == "memory_bytes":
-        before, after = memory(before), memory(after)
-    return f"{spoken}: {before or 'not known'}, later {after or 'not known'}"
 
 
 def _listed(found: Any) -> str:
