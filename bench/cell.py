@@ -117,7 +117,7 @@ def _evaluate(
         for block in stream:
             tensor, start = block.tensor, int(block.rows[0])
             target = run.read(tensor, targets, start, int(block.rows[-1]) + 1)
-            target = target[:, block.rows - start].T
+            target = (target[:, block.rows - start] if sampled else target).T
             if not sampled:
                 everything.add(tensor.name, block.forecast, target, block.last)
             chosen = np.isin(block.rows + tensor.offset, sample, assume_unique=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class Plane:
     explained: float
 
 
+@lru_cache(maxsize=1)  # every method of a task is drawn in the plane of the same run
 def main_plane(run: Trajectory, snapshots: int) -> Plane:
     """Find the plane from the snapshots' Gram matrix, one pass over blocks."""
     gram = np.zeros((snapshots, snapshots))

@@ -145,9 +145,10 @@ class ForecastStream:
                 places = _within(self.sample, tensor, start, stop)
                 if len(places) == 0:
                     continue
-            context = np.ascontiguousarray(
-                self.run.read(tensor, rows, start, stop)[:, places - start].T
-            )
+            values = self.run.read(tensor, rows, start, stop)
+            if self.sample is not None:
+                values = values[:, places - start]
+            context = np.array(values.T, order="C")
             last = context[:, -1].copy()  # before the method can write to the context
             task = self.task.for_tensor(tensor, places)
             with self.stopwatch:

@@ -310,7 +310,9 @@ class Trajectory:
         for info in self.tensors:
             digest.update(f"\0{info.name}\0{info.shape}\0".encode())
             for snapshot in range(self.n_snapshots):
-                digest.update(self.read(info, [snapshot]).astype("<f4", copy=False).tobytes())
+                for _, start, stop in block_ranges([info], 1, BLOCK_BYTES):
+                    values = self.read(info, [snapshot], start, stop)
+                    digest.update(values.astype("<f4", copy=False).data)
         return digest.hexdigest()
 
     def check_finite(self) -> None:
@@ -323,7 +325,11 @@ class Trajectory:
         """
         for info in self.tensors:
             for snapshot, step in enumerate(self.steps):
-                if not np.isfinite(self.read(info, [snapshot])).all():
+                blocks = block_ranges([info], 1, BLOCK_BYTES)
+                if not all(
+                    np.isfinite(self.read(info, [snapshot], start, stop)).all()
+                    for _, start, stop in blocks
+                ):
                     raise InputError(
                         f"{self.label}: tensor {info.name} has NaN or infinity at step {step}; "
                         "record the run again or leave it out"
