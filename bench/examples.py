@@ -46,6 +46,8 @@ def main_plane(run: Trajectory, snapshots: int) -> Plane:
     values, vectors = np.linalg.eigh(gram)
     top, total = values[-2:][::-1], values.sum()
     vectors = vectors[:, -2:][:, ::-1]
+    # An eigenvector's sign means nothing, and processors differ in it: the run ends right and up.
+    vectors = vectors * np.where(vectors[-1] < 0, -1.0, 1.0)
     root = np.sqrt(np.maximum(top, 1e-300))
     return Plane(vectors / root, vectors * root, float(top.sum() / total) if total > 0 else 1.0)
 

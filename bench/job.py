@@ -159,7 +159,8 @@ def _fit(desk: _Desk, fit: Fit) -> tuple[FitRecord, Forecaster]:
     task = make_task(train[0], fit.context, seed=fit.seed + fit.split.rotation)
     sample = coordinate_sample(place.trained_on, train[0].n_coordinates, fit.sample)
     record, watch = FitRecord(fit), Stopwatch()
-    method = make_method(fit.method, json.loads(fit.params))
+    # The first clone in a process loads scikit-learn, which the meters are not to count.
+    method = make_method(fit.method, json.loads(fit.params)).clone()
     with peak_memory() as memory, watch:
         method, record.chosen, record.trials = fit_tuned(
             method, train, validation, task, sample, fit.tuning
@@ -193,8 +194,12 @@ def _with_method(setup: Setup, fit: Fit, fitted: bytes | None) -> _Desk:
     if fitted is None:
         raise NotHere
     desk = _at_desk(setup, fit)
-    # Bytes that a worker of this run made of a method it fitted; never read from a file.
-    desk.take_up(fit, pickle.loads(fitted))
+    try:
+        # Bytes that a worker of this run made of a method it fitted; never read from a file.
+        method = pickle.loads(fitted)
+    except Exception as error:  # a method's own way of being pickled need not work
+        raise NotHere from error
+    desk.take_up(fit, method)
     _pin_threads()
     return desk
 

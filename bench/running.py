@@ -22,7 +22,7 @@ from weightcast.bench.limits import Limits, default_memory
 from weightcast.bench.mixed import mixed_note
 from weightcast.bench.plan import RunCache, make_plan
 from weightcast.bench.recording import record_dataset
-from weightcast.bench.store import Store, StoreFailed
+from weightcast.bench.store import LOCK, Store, StoreFailed, prepare
 from weightcast.bench.suite import Suite, load_suite
 from weightcast.bench.unit import Site, Unit
 from weightcast.bench.workers import THREADS
@@ -89,7 +89,8 @@ def run_suite(options: RunOptions) -> dict[str, int]:
     suite = _with_data(suite, options)
     runs = RunCache(options.data)
     plan = make_plan(suite, runs)
-    with Store(options.out, create=True) as store, only_writer(options.out):
+    prepare(options.out)
+    with only_writer(options.out), Store(options.out, create=True) as store:
         if store.suite not in (None, suite.name):
             raise InputError(
                 f"{options.out} holds results of the suite '{store.suite}'; "
@@ -181,7 +182,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     """Hold the result folder for this run; a second run at the same time is turned away."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -24,6 +24,8 @@ from weightcast.datasets import InputError
 from weightcast.datasets.gates import Gate
 
 NAME = "results.sqlite"
+#: Held by whoever writes to the folder.
+LOCK = ".lock"
 _APPLICATION = 0x57435354  # "WCST": tells our files from other SQLite files
 _VERSION = 3
 
@@ -88,7 +90,7 @@ class Store:
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         path = folder / NAME
         if create:
-            _prepare(folder)
+            prepare(folder)
         elif not path.is_file():
             raise InputError(
                 f"{folder} is not a result folder: it has no {NAME}; "
@@ -99,25 +101,34 @@ class Store:
             raise InputError(f"{path} is not a Weightcast store; name another folder")
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA foreign_keys = ON")
-            # A killed process loses nothing under it; a power cut may cost the last cells, and no
-            # more than them.
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            application = self._db.execute("PRAGMA application_id").fetchone()[0]
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if application == 0 and tables == 0 and create:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.executescript(
-                    f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION};"
-                    f"PRAGMA user_version = {_VERSION}; COMMIT;"
-                )
-                version = _VERSION
-            elif application != _APPLICATION:
-                raise InputError(f"{path} is not a Weightcast store; name another folder")
         except sqlite3.Error as error:
             raise InputError(f"{path} cannot be used as a store: {error}") from None
-        if version != _VERSION:
+        try:
+            self._open(path, create)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise InputError(f"{path} cannot be used as a store: {error}") from None
+        except InputError:
+            self._db.close()
+            raise
+
+    def _open(self, path: Path, create: bool) -> None:
+        self._db.execute("PRAGMA foreign_keys = ON")
+        # A killed process loses nothing under it; a power cut may cost the last cells, and no more
+        # than them.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        application = self._db.execute("PRAGMA application_id").fetchone()[0]
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application == 0 and tables == 0 and create:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION};"
+                f"PRAGMA user_version = {_VERSION}; COMMIT;"
+            )
+        elif application != _APPLICATION:
+            raise InputError(f"{path} is not a Weightcast store; name another folder")
+        elif version != _VERSION:
             raise InputError(
                 f"{path} has store version {version}, this is version {_VERSION}; "
                 "use another folder, or the Weightcast that wrote it"
@@ -362,12 +373,14 @@ def _cell_values(row: CellRow) -> dict[str, Any]:
     return values | {"metrics": json.dumps(metrics), "curve": json.dumps(row.curve)}
 
 
-def _prepare(folder: Path) -> None:
+def prepare(folder: Path) -> None:
     """Make the folder, or see that it is ours to write to; refuse anybody else's."""
     try:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file; name a folder for the results")
-        if folder.is_dir() and not (folder / NAME).exists() and any(folder.iterdir()):
+        # A run that was killed at its very beginning leaves its lock alone.
+        others = {path.name for path in folder.iterdir()} - {LOCK} if folder.is_dir() else set()
+        if others and NAME not in others:
             raise InputError(
                 f"{folder} holds other files and no {NAME}; name a new or empty folder"
             )

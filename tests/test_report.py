@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from weightcast.bench import job
@@ -289,14 +290,39 @@ def test_when_a_plugin_is_not_loaded_then_its_provenance_is_unknown(
     assert '<td class="word" data-sort="?">?</td>' in render_report(results)
 
 
-def test_when_environments_differ_then_the_report_warns(results: Results, report: str) -> None:
+def test_when_machines_differ_then_the_report_warns(results: Results, report: str) -> None:
     assert "Mixed environments" not in report
-    now = results.environment
-    before = {**now, "cpu": "Another CPU", "packages": {**now["packages"], "numpy": "1.0"}}
-    page = render_report(replace(results, environment={**now, "earlier": [before, before]}))
+    here = results.machines[0]
+    # More or fewer workers are no other machine.
+    earlier = {**results.environment, "jobs": 7}
+    page = render_report(
+        replace(results, environment={**results.environment, "earlier": [earlier]})
+    )
+    assert "Mixed environments" not in page
+    other = {**here, "packages": {**here["packages"], "numpy": "1.0"}, "cells": 3}
+    page = render_report(replace(results, machines=[here, other]))
     assert "Mixed environments" in page
-    assert page.count("cpu: Another CPU, later") == 1
-    assert "numpy: 1.0, later" in page
+    assert f"<li>numpy {np.__version__} ({here['cells']:,} cells) and 1.0 (3 cells)</li>" in page
+
+
+def test_when_cells_failed_then_they_are_counted_by_status(results: Results, report: str) -> None:
+    assert "<b>212 failed</b>" in report
+    failures = [
+        {**f, "status": "timeout"} if f["dataset"] == "digits-mlp-sgd" else f
+        for f in results.failures
+    ]
+    page = render_report(replace(results, failures=failures))
+    assert "<b>200 failed, 12 timeout</b>" in page
+    assert "a fit or a cell took longer than --timeout" in page
+    assert "Runs and stack of the worker" in page
+
+
+def test_when_seconds_are_shown_then_what_they_hold_is_said(report: str) -> None:
+    assert "or run with --timing to take them one at a time" in report
+    said = re.search(r"the harness itself .*? takes a median, per cell, of (.*?)\.</p>", report)
+    assert said is not None
+    assert re.fullmatch(r"\S+ (ms|µs) on digits-mlp-sgd and \S+ (ms|µs) on linreg-sgd", said[1])
+    assert "FLOPs per coordinate" in report
 
 
 def test_when_environment_and_suite_are_lost_then_the_report_still_renders(

@@ -9,14 +9,13 @@ import pytest
 from scipy.stats import spearmanr
 
 from weightcast.reports.compute_plot import Cost, pareto_front
-from weightcast.reports.failures_section import failed_cells, group_failures
+from weightcast.reports.failures_section import count_statuses, failed_cells, group_failures
 from weightcast.reports.function_plot import Outcome, rank_correlation
 from weightcast.reports.horizon_plot import median_curve
 from weightcast.reports.labels import short, spread
 from weightcast.reports.numbers import fixed, interval, memory, number, plural, seconds
 from weightcast.reports.palette import looks
 from weightcast.reports.privacy import without_folders
-from weightcast.reports.setting_section import mixed_environment
 
 
 @pytest.mark.parametrize(
@@ -129,25 +128,37 @@ def test_when_a_text_names_a_folder_then_only_its_last_part_stays(text: str, kep
     assert without_folders(text) == kept
 
 
+def failure(run: int, tier: str, status: str, reason: str, **place: object) -> dict[str, object]:
+    here = {"dataset": "d", "trained_on": "d", "track": "main", "split": "seeds", "context": 10}
+    return {
+        "label": "m", **here, **place, "run": run, "tier": tier, "status": status,
+        "reason": reason, "traceback": f"trace {run}",
+    }  # fmt: skip
+
+
 def test_when_a_cell_fails_in_two_tiers_then_it_is_one_failure() -> None:
-    def row(run: int, tier: str, reason: str) -> dict[str, object]:
-        return {
-            "label": "m", "dataset": "d", "context": 10, "run": run, "tier": tier,
-            "status": "failed", "reason": reason, "traceback": f"trace {run}",
-        }  # fmt: skip
-
-    rows = [row(r, t, "no") for r in (2, 1) for t in ("weights", "function")]
-    rows.append(row(3, "function", "not finite"))
+    rows = [failure(r, t, "timeout", "no") for r in (2, 1) for t in ("weights", "function")]
+    rows.append(failure(3, "function", "invalid", "not finite"))
     assert failed_cells(rows) == 3
+    said = [(s.count, s.status) for s in count_statuses(rows)]
+    assert said == [("2", "timeout"), ("1", "invalid")]
     second, first = group_failures(rows)
-    assert (first.tier, first.runs, first.traceback) == ("weights and function", [1, 2], "trace 2")
+    assert (first.tier, first.runs, first.traceback) == ("weights and function", [1, 2], "trace 1")
+    assert (first.task, first.trace_name) == ("d, context 10", "stack of the worker")
     assert (second.tier, second.runs, second.reason) == ("function", [3], "not finite")
+    assert second.trace_name == "traceback"
 
 
-def test_when_environments_are_equal_then_nothing_differs() -> None:
-    now = {"cpu": "A", "packages": {"numpy": "2"}, "command": "weightcast run", "jobs": 2}
-    earlier = {**now, "command": "weightcast run --jobs 1", "jobs": 1}
-    assert mixed_environment({**now, "earlier": [earlier]}) == []
-    changed = {**now, "packages": {"numpy": "1"}}
-    assert mixed_environment({**now, "earlier": [changed]}) == ["numpy: 1, later 2"]
-    assert mixed_environment({}) == []
+def test_when_a_run_fails_in_several_tracks_then_each_is_a_failure() -> None:
+    rows = [
+        failure(1, "weights", "crashed", "gone"),
+        failure(1, "weights", "crashed", "gone", split="early"),
+        failure(1, "weights", "crashed", "gone", track="shift-task", trained_on="e"),
+    ]
+    assert failed_cells(rows) == 3
+    assert [s.count for s in count_statuses(rows)] == ["3"]
+    assert [f.task for f in group_failures(rows)] == [
+        "d (early), context 10",
+        "d, context 10",
+        "e → d (shift-task), context 10",
+    ]
