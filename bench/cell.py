@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.batch_norm import BatchNorm, statistics_for
 from weightcast.bench.forecasting import ForecastStream, InvalidForecast
-from weightcast.bench.function import ForecastWeights, function_metrics
+from weightcast.bench.function import ForecastWeights, function_metrics, not_finite
 from weightcast.bench.memory import peak_memory
 from weightcast.bench.metrics import WEIGHT_METRICS, WeightErrors
 from weightcast.datasets.dataset import seed_ranges
@@ -58,6 +59,7 @@ def evaluate_cell(
     task: ForecastTask,
     sample: NDArray[np.int64],
     evaluator: Evaluator | None = None,
+    batch_norm: BatchNorm | None = None,
 ) -> list[CellRow]:
     """Forecast and score one run.
 
@@ -72,6 +74,9 @@ def evaluate_cell(
     evaluator : Evaluator, optional
         For the function tier; without one, or for a method that forecasts a sample only, there is
         no function row.
+    batch_norm : BatchNorm, optional
+        What statistics a network's batch norms get; estimated on all the training data that are
+        measured by default.
 
     Returns
     -------
@@ -83,7 +88,8 @@ def evaluate_cell(
     sampled = bool(method.get_tag("sampled"))
     tiers = ["weights", *(["function"] if evaluator is not None and not sampled else [])]
     try:
-        return _evaluate(method, run, task, sample, evaluator if not sampled else None)
+        network = None if sampled else evaluator
+        return _evaluate(method, run, task, sample, network, batch_norm or BatchNorm())
     except BaseException as error:  # a method may well call sys.exit
         status = "out-of-memory" if isinstance(error, MemoryError) else "failed"
         if isinstance(error, InvalidForecast):
@@ -104,6 +110,7 @@ def _evaluate(
     task: ForecastTask,
     sample: NDArray[np.int64],
     evaluator: Evaluator | None,
+    batch_norm: BatchNorm,
 ) -> list[CellRow]:
     m = len(task.horizons)
     sampled = bool(method.get_tag("sampled"))
@@ -148,12 +155,15 @@ def _evaluate(
         rows.append(CellRow(tier="weights", horizon_set="native", metrics=metrics, **shared))
     if weights is not None and evaluator is not None:
         started = time.perf_counter()
-        measured = function_metrics(weights, run, task, evaluator)
+        statistics = statistics_for(batch_norm, method, run, task, evaluator, weights.columns)
+        measured = function_metrics(weights, run, task, evaluator, statistics)
         seconds = time.perf_counter() - started
         row = CellRow(tier="function", metrics=dict(measured), **shared)
-        if not np.isfinite([measured[f"train_loss_{label}"] for label in weights.horizons]).all():
+        if labels := not_finite(measured, weights):
             row.status = "invalid"
-            row.reason = "the network's loss is not finite with the forecast weights"
+            row.reason = (
+                "the network's loss is not finite with the forecast weights at " + ", ".join(labels)
+            )
         rows.append(row)
         for each in rows:  # like all that a cell cost, it stands in each of its rows
             each.network_seconds = seconds

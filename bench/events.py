@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from weightcast.bench.cell import CellRow
+from weightcast.bench.loop_spec import LoopJob
 from weightcast.bench.plan import Fit
 
 
@@ -89,7 +90,36 @@ class Ended:
     seconds: float = 0.0
 
 
-Event = Started | Fitted | CellDone | Ended
+@dataclass
+class LoopStarted:
+    """A worker has taken up a job of the loop tier."""
+
+    job: LoopJob
+
+
+@dataclass
+class LoopDone:
+    """A job's training runs are over.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One a run; see `weightcast.bench.loop_spec.loop_row`.
+    """
+
+    job: LoopJob
+    rows: list[dict[str, Any]]
+
+
+@dataclass
+class LoopEnded:
+    """A job's worker is done with it."""
+
+    job: LoopJob
+    seconds: float = 0.0
+
+
+Event = Started | Fitted | CellDone | Ended | LoopStarted | LoopDone | LoopEnded
 Tell = Callable[[Event], None]
 
 

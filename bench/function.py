@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.batch_norm import ESTIMATED, Statistics
 from weightcast.bench.forecasting import ForecastBlock
 from weightcast.datasets.evaluator import Evaluator
 from weightcast.datasets.task import ForecastTask
@@ -24,30 +25,54 @@ def measured_horizons(task: ForecastTask) -> dict[str, int]:
 
 
 class ForecastWeights:
-    """Collects the forecast weights at the measured horizons while blocks stream by."""
+    """Collects the forecast weights at the measured horizons while blocks stream by.
+
+    Attributes
+    ----------
+    horizons : dict of str to int
+        The measured horizons: label → column.
+    columns : list of int
+        These columns, each once; what is held are the weights at each, and nothing more.
+    """
 
     def __init__(self, tensors: Sequence[TensorInfo], task: ForecastTask) -> None:
         self._tensors = tensors
         self.horizons = measured_horizons(task)
-        self._columns = list(self.horizons.values())
+        # The last horizon may be one of the others too.
+        self.columns = list(dict.fromkeys(self.horizons.values()))
         self._flat = {
-            info.name: np.empty((len(self._columns), info.size), np.float32) for info in tensors
+            info.name: np.empty((len(self.columns), info.size), np.float32) for info in tensors
         }
 
     def add(self, block: ForecastBlock) -> None:
         """Keep a block's values at the measured horizons."""
-        self._flat[block.tensor.name][:, block.rows] = block.forecast[:, self._columns].T
+        self._flat[block.tensor.name][:, block.rows] = block.forecast[:, self.columns].T
 
-    def at(self, label: str) -> dict[str, Floats]:
-        """Return the forecast weights at one measured horizon, each tensor in its shape."""
-        row = list(self.horizons).index(label)
+    def at(self, column: int) -> dict[str, Floats]:
+        """Return the forecast weights at one of the columns, each tensor in its shape."""
+        row = self.columns.index(column)
         return {info.name: self._flat[info.name][row].reshape(info.shape) for info in self._tensors}
 
 
 def function_metrics(
-    weights: ForecastWeights, run: Trajectory, task: ForecastTask, evaluator: Evaluator
+    weights: ForecastWeights,
+    run: Trajectory,
+    task: ForecastTask,
+    evaluator: Evaluator,
+    statistics: Statistics = ESTIMATED,
 ) -> dict[str, float | str]:
     """Measure one run's network with the forecast weights.
+
+    Parameters
+    ----------
+    weights : ForecastWeights
+    run : Trajectory
+    task : ForecastTask
+    evaluator : Evaluator
+    statistics : Statistics
+        What the network's batch norms get. What the run itself reached is not measured here: it is
+        what the recording says, with statistics that were estimated on all the training data that
+        are measured (`weightcast.bench.batch_norm`).
 
     Returns
     -------
@@ -56,8 +81,9 @@ def function_metrics(
         ``loss_change`` (train loss minus that of the last observed weights), ``steps_gained`` and
         ``steps_gained_censored`` (``"below"``, ``"above"`` or ``""``), and the recorded run's own
         ``true_train_loss`` and so on; and the last observed weights' with the suffix ``_origin``.
+        ``batch_norm`` says the rule that held, for a network with batch norm.
     """
-    row: dict[str, float | str] = {}
+    row: dict[str, float | str] = {"batch_norm": statistics.said} if statistics.said else {}
     recorded = {
         name: np.asarray(getattr(run.meta, name), dtype=np.float64)
         for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -68,8 +94,12 @@ def function_metrics(
     if run.meta.seconds_per_step is not None:
         row["seconds_per_step"] = run.meta.seconds_per_step
     smooth = smoothed(recorded["train_loss"])
+    at_column = {
+        column: statistics.measure(evaluator, weights.at(column), column)
+        for column in weights.columns
+    }
     for label, column in weights.horizons.items():
-        measured = evaluator.measure(weights.at(label))
+        measured = at_column[column]
         row |= {f"{name}_{label}": value for name, value in measured.items()}
         row[f"loss_change_{label}"] = measured["train_loss"] - recorded["train_loss"][task.context]
         gained, censored = steps_gained(measured["train_loss"], smooth, run.steps, task.context)
@@ -79,6 +109,20 @@ def function_metrics(
             if len(values):
                 row[f"true_{name}_{label}"] = float(values[task.context + 1 + column])
     return row
+
+
+def not_finite(measured: Mapping[str, float | str], weights: ForecastWeights) -> list[str]:
+    """Return the labels of the horizons at which the network's train or test loss is not finite."""
+    return [
+        label
+        for label in weights.horizons
+        if not np.isfinite(
+            [
+                float(measured.get(f"{name}_{label}", 0.0))  # not all networks have test data
+                for name in ("train_loss", "test_loss")
+            ]
+        ).all()
+    ]
 
 
 def smoothed(losses: NDArray[np.float64], half: int = 2) -> NDArray[np.float64]:

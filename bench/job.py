@@ -11,9 +11,10 @@ import contextlib
 import json
 import pickle
 import sys
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from weightcast.bench.cell import CellRow, evaluate_cell
 from weightcast.bench.events import FitRecord, failed_record
 from weightcast.bench.examples import example_forecast, example_truth
 from weightcast.bench.forecasting import Stopwatch
+from weightcast.bench.loop_spec import LoopJob, loop_row
 from weightcast.bench.memory import peak_memory
 from weightcast.bench.place import Place
 from weightcast.bench.plan import Fit, RunCache
@@ -34,6 +36,8 @@ from weightcast.datasets.task import ForecastTask
 from weightcast.methods import load_plugin, make_method
 from weightcast.methods.code import code_hash
 from weightcast.methods.forecaster import Forecaster
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,20 +76,35 @@ class _Desk:
     evaluator: Evaluator | None = None
     checked: set[tuple[str, int]] = field(default_factory=set)
 
-    def take_up(self, fit: Fit, method: Forecaster) -> None:
-        """Put a fitted method on the desk, with what its cells share."""
+    def prepare(self, fit: Fit) -> None:
+        """Get what a fit's cells share; nothing is done where it is at hand."""
+        if self.key == fit.key:
+            return
+        # Whatever comes, an earlier method is not to be taken for this one's.
+        self.key, self.method, self.evaluator = "", None, None
         first = self.test_run(fit, fit.split.test[0])
         # In a shift track the test runs' steps and learning rates are not those of training runs.
         self.task = make_task(first, fit.context, seed=fit.seed + fit.split.rotation)
         self.sample = coordinate_sample(fit.place.dataset, first.n_coordinates, fit.sample)
         self.evaluator = first.evaluator() if "function" in fit.tiers else None
-        self.key, self.method = fit.key, method
+        self.key = fit.key
 
     def test_run(self, fit: Fit, seed: int) -> Trajectory:
         return fit.place.test_view(self.runs(fit.place.dataset, seed))
 
 
 _desk: _Desk | None = None
+
+
+def make_ready(setup: Setup, fit: Fit) -> None:
+    """Load plugins, runs, data and libraries, which are no part of what a fit or a cell takes.
+
+    What goes wrong here goes wrong again, and is told, where it is needed.
+    """
+    with contextlib.suppress(Exception):
+        _at_desk(setup, fit)
+        make_method(fit.method, json.loads(fit.params)).clone()
+        _pin_threads()
 
 
 def make_fit(setup: Setup, fit: Fit) -> tuple[FitRecord, bytes | None]:
@@ -100,8 +119,7 @@ def make_fit(setup: Setup, fit: Fit) -> tuple[FitRecord, bytes | None]:
     try:
         desk = _at_desk(setup, fit)
         _pin_threads()
-        record, method = _fit(desk, fit)
-        desk.take_up(fit, method)
+        record, desk.method = _fit(desk, fit)
         # Once more: the fit may have loaded a library, and cells follow.
         record.threads = _pin_threads()
     except MemoryError as error:
@@ -110,7 +128,7 @@ def make_fit(setup: Setup, fit: Fit) -> tuple[FitRecord, bytes | None]:
         return failed_record(fit, "failed", error), None
     fitted: bytes | None = None
     with contextlib.suppress(Exception):
-        fitted = pickle.dumps(method)
+        fitted = pickle.dumps(desk.method)
     return record, fitted
 
 
@@ -132,8 +150,12 @@ def make_cell(setup: Setup, fit: Fit, seed: int, fitted: bytes | None) -> list[C
 
 def finish_fit(
     setup: Setup, fit: Fit, fitted: bytes | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what is drawn of one run, on data sets themselves, and the method's diagnostics."""
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return what is drawn of one run, on data sets themselves, and the method's diagnostics.
+
+    Nothing of it is scored: a method that fails here loses its picture, or keeps the diagnostics
+    that it had after its fit (None).
+    """
     examples: dict[str, Any] = {}
     desk = _with_method(setup, fit, fitted)
     assert desk.method is not None
@@ -143,11 +165,32 @@ def finish_fit(
     if fit.split.rotation == 0 and place == Place(place.dataset, place.dataset, place.track):
         run = desk.test_run(fit, fit.split.test[0])
         examples["truth"] = example_truth(run, desk.task, desk.sample)
-        # Only drawn, never scored: a method that fails here loses its picture.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):  # a method may well call sys.exit
             forecast = example_forecast(desk.method, run, desk.task, desk.sample)
             examples["forecast"] = forecast
-    return examples, desk.method.diagnostics()
+    diagnostics = None
+    with contextlib.suppress(BaseException):
+        diagnostics = _plain(desk.method.diagnostics())
+    return examples, diagnostics
+
+
+def make_loop(setup: Setup, job: LoopJob) -> list[dict[str, Any]]:
+    """Train the runs of a loop job; what its forecaster raises becomes the rows' status."""
+    from weightcast.bench.loop_run import run_loop
+
+    try:
+        _ready(setup)
+        if setup.distrust and job.code:
+            _check_code(job.method, job.code)
+        _pin_threads()
+        return run_loop(job)
+    except BaseException as error:
+        status = "out-of-memory" if isinstance(error, MemoryError) else "failed"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        trace = "".join(traceback.format_exception(error))
+        return [
+            loop_row(job, run, status=status, reason=reason, traceback=trace) for run in job.runs
+        ]
 
 
 def _fit(desk: _Desk, fit: Fit) -> tuple[FitRecord, Forecaster]:
@@ -162,30 +205,35 @@ def _fit(desk: _Desk, fit: Fit) -> tuple[FitRecord, Forecaster]:
     # The first clone in a process loads scikit-learn, which the meters are not to count.
     method = make_method(fit.method, json.loads(fit.params)).clone()
     with peak_memory() as memory, watch:
-        method, record.chosen, record.trials = fit_tuned(
-            method, train, validation, task, sample, fit.tuning
-        )
+        method, chosen, trials = fit_tuned(method, train, validation, task, sample, fit.tuning)
+    record.chosen, record.trials = _plain(chosen), _plain(trials)
     record.fit_seconds, record.fit_cpu_seconds = watch.wall, watch.cpu
     record.fit_memory_bytes = memory.above_baseline
-    record.parameters = method.parameter_count()
-    record.flops_per_coordinate = method.flops_per_coordinate(task)
-    record.diagnostics = method.diagnostics()
+    record.parameters = _plain(method.parameter_count())
+    record.flops_per_coordinate = _plain(method.flops_per_coordinate(task))
+    record.diagnostics = _plain(method.diagnostics())
     if method.get_tag("provenance") == "fit-on-train-split":
         record.training_runs_seconds = sum(_training_seconds(run) for run in train + validation)
     return record, method
 
 
-def _at_desk(setup: Setup, fit: Fit) -> _Desk:
+def _ready(setup: Setup) -> _Desk:
+    """Load the plugins, once a process."""
     global _desk
     if _desk is None or _desk.setup != setup:
         for plugin in setup.plugins:
             load_plugin(plugin)
         _desk = _Desk(setup, RunCache(setup.data))
-    # Whatever comes, an earlier method is not to be taken for this one.
-    _desk.key, _desk.method, _desk.evaluator = "", None, None
-    if setup.distrust:
-        _check(_desk, fit)
     return _desk
+
+
+def _at_desk(setup: Setup, fit: Fit) -> _Desk:
+    desk = _ready(setup)
+    if setup.distrust:
+        _check_code(fit.method, fit.code)
+        _check_data(desk, fit)
+    desk.prepare(fit)
+    return desk
 
 
 def _with_method(setup: Setup, fit: Fit, fitted: bytes | None) -> _Desk:
@@ -196,21 +244,24 @@ def _with_method(setup: Setup, fit: Fit, fitted: bytes | None) -> _Desk:
     desk = _at_desk(setup, fit)
     try:
         # Bytes that a worker of this run made of a method it fitted; never read from a file.
-        method = pickle.loads(fitted)
+        desk.method = pickle.loads(fitted)
     except Exception as error:  # a method's own way of being pickled need not work
         raise NotHere from error
-    desk.take_up(fit, method)
     _pin_threads()
     return desk
 
 
-def _check(desk: _Desk, fit: Fit) -> None:
-    """See that the data and the method's code are here what they were where the plan was made."""
-    if code_hash(type(make_method(fit.method))) != fit.code:
+def _check_code(method: str, code: str) -> None:
+    """See that a method's code is here what it was where the plan was made."""
+    if code_hash(type(make_method(method))) != code:
         raise InputError(
-            f"the code of {fit.method} on this worker is not that of the client; install the same "
+            f"the code of {method} on this worker is not that of the client; install the same "
             "Weightcast on both"
         )
+
+
+def _check_data(desk: _Desk, fit: Fit) -> None:
+    """See that the data are here what they were where the plan was made."""
     for dataset, seed, content in fit.data:
         if (dataset, seed) not in desk.checked:
             if desk.runs(dataset, seed).content_hash() != content:
@@ -219,6 +270,24 @@ def _check(desk: _Desk, fit: Fit) -> None:
                     "folder that both share with --data"
                 )
             desk.checked.add((dataset, seed))
+
+
+def _plain(value: T) -> T:
+    """Return a value of a method's as the store can keep it, with NumPy's numbers as Python's.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything that JSON has no word for; then the fit is at fault, not the store.
+    """
+    plain: T = json.loads(json.dumps(value, default=_number))
+    return plain
+
+
+def _number(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no plain value, as the result store needs it")
 
 
 def _training_seconds(run: Trajectory) -> float:

@@ -27,11 +27,6 @@ class Limits:
     max_memory: int
 
     @property
-    def timeout_text(self) -> str:
-        """The time limit in words."""
-        return f"the limit of {self.timeout:g} s (--timeout)"
-
-    @property
     def memory_text(self) -> str:
         """The memory limit in words."""
         return f"the limit of {self.max_memory / 1e6:,.0f} MB (--max-memory)"

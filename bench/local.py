@@ -7,15 +7,16 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from weightcast.bench.events import Event
-from weightcast.bench.job import Setup
+from weightcast.bench.job import Setup, make_cell
 from weightcast.bench.limits import Limits
-from weightcast.bench.unit import Site, Unit, run_unit
+from weightcast.bench.runner import Work
+from weightcast.bench.unit import Site
 from weightcast.bench.worker import Stopped, Worker
 from weightcast.bench.workers import worker_context
 
 
 def run_here(
-    units: Sequence[Unit],
+    units: Sequence[Work],
     setup: Setup,
     limits: Limits,
     where: Site,
@@ -26,7 +27,7 @@ def run_here(
 
     Parameters
     ----------
-    units : sequence of Unit
+    units : sequence of Unit or LoopUnit
         In the order in which they are to begin.
     setup : Setup
     limits : Limits
@@ -41,18 +42,19 @@ def run_here(
     list of Event
         What happened since the last time. Closing the iterator ends all workers at once.
     """
-    waiting: queue.SimpleQueue[Unit] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[Work] = queue.SimpleQueue()
     for unit in units:
         waiting.put(unit)
     happened: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None: a thread is done
     failures: list[BaseException] = []
-    context = worker_context(preload)
+    # Each cell that ends its worker costs a new one, which is to be there at once.
+    context = worker_context([make_cell.__module__, *preload])
     workers = [Worker(context, limits) for _ in range(min(where.jobs, len(units)))]
 
     def work(worker: Worker) -> None:
         try:
             while not stop.is_set():
-                run_unit(waiting.get_nowait(), worker, setup, where, happened.put, stop)
+                waiting.get_nowait().run(worker, setup, where, happened.put, stop)
         except (queue.Empty, Stopped):
             pass
         except BaseException as error:  # ours: methods' failures are rows

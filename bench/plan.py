@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weightcast.bench.place import Place
+from weightcast.bench.batch_norm import BatchNorm, has_statistics
+from weightcast.bench.place import WHOLE, Place
 from weightcast.bench.sharing import Sharing, find_sharing, traits
 from weightcast.bench.suite import MethodEntry, Suite
 from weightcast.datasets import InputError, Trajectory, get_dataset, make_task
@@ -53,6 +54,9 @@ class Fit:
     sharing : dict
         What the task's test runs share with those trained on, in tracks other than ``main``. No
         number depends on it beyond the data, so it is not in the key.
+    batch_norm : BatchNorm, optional
+        The suite's rule for batch-norm statistics, where the function tier runs on a network that
+        has them.
     """
 
     key: str
@@ -71,6 +75,23 @@ class Fit:
     cells: tuple[tuple[int, str], ...] = ()
     data: tuple[tuple[str, int, str], ...] = ()
     sharing: Sharing = field(default_factory=dict)
+    batch_norm: BatchNorm | None = None
+
+    def missing(self, finished: Collection[str]) -> tuple[int, ...]:
+        """Return the seeds of test runs whose cells are not among the finished ones."""
+        return tuple(seed for seed, key in self.cells if key not in finished)
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Data set and method as the progress table names them."""
+        dataset = self.place.dataset
+        if self.place.track not in ("main", "fine-tune"):
+            dataset += f" ({self.place.track})"
+        elif self.place.split != WHOLE:
+            dataset += f" ({self.place.split})"
+        given = json.loads(self.params)
+        inside = ", ".join(f"{key}={value}" for key, value in sorted(given.items()))
+        return dataset, f"{self.method}({inside})" if inside else self.method
 
     @property
     def label(self) -> str:
@@ -134,6 +155,8 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
         seeds = get_dataset(place.dataset).seeds
         splits = _splits(place, suite.rotations)
         sharing = _sharing(place, splits, runs)
+        normed = "function" in suite.tiers and has_statistics(runs(place.dataset, seeds[0]))
+        batch_norm = BatchNorm(suite.batch_norm, suite.batch_norm_batches) if normed else None
         for context in suite.contexts:
             make_task(place.test_view(runs(place.dataset, seeds[0])), context)
             for split in splits:
@@ -142,7 +165,16 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
                 refuse_shared(train, test, _starts_like(place))
                 fits += [
                     _fit(
-                        suite, entry, place, context, split, train, test, codes[entry.name], sharing
+                        suite,
+                        entry,
+                        place,
+                        context,
+                        split,
+                        train,
+                        test,
+                        codes[entry.name],
+                        sharing,
+                        batch_norm,
                     )
                     for entry in suite.methods
                 ]
@@ -218,12 +250,14 @@ def _fit(
     test: list[Lineage],
     code: str,
     sharing: Sharing,
+    batch_norm: BatchNorm | None,
 ) -> Fit:
     cls = get_method(entry.name)
     sampled = bool(cls.get_class_tag("sampled"))
     # The real network is measured for recorded runs; of a forecast on a sample it has no use.
     recorded = get_dataset(place.dataset).recorded
     function = "function" in suite.tiers and recorded and not sampled
+    batch_norm = batch_norm if function else None
     # Tuning has no say in methods without a grid, so they are not run again when it changes.
     tuning = suite.tuning if cls.param_grid else 0
     depends: dict[str, Any] = {
@@ -240,6 +274,8 @@ def _fit(
         "tuning": tuning,
     }
     key = _hash(depends)
+    # Networks without batch norm know of no rule, and their cells keep the keys that they had.
+    rule = [] if batch_norm is None else [asdict(batch_norm)]
     trained = zip((*split.train, *split.validation), train, strict=True)
     tested = list(zip(split.test, test, strict=True))
     return Fit(
@@ -258,7 +294,7 @@ def _fit(
         tiers=("weights", "function") if function else ("weights",),
         # Tasks are made after the first test run, so its steps and learning rates enter as well.
         cells=tuple(
-            (seed, _hash([key, run.content, run.recipe, test[0].recipe, function]))
+            (seed, _hash([key, run.content, run.recipe, test[0].recipe, function, *rule]))
             for seed, run in tested
         ),
         data=(
@@ -266,6 +302,7 @@ def _fit(
             *((place.dataset, seed, run.content) for seed, run in tested),
         ),
         sharing=sharing,
+        batch_norm=batch_norm,
     )
 
 

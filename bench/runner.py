@@ -9,10 +9,18 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from weightcast.bench.events import CellDone, Ended, Event, Started
+from weightcast.bench.events import (
+    CellDone,
+    Ended,
+    Event,
+    LoopDone,
+    LoopEnded,
+    LoopStarted,
+    Started,
+)
 from weightcast.bench.interrupts import orderly_stop
-from weightcast.bench.plan import Fit
-from weightcast.bench.results import method_label
+from weightcast.bench.loop_spec import CONTROLS
+from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.run_progress import RunProgress, run_progress
 from weightcast.bench.store import Store
 from weightcast.bench.unit import Unit
@@ -21,42 +29,49 @@ from weightcast.methods.code import imported_packages
 
 #: Methods whose fits take longest; started first, so that no worker is left with one at the end.
 SLOW = ("arima", "transformer", "patchtst", "wnn", "nino-mlp", "lstm", "lfd2-grad")
+#: What a worker works on at a time.
+Work = Unit | LoopUnit
+
 #: Libraries that take long to load, and that several methods share.
-_HEAVY = ("torch", "sklearn", "statsmodels")
+_HEAVY = ("torch", "sklearn", "sklearn.datasets", "statsmodels")
+#: What real networks and their data take.
+_NETWORKS = {"torch", "sklearn.datasets"}
 
 
-def missing_units(plan: Sequence[Fit], finished: set[str]) -> list[Unit]:
-    """List what a plan lacks, in its order."""
-    units = []
-    for fit in plan:
-        seeds = tuple(seed for seed, key in fit.cells if key not in finished)
-        if seeds:
-            units.append(Unit(fit, seeds))
-    return units
-
-
-def in_turn(units: Sequence[Unit]) -> list[Unit]:
-    """Put units into the order in which they run: rotation by rotation.
+def in_turn(units: Sequence[Work]) -> list[Work]:
+    """Put units into the order in which they run: rotation by rotation, the slow ones first.
 
     A first picture and a good estimate of the rest then come early.
     """
     rank = {name: place for place, name in enumerate(SLOW)}
     return sorted(
-        units, key=lambda unit: (unit.fit.split.rotation, rank.get(unit.fit.method, len(SLOW)))
+        units,
+        key=lambda unit: (
+            (unit.fit.split.rotation, rank.get(unit.fit.method, len(SLOW)))
+            if isinstance(unit, Unit)
+            else (0, 0)
+        ),
     )
 
 
-def heavy_libraries(units: Iterable[Unit]) -> list[str]:
+def heavy_libraries(units: Iterable[Work]) -> list[str]:
     """Name what workers should have loaded from the start."""
-    fits = [unit.fit for unit in units]
-    wanted = {"torch"} if any("function" in fit.tiers for fit in fits) else set()
-    for name in {fit.method for fit in fits}:
+    wanted: set[str] = set()
+    methods: set[str] = set()
+    for unit in units:
+        if isinstance(unit, LoopUnit):
+            wanted |= _NETWORKS
+            methods |= {unit.job.method} - set(CONTROLS)
+        else:
+            wanted |= _NETWORKS if "function" in unit.fit.tiers else set()
+            methods.add(unit.fit.method)
+    for name in methods:
         wanted |= imported_packages(get_method(name))
     return [name for name in _HEAVY if name in wanted]
 
 
 def store_all(
-    units: Sequence[Unit],
+    units: Sequence[Work],
     happening: Iterator[list[Event]],
     store: Store,
     stop: threading.Event,
@@ -85,9 +100,9 @@ def store_all(
     """
     expected = Counter[tuple[str, str]]()
     for unit in units:
-        expected[_place(unit.fit)] += len(unit.seeds)
+        expected[unit.shown] += unit.cells
     left = _TimeLeft(units, workers)
-    suite = units[0].fit.suite if units else ""
+    suite = units[0].suite if units else ""
     with run_progress(suite, expected) as progress, orderly_stop(stop, progress.say):
         try:
             for events in happening:
@@ -105,38 +120,35 @@ def store_all(
 
 def _show(event: Event, progress: RunProgress) -> None:
     if isinstance(event, Started):
-        progress.started(*_place(event.fit))
+        progress.started(*event.fit.shown)
+    elif isinstance(event, LoopStarted):
+        progress.started(*event.job.shown)
     elif isinstance(event, CellDone):
-        progress.cell(*_place(event.fit), all(row.status == "ok" for row in event.rows))
+        progress.cell(*event.fit.shown, all(row.status == "ok" for row in event.rows))
+    elif isinstance(event, LoopDone):
+        for row in event.rows:
+            progress.cell(*event.job.shown, row["status"] == "ok")
     elif isinstance(event, Ended):
-        progress.ended(*_place(event.fit))
-
-
-def _place(fit: Fit) -> tuple[str, str]:
-    """Data set and method as the table names them."""
-    place = fit.place
-    dataset = place.dataset
-    if place.track not in ("main", "fine-tune"):
-        dataset += f" ({place.track})"
-    elif place.split != "seeds":
-        dataset += f" ({place.split})"
-    return dataset, method_label(fit.method, fit.params)
+        progress.ended(*event.fit.shown)
+    elif isinstance(event, LoopEnded):
+        progress.ended(*event.job.shown)
 
 
 class _TimeLeft:
     """Estimates from the mean seconds a cell, fits shared out, by method and data set so far."""
 
-    def __init__(self, units: Sequence[Unit], workers: int) -> None:
+    def __init__(self, units: Sequence[Work], workers: int) -> None:
         self._workers = max(1, workers)
-        self._cells = {unit.fit.key: len(unit.seeds) for unit in units}
+        self._cells = {unit.key: unit.cells for unit in units}
         self._left = Counter[tuple[str, str]]()
         for unit in units:
-            self._left[_place(unit.fit)] += len(unit.seeds)
+            self._left[unit.shown] += unit.cells
         self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     def saw(self, event: Event) -> None:
-        if isinstance(event, Ended):
-            place, cells = _place(event.fit), self._cells[event.fit.key]
+        if isinstance(event, Ended | LoopEnded):
+            work = event.fit if isinstance(event, Ended) else event.job
+            place, cells = work.shown, self._cells[work.key]
             self._left[place] -= cells
             self._seconds[place].append(event.seconds / cells)
 

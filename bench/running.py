@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,9 @@ from weightcast.bench.events import Event
 from weightcast.bench.files import write_text
 from weightcast.bench.job import Setup
 from weightcast.bench.limits import Limits, default_memory
+from weightcast.bench.loop_plan import first_grids, loop_jobs, missing_jobs, widened
+from weightcast.bench.loop_spec import recipe_of
+from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.mixed import mixed_note
 from weightcast.bench.plan import RunCache, make_plan
 from weightcast.bench.recording import record_dataset
@@ -86,9 +89,13 @@ def run_suite(options: RunOptions) -> dict[str, int]:
     suite = suite.resolve(names, options.datasets)
     if not options.tuning:
         suite = suite.model_copy(update={"tuning": 0})
-    suite = _with_data(suite, options)
+    looped = "loop" in suite.tiers
+    cells = set(suite.tiers) != {"loop"}
+    suite = _with_data(suite, options) if cells else _with_recipes(suite)
     runs = RunCache(options.data)
-    plan = make_plan(suite, runs)
+    plan = make_plan(suite, runs) if cells else []
+    if looped:
+        loop_jobs(suite, first_grids(suite))  # refuses what cannot run before anything does
     prepare(options.out)
     with only_writer(options.out), Store(options.out, create=True) as store:
         if store.suite not in (None, suite.name):
@@ -96,34 +103,65 @@ def run_suite(options: RunOptions) -> dict[str, int]:
                 f"{options.out} holds results of the suite '{store.suite}'; "
                 f"use another folder for '{suite.name}'"
             )
-        # Imported late: it brings the workers, which no check above needs.
-        from weightcast.bench.runner import missing_units
-
+        keys = {key for fit in plan for _, key in fit.cells}
         try:
-            store.drop_other_splits(plan)
-            finished = store.finished(timed=options.timing, retry=options.retry_failed)
-            units = missing_units(plan, finished)
-            total = sum(len(fit.cells) for fit in plan)
-            missing = sum(len(unit.seeds) for unit in units)
-            print(
-                f"{total - missing:,} of {total:,} cells are here, {missing:,} to run",
-                file=sys.stderr,
-            )
-            if units:
-                _run(units, suite, options, runs, store)
+            if cells:
+                store.drop_other_splits(plan)
+                finished = _finished(store, options)
+                units = [Unit(fit, seeds) for fit in plan if (seeds := fit.missing(finished))]
+                _say_what_is_missing("cells", len(keys), units)
+                if units:
+                    _check_gates(suite, runs, store)
+                    _run(units, suite, options, store)
+            if looped:
+                keys |= _run_loop(suite, options, store)
         except StoreFailed as error:
             raise RunFailed(
                 f"{error}; what was finished before is stored, and the same command resumes"
             ) from None
         if note := mixed_note(store.machines()):
             print(f"note: {note}", file=sys.stderr)
-        return store.statuses({key for fit in plan for _, key in fit.cells})
+        return store.statuses(keys)
 
 
-def _run(
-    units: list[Unit], suite: Suite, options: RunOptions, runs: RunCache, store: Store
-) -> None:
+def _run_loop(suite: Suite, options: RunOptions, store: Store) -> set[str]:
+    """Run the loop tier until no learning-rate grid has to grow; return its runs' keys."""
+    from weightcast.bench.loop_scores import edges
+
+    first = grids = first_grids(suite)
+    while True:
+        jobs = loop_jobs(suite, grids)
+        keys = {run.key for job in jobs for run in job.runs}
+        units = [LoopUnit(job) for job in missing_jobs(jobs, _finished(store, options))]
+        _say_what_is_missing("training runs", len(keys), units)
+        if units:
+            _run(units, suite, options, store)
+        rows = [row for row in store.loops() if row["key"] in keys]
+        grown = widened(grids, edges(rows), first, suite.loop.widenings)
+        if grown == grids:
+            return keys
+        for (dataset, optimizer), rates in grown.items():
+            if new := [rate for rate in rates if rate not in grids[dataset, optimizer]]:
+                print(
+                    f"{dataset}: a best learning rate of {optimizer} is at the edge of the grid; "
+                    f"all methods get {', '.join(f'{rate:g}' for rate in new)} too",
+                    file=sys.stderr,
+                )
+        grids = grown
+
+
+def _finished(store: Store, options: RunOptions) -> set[str]:
+    return store.finished(timed=options.timing, retry=options.retry_failed)
+
+
+def _say_what_is_missing(what: str, total: int, units: Sequence[Unit | LoopUnit]) -> None:
+    missing = sum(unit.cells for unit in units)
+    print(f"{total - missing:,} of {total:,} {what} are here, {missing:,} to run", file=sys.stderr)
+
+
+def _run(units: Sequence[Unit | LoopUnit], suite: Suite, options: RunOptions, store: Store) -> None:
     """Run what is missing, in this machine's processes or on a cluster."""
+    # Imported late: it brings the workers, which no check before needs.
     from weightcast.bench.runner import heavy_libraries, in_turn, store_all
 
     jobs = 1 if options.timing else options.jobs or suite.jobs
@@ -154,8 +192,7 @@ def _run(
         max_memory_bytes=limits.max_memory,
     )
     write_environment(options.out, environment)
-    _check_gates(suite, runs, store)
-    wanted = {key for unit in units for seed, key in unit.fit.cells if seed in unit.seeds}
+    wanted = {key for unit in units for key in unit.keys}
     try:
         store_all(units, happening, store, stop, jobs)
     except KeyboardInterrupt:
@@ -195,6 +232,13 @@ def only_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _with_recipes(suite: Suite) -> Suite:
+    """See that what the loop tier trains on is here; it needs no recorded runs."""
+    for name in suite.datasets:
+        recipe_of(name).require()
+    return suite
 
 
 def _require_data(dataset: DataSet, suite: Suite) -> None:

@@ -12,13 +12,13 @@ import json
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from weightcast.bench.cell import CellRow
-from weightcast.bench.events import CellDone, Ended, Event, FitRecord, Fitted
+from weightcast.bench.events import CellDone, Ended, Event, FitRecord, Fitted, LoopDone
 from weightcast.bench.plan import Fit
 from weightcast.datasets import InputError
 from weightcast.datasets.gates import Gate
@@ -53,6 +53,14 @@ CREATE TABLE cells (
 CREATE TABLE examples (
     dataset TEXT, context INTEGER, method TEXT, params TEXT, content TEXT,
     PRIMARY KEY (dataset, context, method, params)
+);
+CREATE TABLE loops (
+    key TEXT PRIMARY KEY, suite TEXT, dataset TEXT, method TEXT, params TEXT, accept TEXT,
+    optimizer TEXT, schedule TEXT, learning_rate REAL, seed INTEGER, seed_role TEXT, status TEXT,
+    reason TEXT, traceback TEXT, measured TEXT, jumps TEXT, step_seconds REAL,
+    forward_seconds REAL, fit_seconds REAL, fit_steps INTEGER, seconds REAL, jobs INTEGER,
+    threads INTEGER, machine TEXT,
+    UNIQUE (dataset, method, params, accept, optimizer, schedule, learning_rate, seed)
 );
 CREATE TABLE machines (id TEXT PRIMARY KEY, content TEXT);
 CREATE TABLE sharing (
@@ -143,7 +151,8 @@ class Store:
     @property
     def suite(self) -> str | None:
         """The suite whose results are here; None while there are none."""
-        row = self._db.execute("SELECT suite FROM fits LIMIT 1").fetchone()
+        both = "SELECT suite FROM fits UNION ALL SELECT suite FROM loops LIMIT 1"
+        row = self._db.execute(both).fetchone()
         return str(row[0]) if row else None
 
     def finished(self, *, timed: bool = False, retry: bool = False) -> set[str]:
@@ -160,8 +169,13 @@ class Store:
         if timed:
             query += " AND cells.jobs = 1 AND fits.jobs = 1"
         found = {row[0] for row in self._db.execute(query)}
+        loops = "SELECT key FROM loops" + " WHERE jobs = 1" * timed
+        found |= {row[0] for row in self._db.execute(loops)}
         if retry:
-            without = "SELECT DISTINCT key FROM cells WHERE status != 'ok'"
+            without = (
+                "SELECT key FROM cells WHERE status != 'ok' "
+                "UNION SELECT key FROM loops WHERE status != 'ok'"
+            )
             found -= {row[0] for row in self._db.execute(without)}
         return found
 
@@ -184,12 +198,14 @@ class Store:
             here = {run[0] for run in runs}
             if tuple(place) in places and not here <= tested.get((*place, rotation), set()):
                 other.append((key,))
-        self._db.executemany("DELETE FROM fits WHERE key = ?", other)
+        with self._transaction():
+            self._db.executemany("DELETE FROM fits WHERE key = ?", other)
 
     def statuses(self, keys: set[str]) -> dict[str, int]:
         """Count these cells by status; one with a failed row in any tier has that row's."""
         worst: dict[str, str] = {}
-        for key, status in self._db.execute("SELECT key, status FROM cells"):
+        both = "SELECT key, status FROM cells UNION ALL SELECT key, status FROM loops"
+        for key, status in self._db.execute(both):
             if key in keys and worst.get(key, "ok") == "ok":
                 worst[key] = status
         return dict(Counter(worst.values()))
@@ -205,8 +221,7 @@ class Store:
         StoreFailed
             If it cannot be written; then nothing of it is.
         """
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             for event in events:
                 if isinstance(event, Fitted):
                     self._add_fit(event.record)
@@ -214,6 +229,15 @@ class Store:
                     self._add_cell(event)
                 elif isinstance(event, Ended):
                     self._add_end(event)
+                elif isinstance(event, LoopDone):
+                    self._add_loop(event)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Keep what a block writes, or nothing of it."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
@@ -304,6 +328,26 @@ class Store:
             ],
         )
 
+    def _add_loop(self, done: LoopDone) -> None:
+        # A run with another key at the same place was made with other code or settings: it goes.
+        texts = ("measured", "jumps")
+        self._insert(
+            "loops",
+            [
+                row
+                | {name: json.dumps(row[name]) for name in texts}
+                | {"machine": self._machine(row["machine"])}
+                for row in done.rows
+            ],
+        )
+
+    def loops(self) -> list[dict[str, Any]]:
+        """Return the loop tier's runs, as `weightcast.bench.loop_run.run_loop` made them."""
+        found = self.rows("SELECT * FROM loops ORDER BY dataset, method, params, accept, seed")
+        for row in found:
+            row["measured"], row["jumps"] = json.loads(row["measured"]), json.loads(row["jumps"])
+        return found
+
     def _machine(self, content: str) -> str:
         """Keep a machine's description once; return its name here."""
         name = hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -314,8 +358,11 @@ class Store:
         """Return the machines that fits or cells here were made on, with how many cells each."""
         found = self.rows(
             "SELECT content, (SELECT count(DISTINCT fit || ' ' || run) FROM cells "
-            "WHERE machine = machines.id) AS cells FROM machines WHERE id IN "
-            "(SELECT machine FROM cells UNION SELECT machine FROM fits) ORDER BY rowid"
+            "WHERE machine = machines.id) + "
+            "(SELECT count(*) FROM loops WHERE machine = machines.id) AS cells "
+            "FROM machines WHERE id IN "
+            "(SELECT machine FROM cells UNION SELECT machine FROM fits "
+            "UNION SELECT machine FROM loops) ORDER BY rowid"
         )
         return [json.loads(row["content"] or "{}") | {"cells": row["cells"]} for row in found]
 
@@ -327,24 +374,23 @@ class Store:
 
     def set_gates(self, dataset: str, data: str, gates: Sequence[Gate]) -> None:
         """Keep a data set's gates, in place of older ones."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("DELETE FROM gates WHERE dataset = ?", (dataset,))
-        self._insert(
-            "gates",
-            [
-                {
-                    "dataset": dataset,
-                    "name": gate.name,
-                    "passed": gate.passed,
-                    "value": gate.value,
-                    "limit_": gate.limit,
-                    "meaning": gate.meaning,
-                    "data": data,
-                }
-                for gate in gates
-            ],
-        )
-        self._db.execute("COMMIT")
+        with self._transaction():
+            self._db.execute("DELETE FROM gates WHERE dataset = ?", (dataset,))
+            self._insert(
+                "gates",
+                [
+                    {
+                        "dataset": dataset,
+                        "name": gate.name,
+                        "passed": gate.passed,
+                        "value": gate.value,
+                        "limit_": gate.limit,
+                        "meaning": gate.meaning,
+                        "data": data,
+                    }
+                    for gate in gates
+                ],
+            )
 
     def sharing(self) -> list[dict[str, Any]]:
         """Return what training and test runs share, a row a task without its context."""

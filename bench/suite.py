@@ -12,10 +12,12 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from weightcast.bench.loop_spec import LoopSettings
 from weightcast.datasets import InputError, all_datasets, get_dataset
 from weightcast.datasets.errors import unknown
 from weightcast.methods import all_methods, make_method
@@ -89,6 +91,17 @@ class Suite(BaseModel):
     tuning : int
         Configurations that each method with a grid may try on validation runs; 0 for defaults.
     tiers : list of str
+    batch_norm : str
+        What statistics the batch norms of a network get with forecast weights. ``"re-estimate"``:
+        those of training data under these weights, as the recorded run's own losses were measured.
+        ``"keep"``: those that the run recorded at the origin. ``"forecast"``: the method forecasts
+        them as it does weights, from those that the context recorded; where it does not, they are
+        kept. `weightcast.bench.batch_norm` says what is then held against what.
+    batch_norm_batches : int, optional
+        Re-estimate on so many batches of the recipe's size, the first of the training data; on all
+        the training data that are measured by default.
+    loop : LoopSettings
+        How the tier ``loop`` runs, where it is one of them.
     sample : int
         Coordinates in the fixed sample on which slow methods run.
     seed : int
@@ -109,7 +122,10 @@ class Suite(BaseModel):
     windows: list[Literal["early", "middle", "late"]] = []
     shifts: list[Shift] = []
     tuning: int = Field(default=0, ge=0)
-    tiers: list[Literal["weights", "function"]] = ["weights", "function"]
+    tiers: list[Literal["weights", "function", "loop"]] = ["weights", "function"]
+    loop: LoopSettings = LoopSettings()
+    batch_norm: Literal["re-estimate", "keep", "forecast"] = "re-estimate"
+    batch_norm_batches: int | None = Field(default=None, ge=1)
     sample: int = Field(default=128, ge=1)
     seed: int = 0
     jobs: int = Field(default=1, ge=1)
@@ -121,6 +137,17 @@ class Suite(BaseModel):
         if not isinstance(value, list):
             return value
         return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+
+    @field_validator("batch_norm_batches")
+    @classmethod
+    def _batches_are_to_estimate_on(cls, value: int | None, info: ValidationInfo) -> int | None:
+        rule = info.data.get("batch_norm", "re-estimate")
+        if value is not None and rule != "re-estimate":
+            raise ValueError(
+                f"statistics are estimated on batches, and batch_norm = '{rule}' estimates none; "
+                "leave one of the two out"
+            )
+        return value
 
     def resolve(self, methods: list[str] | None = None, datasets: list[str] | None = None) -> Suite:
         """Return the suite with ``"*"`` spelt out and narrowed to some methods and data sets.
@@ -161,7 +188,8 @@ class Suite(BaseModel):
         """Write the suite as TOML that `load_suite` reads."""
         import tomli_w
 
-        return tomli_w.dumps(self.model_dump())
+        unused = set() if "loop" in self.tiers else {"loop"}
+        return tomli_w.dumps(self.model_dump(exclude_none=True, exclude=unused))
 
 
 def suite_names() -> list[str]:

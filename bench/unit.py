@@ -21,13 +21,15 @@ from weightcast.bench.events import (
     Tell,
     rows_without_result,
 )
-from weightcast.bench.job import NotHere, Setup, finish_fit, make_cell, make_fit
+from weightcast.bench.job import NotHere, Setup, finish_fit, make_cell, make_fit, make_ready
 from weightcast.bench.plan import Fit
 from weightcast.bench.worker import Worker, WorkerEnded
 
 #: After so many cells in a row that ended their worker, the unit's others are not tried: each may
 #: take the whole time limit.
 ENOUGH = 2
+#: Seconds that a process has to load plugins, data and libraries.
+READY = 600.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,37 @@ class Unit:
 
     fit: Fit
     seeds: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """Tells units of one run apart."""
+        return self.fit.key
+
+    @property
+    def suite(self) -> str:
+        """The suite's name."""
+        return self.fit.suite
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Data set and method as the progress table names them."""
+        return self.fit.shown
+
+    @property
+    def cells(self) -> int:
+        """How many cells are wanted."""
+        return len(self.seeds)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of those cells."""
+        return [key for seed, key in self.fit.cells if seed in self.seeds]
+
+    def run(
+        self, worker: Worker, setup: Setup, where: Site, tell: Tell, stop: threading.Event
+    ) -> None:
+        """See `run_unit`."""
+        run_unit(self, worker, setup, where, tell, stop)
 
 
 @dataclass(frozen=True)
@@ -116,13 +149,21 @@ def run_unit(
     tell(_end(worker, setup, fit, fitted, stop, began))
 
 
+def _get_ready(worker: Worker, setup: Setup, fit: Fit, stop: threading.Event) -> None:
+    """Have the process load what fit and cells take for granted; none of it counts as theirs."""
+    worker.call(make_ready, setup, fit, stop=stop, timeout=READY)
+
+
 def _fit(
     worker: Worker, setup: Setup, fit: Fit, stop: threading.Event
 ) -> tuple[FitRecord, bytes | None]:
+    what = "getting ready"
     try:
+        _get_ready(worker, setup, fit, stop)
+        what = "the fit"
         return worker.call(make_fit, setup, fit, stop=stop)
     except WorkerEnded as end:
-        reason = f"the fit: {end.reason}"
+        reason = f"{what}: {end.reason}"
         return FitRecord(fit, status=end.status, reason=reason, traceback=end.trace), None
 
 
@@ -134,14 +175,19 @@ def _cell(
     fitted: bytes | None,
     stop: threading.Event,
 ) -> list[CellRow]:
-    try:
+    with suppress(NotHere):
         return worker.call(make_cell, setup, fit, seed, None)
-    except NotHere:
-        pass
-    if fitted is None:
-        # A method that cannot be pickled is fitted again after its process ended.
-        worker.call(make_fit, setup, fit, stop=stop)
-    return worker.call(make_cell, setup, fit, seed, fitted)
+    _get_ready(worker, setup, fit, stop)
+    # Bytes go along only where the method is not in the process already; they may be large.
+    if fitted is not None:
+        with suppress(NotHere):
+            return worker.call(make_cell, setup, fit, seed, fitted)
+    # A method that cannot be pickled is fitted again after its process ended.
+    record, _ = worker.call(make_fit, setup, fit, stop=stop)
+    if record.status != "ok":
+        reason = f"the fit, made again: {record.reason}"
+        return _failed(fit, seed, record.status, reason, record.traceback)
+    return worker.call(make_cell, setup, fit, seed, None)
 
 
 def _end(

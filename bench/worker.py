@@ -36,6 +36,8 @@ _POLL = 0.05
 _GRACE = 0.5
 #: Seconds after which a dead worker's last message is no longer waited for.
 _LOST = 5.0
+#: Seconds within which the pool sees that a process ended, unless it takes that for an orderly end.
+_NOTICED = 1.0
 
 
 class WorkerEnded(Exception):
@@ -74,11 +76,17 @@ class Worker:
         self._pool: ProcessPool | None = None
         # Written by each new process, read here; never written here, for that may come too late.
         self._pid = context.RawValue("q", 0)
+        # The process that began the call under way; 0 until then.
+        self._begun = context.RawValue("q", 0)
         self._traces = _SharedFile()
         self._killed = threading.Event()
 
     def call(
-        self, function: Callable[..., T], *args: Any, stop: threading.Event | None = None
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        stop: threading.Event | None = None,
+        timeout: float | None = None,
     ) -> T:
         """Run a function in the process and return what it returns.
 
@@ -89,6 +97,8 @@ class Worker:
         *args
         stop : Event, optional
             Once it is set the call is given up and the process ended.
+        timeout : float, optional
+            Seconds, in place of the limit's.
 
         Raises
         ------
@@ -100,20 +110,19 @@ class Worker:
         from pebble import ProcessExpired
 
         self._traces.clear()
-        future = self._schedule(function, args)
-        while not wait([future], timeout=_POLL).done:
-            if self._killed.is_set() or (stop is not None and stop.is_set()):
-                self._end(future)
-                raise Stopped
-            if self._memory() > self._limits.max_memory:
-                raise self._out_of_memory(future)
+        seconds = timeout or self._limits.timeout
+        future = self._watched(function, args, stop, seconds)
+        if isinstance(future.exception(), BrokenProcessPool) and not self._begun.value:
+            # The process died while it had nothing to do, and nobody had seen it yet.
+            self._give_up_pool()
+            future = self._watched(function, args, stop, seconds)
         error = future.exception()
         if isinstance(error, TimeoutError) and not _from_function(error):
-            raise self._ended("timeout", f"took longer than {self._limits.timeout_text}")
+            named = "" if timeout else " (--timeout)"
+            raise self._ended("timeout", f"took longer than the limit of {seconds:g} s{named}")
         if isinstance(error, ProcessExpired):
             raise self._ended("crashed", f"its process {_last_words(error.exitcode)}")
         if isinstance(error, BrokenProcessPool):
-            self._give_up_pool()
             raise self._ended("crashed", "its process could not be reached")
         return future.result()
 
@@ -126,14 +135,39 @@ class Worker:
         self._give_up_pool()
         self._traces.close()
 
-    def _schedule(self, function: Callable[..., T], args: tuple[Any, ...]) -> ProcessFuture[T]:
+    def _watched(
+        self,
+        function: Callable[..., T],
+        args: tuple[Any, ...],
+        stop: threading.Event | None,
+        seconds: float,
+    ) -> ProcessFuture[T]:
+        """Have a function run; return once it has, or once the pool says why it has not."""
+        self._begun.value = 0
+        future = self._schedule(function, args, seconds)
+        gone_since = None
+        while not wait([future], timeout=_POLL).done:
+            if self._killed.is_set() or (stop is not None and stop.is_set()):
+                self._end(future)
+                raise Stopped
+            if self._memory() > self._limits.max_memory:
+                raise self._out_of_memory(future)
+            if not self._gone():
+                continue
+            gone_since = gone_since or time.monotonic()
+            if time.monotonic() - gone_since > _NOTICED:
+                # The pool counts status 0 as no failure and would wait for the result.
+                raise self._ended("crashed", f"its process {_last_words(0)}")
+        return future
+
+    def _schedule(
+        self, function: Callable[..., T], args: tuple[Any, ...], seconds: float
+    ) -> ProcessFuture[T]:
         for _ in range(2):
             if self._pool is None:
                 self._pool = self._new_pool()
             try:
-                return self._pool.schedule(
-                    _task, args=(self._limits.timeout, function, args), timeout=self._limits.timeout
-                )
+                return self._pool.schedule(_task, args=(seconds, function, args), timeout=seconds)
             except RuntimeError:  # the process died while it had nothing to do
                 self._give_up_pool()
         raise WorkerEnded("crashed", "its process could not be started")
@@ -146,10 +180,13 @@ class Worker:
             max_workers=1,
             context=self._context,
             initializer=_start,
-            initargs=(self._pid, self._traces, self._limits.max_memory),
+            initargs=(self._pid, self._begun, self._traces, self._limits.max_memory),
         )
 
     def _ended(self, status: str, reason: str) -> WorkerEnded:
+        # Not used again: a process that dies in the middle of a message leaves the pool's channel
+        # locked, and one that is dying now might still be given the next call.
+        self._give_up_pool()
         return WorkerEnded(status, reason, self._traces.text())
 
     def _out_of_memory(self, future: ProcessFuture[Any]) -> WorkerEnded:
@@ -174,6 +211,12 @@ class Worker:
             return int(psutil.Process(self._pid.value).memory_info().rss) if self._pid.value else 0
         except psutil.Error:
             return 0
+
+    def _gone(self) -> bool:
+        """Whether the process that began the call is no more."""
+        import psutil
+
+        return bool(self._begun.value and not psutil.pid_exists(self._begun.value))
 
     def _give_up_pool(self) -> None:
         pool, self._pool = self._pool, None
@@ -243,12 +286,14 @@ class _SharedFile:
 
 
 _traces: IO[bytes] | None = None
+_begun: Any = None
 
 
-def _start(pid: Any, traces: _SharedFile, max_memory: int) -> None:
+def _start(pid: Any, begun: Any, traces: _SharedFile, max_memory: int) -> None:
     """Begin a worker process."""
-    global _traces
+    global _begun, _traces
     settle_worker()
+    _begun = begun
     _traces = traces.handler()
     faulthandler.enable(_traces)
     if hasattr(faulthandler, "register"):
@@ -280,6 +325,7 @@ def _limit_allocation(max_memory: int) -> None:
 def _task(timeout: float, function: Callable[..., T], args: tuple[Any, ...]) -> T:
     """Run a task in the process, which writes its stacks just before its time is up."""
     assert _traces is not None
+    _begun.value = os.getpid()
     faulthandler.dump_traceback_later(max(timeout - 0.05, 0.9 * timeout), file=_traces)
     try:
         return function(*args)

@@ -76,7 +76,21 @@ def settle_worker() -> None:
         # The fork server ends with the process that started it, and its children with it, even
         # one that is stuck in compiled code.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _let_server_go()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _let_server_go() -> None:
+    """Close what keeps the fork server alive, so that it ends with the process that started it.
+
+    It lives as long as somebody holds the other end of a pipe, and hands that to its children. A
+    worker that is stuck would hold its server, whose end is what ends the worker.
+    """
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    end = getattr(server, "_forkserver_alive_fd", None)
+    if server is not None and end is not None:
+        os.close(end)
+        server._forkserver_alive_fd = None
 
 
 def _end_with(parent: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -32,6 +33,22 @@ class Evaluator(Protocol):
         """Return train and test loss and, for classifiers, accuracy."""
 
 
+@dataclass(frozen=True)
+class FirstBatches:
+    """The first batches of the training data in their fixed order.
+
+    Attributes
+    ----------
+    count : int
+        All whole ones where there are fewer.
+    size : int
+        Examples in each.
+    """
+
+    count: int
+    size: int
+
+
 class NetworkEvaluator:
     """Loss and accuracy of a PyTorch classifier, in evaluation mode; a next character is a class.
 
@@ -51,7 +68,9 @@ class NetworkEvaluator:
     training data that are measured, as is usual for averaged weights (Izmailov et al. 2018, arXiv
     1803.05407). What is measured thus depends on the weights alone, and a forecast is held against
     the recorded run on equal terms: running statistics lag behind and make the same weights worse,
-    of ResNet-8 by up to a third of the loss. Given as ``state``, they are loaded instead.
+    of ResNet-8 by up to a third of the loss. ``batches`` has the means taken over so many batches
+    instead, of all the training data there are. Statistics given as ``state`` are loaded as they
+    are.
     """
 
     def __init__(
@@ -70,6 +89,7 @@ class NetworkEvaluator:
         }
         self._buffers = network_state(network)
         self._at_once = examples.at_once
+        self._all_train = (examples.train_x, examples.train_y)
         self._train = (examples.train_x[:measured], examples.train_y[:measured])
         self._test = None
         if with_test:
@@ -86,9 +106,20 @@ class NetworkEvaluator:
         self,
         weights: Mapping[str, Floats],
         state: Mapping[str, NDArray[Any]] | None = None,
+        batches: FirstBatches | None = None,
     ) -> dict[str, float]:
-        """Return train and test loss and accuracy."""
-        self._load(weights, state)
+        """Return train and test loss and accuracy.
+
+        Parameters
+        ----------
+        weights : dict of str to ndarray
+        state : dict of str to ndarray, optional
+            All that the network keeps beside its weights.
+        batches : FirstBatches, optional
+            Without ``state``, what batch-norm statistics are estimated on; all the training data
+            that are measured by default.
+        """
+        self._load(weights, state, batches)
         return self.measure_loaded()
 
     def measure_loaded(self) -> dict[str, float]:
@@ -100,7 +131,10 @@ class NetworkEvaluator:
         return measured
 
     def _load(
-        self, weights: Mapping[str, Floats], state: Mapping[str, NDArray[Any]] | None
+        self,
+        weights: Mapping[str, Floats],
+        state: Mapping[str, NDArray[Any]] | None,
+        batches: FirstBatches | None = None,
     ) -> None:
         import torch
 
@@ -112,15 +146,31 @@ class NetworkEvaluator:
                 for name, buffer in self._buffers.items():
                     buffer.copy_(torch.from_numpy(np.array(state[name])))
             else:
-                self._estimate_statistics()
+                self._estimate_statistics(batches)
 
     @property
     def needs_own_network(self) -> bool:
         """Whether measuring changes the network: batch norm gets other statistics."""
         return bool(_batch_norms(self._network))
 
-    def _estimate_statistics(self) -> None:
-        """Give every batch norm the mean statistics of the training data under the weights."""
+    def estimated_on(self, batches: FirstBatches | None = None) -> int:
+        """Return the number of examples that batch-norm statistics are estimated on."""
+        return len(self._statistics_data(batches)[0])
+
+    def _statistics_data(
+        self, batches: FirstBatches | None
+    ) -> tuple[torch.Tensor, torch.Tensor, int | None]:
+        """Return examples and how many go through at once; None leaves that to their size."""
+        if batches is None:
+            return (*self._train, None)
+        x, y = self._all_train
+        # A short batch would count as much as a whole one, and one of a single example has no
+        # variance.
+        count = max(1, min(batches.count, len(x) // batches.size))
+        return x[: count * batches.size], y[: count * batches.size], batches.size
+
+    def _estimate_statistics(self, batches: FirstBatches | None) -> None:
+        """Give every batch norm the mean statistics of training data under the weights."""
         import torch
 
         norms = _batch_norms(self._network)
@@ -132,7 +182,7 @@ class NetworkEvaluator:
                 norm.reset_running_stats()
                 norm.momentum = None  # the plain mean over all chunks
                 norm.train()
-            for x, _ in self._chunks(*self._train):
+            for x, _ in self._chunks(*self._statistics_data(batches)):
                 self._network(x)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -149,12 +199,12 @@ class NetworkEvaluator:
         return loss, right / y.numel()
 
     def _chunks(
-        self, x: torch.Tensor, y: torch.Tensor
+        self, x: torch.Tensor, y: torch.Tensor, rows: int | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Cut examples so that what a network computes on the way stays small, and in the cache."""
         from weightcast.datasets.examples import inputs
 
-        rows = self._at_once or max(1, _CHUNK // x[0].numel())
+        rows = rows or self._at_once or max(1, _CHUNK // x[0].numel())
         for start in range(0, len(x), rows):
             yield inputs(x[start : start + rows]), y[start : start + rows]
 

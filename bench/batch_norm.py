@@ -1,0 +1,182 @@
+"""Batch norm under forecast weights: what statistics a network gets whose weights were forecast.
+
+A forecast is of weights. A network with batch norm needs running means and variances beside them,
+and a suite's rule says where they come from: estimated anew on training data, kept as the run
+recorded them at the origin, or forecast from what the context recorded.
+
+What a run itself reached was measured when it was recorded, with statistics estimated on all the
+training data that are measured: its losses at the origin and at the horizons, and with them
+``loss_change`` and ``steps_gained`` of a forecast. Under the default rule all of these stand on
+equal terms. Under another, or with fewer batches, the forecast alone is measured by it, since
+nobody who forecasts has the later statistics; what the rule itself costs is then what the rows of
+`last-value` show, whose weights are the origin's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from weightcast.bench.forecasting import ForecastStream
+from weightcast.datasets.evaluator import Evaluator, FirstBatches, NetworkEvaluator
+from weightcast.datasets.task import ForecastTask
+from weightcast.datasets.trajectory import Floats, State, TensorInfo, Trajectory
+from weightcast.methods.forecaster import Forecaster
+
+MEAN, VARIANCE = "running_mean", "running_var"
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """A suite's rule.
+
+    Attributes
+    ----------
+    rule : str
+        ``"re-estimate"``, ``"keep"`` or ``"forecast"``.
+    batches : int, optional
+        Re-estimate on so many of the first batches; on all training data that are measured by
+        default.
+    """
+
+    rule: str = "re-estimate"
+    batches: int | None = None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one cell's network gets beside its forecast weights.
+
+    Attributes
+    ----------
+    said : str
+        The rule that held, as the cell's row says it; empty for a network without batch norm.
+    states : dict of int to State
+        A column of the horizons → all that the network keeps beside its weights; empty where that
+        is estimated.
+    batches : FirstBatches, optional
+        What it is estimated on.
+    """
+
+    said: str = ""
+    states: Mapping[int, State] = field(default_factory=dict)
+    batches: FirstBatches | None = None
+
+    def measure(
+        self, evaluator: Evaluator, weights: Mapping[str, Floats], column: int
+    ) -> dict[str, float]:
+        """Measure the weights that were forecast for one column of the horizons."""
+        if isinstance(evaluator, NetworkEvaluator):
+            return evaluator.measure(weights, self.states.get(column), self.batches)
+        return evaluator.measure(weights)
+
+
+#: All the training data that are measured; what recording does.
+ESTIMATED = Statistics()
+
+
+def has_statistics(run: Trajectory) -> bool:
+    """Whether a run recorded batch-norm statistics."""
+    return bool(_names(run.state(0)))
+
+
+def statistics_for(
+    batch_norm: BatchNorm,
+    method: Forecaster,
+    run: Trajectory,
+    task: ForecastTask,
+    evaluator: Evaluator,
+    columns: Sequence[int],
+) -> Statistics:
+    """Follow a rule for one run.
+
+    Parameters
+    ----------
+    batch_norm : BatchNorm
+        A run that recorded no statistics can neither keep nor forecast them: they are estimated.
+    method : Forecaster
+        Fitted.
+    run : Trajectory
+    task : ForecastTask
+    evaluator : Evaluator
+    columns : sequence of int
+        The columns of the horizons that are measured.
+    """
+    if not isinstance(evaluator, NetworkEvaluator) or not evaluator.needs_own_network:
+        return ESTIMATED
+    if batch_norm.rule == "re-estimate" or not has_statistics(run):
+        batches = None
+        if batch_norm.batches is not None and run.meta.batch_size is not None:
+            batches = FirstBatches(batch_norm.batches, run.meta.batch_size)
+        said = f"re-estimate on {evaluator.estimated_on(batches):,} examples"
+        return Statistics(said, batches=batches)
+    kept = run.state(task.context)
+    forecast = {}
+    if batch_norm.rule == "forecast":
+        forecast = _forecast(method, run, task, columns)
+    left = len(_names(kept)) - len(forecast)
+    said = f"forecast, {left} of {len(_names(kept))} kept" if left else "forecast"
+    states = {
+        column: kept | {name: values[place] for name, values in forecast.items()}
+        for place, column in enumerate(columns)
+    }
+    return Statistics(said if forecast else "keep", states)
+
+
+def _forecast(
+    method: Forecaster, run: Trajectory, task: ForecastTask, columns: Sequence[int]
+) -> dict[str, Floats]:
+    """Forecast the statistics that the method does not abstain on, each (columns, *shape).
+
+    They are a network of their own to the method: its forecast of the weights is the same under
+    every rule.
+    """
+    context = _recorded(run, task.context + 1)
+    found = {
+        info.name: np.empty((len(columns), info.size), dtype=np.float32) for info in context.tensors
+    }
+    try:
+        for block in ForecastStream(method, context, task):
+            if block.abstained:
+                found.pop(block.tensor.name, None)
+            elif block.tensor.name in found:
+                found[block.tensor.name][:, block.rows] = block.forecast[:, list(columns)].T
+    except MemoryError:
+        raise
+    except Exception:
+        # A method may know weights by their names, or need the loss that none of these has; then it
+        # has no forecast of them.
+        return {}
+    for name, values in found.items():
+        if name.endswith(VARIANCE):
+            np.maximum(values, 0.0, out=values)
+    return {
+        name: values.reshape(len(columns), *context.tensor_info(name).shape)
+        for name, values in found.items()
+    }
+
+
+def _recorded(run: Trajectory, snapshots: int) -> Trajectory:
+    """Make a run of the statistics in the first snapshots; it has no later ones and no network."""
+    states = [run.state(index) for index in range(snapshots)]
+    depths = {info.name.rpartition(".")[0]: info.depth for info in run.tensors}
+    arrays = {
+        name: np.stack([state[name] for state in states]).astype(np.float32)
+        for name in _names(states[0])
+    }
+    infos = [
+        TensorInfo(name, values.shape[1:], "norm", depths.get(name.rpartition(".")[0], 0))
+        for name, values in arrays.items()
+    ]
+    meta = replace(run.meta, recipe={})
+    return Trajectory.from_arrays(arrays, run.steps[:snapshots].tolist(), meta, infos)
+
+
+def _names(state: State) -> list[str]:
+    return [
+        name
+        for name, values in state.items()
+        if name.endswith((MEAN, VARIANCE)) and np.issubdtype(values.dtype, np.floating)
+    ]

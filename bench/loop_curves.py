@@ -1,0 +1,139 @@
+"""When a run of the loop tier first reaches a level, and which jumps it has behind it by then.
+
+A run is measured every so many steps, after the jump of that step if there is one. Where it came
+between two measurements is interpolated; a jump is no slope, so nothing is interpolated across one
+where the loss before it is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: A run's row, as `weightcast.bench.loop_spec.loop_row` lays it out.
+Row = Mapping[str, Any]
+Doubles = NDArray[np.float64]
+
+#: What is read of a run: its weights, or their moving average.
+READOUTS = ("raw", "average")
+#: What a target is a level of.
+KINDS = ("train_loss", "test_accuracy")
+#: Measurements that an accuracy must stay at a level, the first included.
+SUSTAINED = 3
+_TINY = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Where a run reached a level.
+
+    Attributes
+    ----------
+    step : float
+    jumps : int
+        How many of its jumps were made by then.
+    """
+
+    step: float
+    jumps: int
+
+
+def curve(row: Row, kind: str, readout: str = "raw") -> tuple[Doubles, Doubles]:
+    """Return the steps and values of a run's curve; NaN where a value was not finite."""
+    measured = row["measured"]
+    name = kind if readout == "raw" else f"average_{kind}"
+    steps = np.asarray(measured.get("step", []), dtype=np.float64)
+    return steps, np.asarray(measured.get(name, []), dtype=np.float64)
+
+
+def jumps_of(row: Row) -> list[Mapping[str, Any]]:
+    """Return a run's jumps in order, without Lookahead's entry, which stands for all its syncs."""
+    return [jump for jump in row["jumps"] if "every" not in jump]
+
+
+def arrival(row: Row, kind: str, level: float, readout: str = "raw") -> Arrival | None:
+    """Find where a run first reaches a level; None where it never does.
+
+    A train loss reaches it at the first measurement at or below it, and the step is interpolated
+    linearly in log loss from the measurement before. Where raw weights jumped in between, the loss
+    before and after the jump stand in that line as two more points at one step: a level that the
+    jump itself reached is reached at the jump's step, and the jump is paid for.
+
+    A test accuracy reaches it at the first measurement from which it stays at or above it for
+    `SUSTAINED` measurements, or to the end; the step is interpolated linearly. Accuracies before
+    jumps are not measured: all jumps are paid for that the measurement has behind it. The same
+    holds for the moving average, into which a jump enters with the step after it.
+    """
+    steps, values = curve(row, kind, readout)
+    held = values <= level if kind == "train_loss" else _stays_at(values, level)
+    found = np.flatnonzero(held)
+    if not len(found):
+        return None
+    last = int(found[0])
+    jumps = jumps_of(row)
+    at = [int(jump["step"]) for jump in jumps]
+    behind = int(np.searchsorted(at, steps[last], side="right" if readout == "raw" else "left"))
+    if last == 0:
+        return Arrival(float(steps[0]), behind)
+    ends = (steps[last - 1], values[last - 1]), (steps[last], values[last])
+    if kind == "test_accuracy":
+        return Arrival(_between(*ends, level), behind)
+    if readout == "average":
+        return Arrival(_between_logs(*ends, level), behind)
+    return _through_jumps(*ends, level, jumps, behind)
+
+
+def sustained(accuracies: Doubles) -> Doubles:
+    """Return from each measurement the highest level that it and those after it stay at."""
+    padded = np.concatenate([accuracies, np.full(SUSTAINED - 1, np.inf)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, SUSTAINED)
+    lowest: Doubles = windows.min(axis=1)  # NaN where one of them is
+    return lowest
+
+
+def _stays_at(accuracies: Doubles, level: float) -> NDArray[np.bool_]:
+    return sustained(accuracies) >= level if len(accuracies) else np.zeros(0, dtype=bool)
+
+
+def _through_jumps(
+    start: tuple[float, float],
+    end: tuple[float, float],
+    level: float,
+    jumps: Sequence[Mapping[str, Any]],
+    behind: int,
+) -> Arrival:
+    """Find where the loss came to the level between two measurements, jumps in between known."""
+    points = [(start, 0)]
+    for made, jump in enumerate(jumps[:behind]):
+        step = float(jump["step"])
+        if step <= start[0]:
+            continue
+        points.append(((step, _number(jump["before"])), made))
+        if jump["accepted"] and step < end[0]:
+            points.append(((step, _number(jump["after"])), made + 1))
+    points.append((end, behind))
+    known = [points[0], *(point for point in points[1:] if np.isfinite(point[0][1]))]
+    last = next(i for i in range(1, len(known)) if known[i][0][1] <= level)
+    return Arrival(_between_logs(known[last - 1][0], known[last][0], level), known[last][1])
+
+
+def _between(start: tuple[float, float], end: tuple[float, float], level: float) -> float:
+    """Return the step at which a straight line meets a level; the end's where it has no start."""
+    (first, high), (last, low) = start, end
+    if not np.isfinite(high) or high == low:
+        return float(last)
+    return float(first + (last - first) * (high - level) / (high - low))
+
+
+def _between_logs(start: tuple[float, float], end: tuple[float, float], level: float) -> float:
+    values = np.array([start[1], end[1], level])
+    high, low, wanted = np.log(np.maximum(values, _TINY)).tolist()  # NaN stays
+    return _between((start[0], high), (end[0], low), wanted)
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else float(value)

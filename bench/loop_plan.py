@@ -1,0 +1,161 @@
+"""The loop tier's plan: every training run that a suite asks for, each with its key.
+
+Learning-rate grids grow where an optimum lies at an edge, so the plan is made again from what is
+stored, until nothing is missing and no grid has to grow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from weightcast.bench.loop_spec import (
+    CONTROLS,
+    NO_FORECAST,
+    LoopJob,
+    LoopRun,
+    LoopSettings,
+    recipe_of,
+)
+from weightcast.bench.plan import PROTOCOL
+from weightcast.bench.suite import MethodEntry, Suite
+from weightcast.datasets import InputError
+from weightcast.datasets.data_identity import data_identity
+from weightcast.methods import get_method
+from weightcast.methods.code import code_hash
+
+#: (data set, optimizer) → learning rates.
+Grids = dict[tuple[str, str], list[float]]
+
+#: What a run's numbers do not depend on.
+_APART = {
+    "optimizers", "schedules", "accept", "calibration", "validation", "report", "widenings",
+}  # fmt: skip
+
+
+def first_grids(suite: Suite) -> Grids:
+    """Return the learning rates that the suite begins with."""
+    return {
+        (dataset, name): list(rates)
+        for dataset in suite.datasets
+        for name, rates in suite.loop.optimizers.items()
+    }
+
+
+def widened(grids: Grids, edges: Iterable[tuple[str, str, str]], first: Grids, most: int) -> Grids:
+    """Return grids with two more learning rates at each edge that holds an optimum.
+
+    Parameters
+    ----------
+    grids : Grids
+    edges : iterable of tuple
+        Data set, optimizer, and ``"low"`` or ``"high"``.
+    first : Grids
+        What the suite began with.
+    most : int
+        How often a side may grow.
+    """
+    grown = {place: list(rates) for place, rates in grids.items()}
+    for dataset, optimizer, side in edges:
+        rates, begin = grown[dataset, optimizer], first[dataset, optimizer]
+        ratio = begin[1] / begin[0]
+        if side == "low" and rates.index(begin[0]) < 2 * most:
+            rates[:0] = [_rounded(rates[0] / ratio**k) for k in (2, 1)]
+        if side == "high" and len(rates) - 1 - rates.index(begin[-1]) < 2 * most:
+            rates += [_rounded(rates[-1] * ratio**k) for k in (1, 2)]
+    return grown
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.4g}")
+
+
+def loop_jobs(suite: Suite, grids: Grids) -> list[LoopJob]:
+    """List all jobs of a resolved suite, the plain pool first.
+
+    Raises
+    ------
+    InputError
+        If a data set cannot be trained, or a method cannot jump.
+    """
+    jobs = []
+    for dataset in suite.datasets:
+        recipe = recipe_of(dataset)
+        material = [recipe.to_json(), data_identity(recipe)]
+        for method, params, accept in _rows(suite):
+            code = "" if method in CONTROLS else code_hash(get_method(method))
+            for optimizer in suite.loop.optimizers:
+                for schedule in suite.loop.schedules:
+                    depends = [
+                        PROTOCOL, "loop", method, params, accept, code, material, optimizer,
+                        schedule, suite.loop.model_dump(exclude=_APART),
+                    ]  # fmt: skip
+                    jobs.append(
+                        LoopJob(
+                            suite=suite.name,
+                            dataset=dataset,
+                            method=method,
+                            params=params,
+                            accept=accept,
+                            optimizer=optimizer,
+                            schedule=schedule,
+                            runs=_runs(method, grids[dataset, optimizer], suite.loop, depends),
+                            settings=suite.loop,
+                            code=code,
+                        )
+                    )
+    return jobs
+
+
+def missing_jobs(jobs: Sequence[LoopJob], finished: set[str]) -> list[LoopJob]:
+    """Return what is still to run, with the runs that are missing."""
+    found = []
+    for job in jobs:
+        runs = tuple(run for run in job.runs if run.key not in finished)
+        if runs:
+            found.append(replace(job, runs=runs))
+    return found
+
+
+def _rows(suite: Suite) -> list[tuple[str, str, str]]:
+    """Return method, parameters and rule of acceptance of every row of the tables."""
+    rows = [(name, "{}", "always") for name in CONTROLS]
+    for entry in suite.methods:
+        if jumps(entry):
+            rows += [(entry.name, entry.params_json, rule) for rule in suite.loop.accept]
+    if len(rows) == len(CONTROLS):
+        raise InputError("the loop tier has no forecaster to run; name some, e.g. ols-line")
+    return rows
+
+
+def jumps(entry: MethodEntry) -> bool:
+    """Whether a method can jump in the loop tier: not where it would stay, or knows the truth."""
+    cls = get_method(entry.name)
+    return not (
+        entry.name == "last-value"
+        or cls.get_class_tag("role", "forecaster") == "reference"
+        or cls.get_class_tag("sampled")
+        or "train-loss" in cls.get_class_tag("needs", ())
+    )
+
+
+def _runs(
+    method: str, grid: Sequence[float], settings: LoopSettings, depends: list[Any]
+) -> tuple[LoopRun, ...]:
+    roles = ["validation", "report"]
+    if method == NO_FORECAST:
+        roles.append("calibration")
+    return tuple(
+        LoopRun(rate, seed, role, _hash([depends, rate, seed, role]))
+        for rate in grid
+        for role in roles
+        for seed in settings.seeds(role)
+    )
+
+
+def _hash(depends: Any) -> str:
+    canonical = json.dumps(depends, sort_keys=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,302 @@
+"""Scores of the loop tier: whether a tuned method is at a target before tuned plain training.
+
+How a level is reached says `weightcast.bench.loop_curves`, how targets are set `loop_targets`, what
+a run costs `loop_costs`, which runs are compared `loop_pairs`, how configurations are chosen and
+intervals drawn `loop_intervals`, and what is then said of a method `loop_verdicts`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from weightcast.bench.loop_costs import CostTable, DataSetCosts, budget_of, data_set_costs
+from weightcast.bench.loop_curves import KINDS, READOUTS, Doubles, Row, jumps_of
+from weightcast.bench.loop_intervals import DRAWS, Compared, compare, interval, scored
+from weightcast.bench.loop_pairs import Pair, at_edge, grids_of, own_choices, pair_of
+from weightcast.bench.loop_spec import NO_FORECAST, NULL
+from weightcast.bench.loop_targets import SHARES, calibrated
+from weightcast.bench.loop_verdicts import (
+    EDGE,
+    FASTER,
+    FEW_SEEDS,
+    NO_NULL,
+    SAME,
+    SLOWER,
+    UNREACHED,
+    LoopStanding,
+    LoopSummary,
+    break_even,
+    verdict_of,
+)
+from weightcast.datasets.errors import unknown
+
+# Who asks for scores gets with them the words that they are told in.
+__all__ = [
+    "EDGE",
+    "FASTER",
+    "FEW_SEEDS",
+    "NO_NULL",
+    "SAME",
+    "SLOWER",
+    "UNREACHED",
+    "USES",
+    "LoopStanding",
+    "LoopSummary",
+    "edges",
+    "loop_left_out",
+    "loop_standings",
+    "loop_summary",
+]
+
+#: Uses over which the costs of fitting are shared.
+USES = (1, 10, 100)
+
+
+def loop_standings(
+    rows: Sequence[Row],
+    readout: str = "raw",
+    kind: str = "train_loss",
+    target: str = "hard",
+    draws: int = DRAWS,
+) -> list[LoopStanding]:
+    """Compare every method and control with plain training, on each data set.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Of `weightcast.bench.loop_run.run_loop`, any number of data sets and methods. Of a folder
+        half done, a method is compared on the configurations and seeds that both sides have in
+        full; what cannot be compared at all is in `loop_left_out`.
+    readout : str
+        ``"raw"``, or ``"average"``: the moving average's curves, on both sides.
+    kind : str
+        ``"train_loss"`` or ``"test_accuracy"``.
+    target : str
+        ``"hard"`` or ``"easy"``.
+    draws : int
+
+    Returns
+    -------
+    list of LoopStanding
+        Lowest ratio first; the null row is one of them, plain training is not.
+
+    Raises
+    ------
+    InputError
+        If there is no such read-out, kind or target.
+    """
+    return [standing for standing, _ in _standings(rows, readout, kind, target, draws)]
+
+
+def loop_summary(
+    rows: Sequence[Row],
+    readout: str = "raw",
+    kind: str = "train_loss",
+    target: str = "hard",
+    draws: int = DRAWS,
+) -> list[LoopSummary]:
+    """Pool the standings of every method over its data sets; lowest ratio first.
+
+    Parameters are those of `loop_standings`.
+    """
+    by_label: dict[str, dict[str, tuple[LoopStanding, Compared]]] = {}
+    for standing, compared in _standings(rows, readout, kind, target, draws):
+        by_label.setdefault(standing.label, {})[standing.dataset] = standing, compared
+    nulls = by_label.get(NULL, {})
+    pooled = []
+    for label, found in by_label.items():
+        standings = [standing for standing, _ in found.values()]
+        logs = np.mean([compared.tuned for _, compared in found.values()], axis=0)
+        seeds = [count for _, compared in found.values() for count in compared.seeds]
+        lower, upper = interval(logs[1:], seeds)
+        null = [nulls[dataset][1].tuned[0] for dataset in found if dataset in nulls]
+        null_ratio = float(np.exp(np.mean(null))) if len(null) == len(found) else np.nan
+        edge = any(standing.edge for standing in standings)
+        reached = any(s.misses < s.runs or s.plain_misses < s.runs for s in standings)
+        pooled.append(
+            LoopSummary(
+                label=label,
+                readout=readout,
+                kind=kind,
+                target=target,
+                ratio=float(np.exp(logs[0])),
+                lower=lower,
+                upper=upper,
+                null_ratio=null_ratio,
+                verdict=verdict_of(lower, upper, null_ratio, edge, reached),
+                edge=edge,
+                datasets=tuple(sorted(found)),
+                misses=sum(standing.misses for standing in standings),
+                failures=sum(standing.failures for standing in standings),
+                runs=sum(standing.runs for standing in standings),
+            )
+        )
+    return sorted(pooled, key=lambda summary: (summary.ratio, summary.label))
+
+
+def edges(rows: Sequence[Row]) -> set[tuple[str, str, str]]:
+    """Return where grids of learning rates end too early.
+
+    With the primary target and both read-outs, all methods' and controls' choices on either role's
+    seeds are looked at, plain training's too. Where no run of a role reaches the target in any
+    configuration, there is no choice to be at an edge.
+
+    Returns
+    -------
+    set of (dataset, optimizer, "low" or "high")
+    """
+    found = set()
+    for readout in READOUTS:
+        for costs in _data_sets(rows, readout, "train_loss", "hard"):
+            grids = grids_of(costs.configurations)
+            for table in costs.tables.values():
+                for configuration in own_choices(costs, table):
+                    grid = grids[configuration.optimizer]
+                    for side, end in (("low", min(grid)), ("high", max(grid))):
+                        if configuration.learning_rate == end:
+                            found.add((costs.dataset, configuration.optimizer, side))
+    return found
+
+
+def loop_left_out(rows: Sequence[Row], kind: str = "train_loss", target: str = "hard") -> list[str]:
+    """Say in a line each which data sets and methods have no standing yet, and why.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+    kind, target : str
+        As in `loop_standings`.
+    """
+    compared = {costs.dataset: costs for costs in _data_sets(rows, "raw", kind, target)}
+    lines = []
+    for dataset in _by_data_set(rows):
+        if dataset not in compared:
+            lines.append(f"{dataset}: no calibration runs that set the target are done")
+            continue
+        costs = compared[dataset]
+        for label, table in sorted(costs.tables.items()):
+            if label != NO_FORECAST and pair_of(costs, table) is None:
+                lines.append(
+                    f"{dataset}, {label}: no configuration is done on both sides with seeds of "
+                    "both roles"
+                )
+    return lines
+
+
+def _standings(
+    rows: Sequence[Row], readout: str, kind: str, target: str, draws: int
+) -> list[tuple[LoopStanding, Compared]]:
+    found = []
+    for costs in _data_sets(rows, readout, kind, target):
+        pairs = {}
+        for label, table in costs.tables.items():
+            pair = None if label == NO_FORECAST else pair_of(costs, table)
+            if pair is not None:
+                pairs[label] = pair, compare(pair.sides, _random(costs.dataset), draws)
+        null = pairs.get(NULL)
+        null_ratio = float(np.exp(null[1].tuned[0])) if null else np.nan
+        for label, (pair, compared) in pairs.items():
+            found.append((_standing(costs, label, readout, pair, compared, null_ratio), compared))
+    return sorted(found, key=lambda one: (one[0].ratio, one[0].dataset, one[0].label))
+
+
+def _standing(
+    costs: DataSetCosts,
+    label: str,
+    readout: str,
+    pair: Pair,
+    compared: Compared,
+    null_ratio: float,
+) -> LoopStanding:
+    method, plain, validation = pair.method, pair.plain, pair.validation
+    chosen, plain_chosen = compared.choices, compared.plain_choices
+    cost = scored(method.cost, chosen, validation)
+    plain_cost = scored(plain.cost, plain_chosen, validation)
+    fit = scored(np.repeat(method.fit[:, None], len(cost), axis=1), chosen, validation)
+    missed = scored(~method.reached, chosen, validation)
+    plain_missed = scored(~plain.reached, plain_chosen, validation)
+    lower, upper = interval(compared.tuned[1:], compared.seeds)
+    same_lower, same_upper = interval(compared.same_rate[1:], compared.seeds)
+    edge = at_edge(pair, method, chosen) or at_edge(pair, plain, plain_chosen)
+    reached = not (missed.all() and plain_missed.all())
+    changes = _jump_changes(method, chosen, validation, len(cost))
+    return LoopStanding(
+        dataset=costs.dataset,
+        label=label,
+        readout=readout,
+        target=costs.target,
+        ratio=float(np.exp(compared.tuned[0])),
+        lower=lower,
+        upper=upper,
+        null_ratio=null_ratio,
+        verdict=verdict_of(lower, upper, null_ratio, edge, reached),
+        edge=edge,
+        same_rate=float(np.exp(compared.same_rate[0])),
+        same_rate_lower=same_lower,
+        same_rate_upper=same_upper,
+        uses={
+            uses: float(np.exp(np.mean(np.log(cost + fit / uses) - np.log(plain_cost))))
+            for uses in USES
+        },
+        fit_cost=float(fit.mean()),
+        break_even=break_even(float(fit.mean()), float(plain_cost.mean() - cost.mean())),
+        steps_mean=float(cost.mean()),
+        plain_steps_mean=float(plain_cost.mean()),
+        seconds_mean=float(scored(method.seconds, chosen, validation).mean()),
+        plain_seconds_mean=float(scored(plain.seconds, plain_chosen, validation).mean()),
+        misses=int(missed.sum()),
+        failures=int(scored(method.failed, chosen, validation).sum()),
+        plain_misses=int(plain_missed.sum()),
+        runs=len(cost),
+        harmful=float((changes > 0).mean()) if len(changes) else np.nan,
+        jump_change=float(np.median(changes)) if len(changes) else np.nan,
+        configuration=pair.configurations[chosen[0]],
+        plain_configuration=pair.configurations[plain_chosen[0]],
+        swapped_configuration=pair.configurations[chosen[1]],
+        plain_swapped_configuration=pair.configurations[plain_chosen[1]],
+        left_out=pair.left_out,
+    )
+
+
+def _data_sets(rows: Sequence[Row], readout: str, kind: str, target: str) -> Iterator[DataSetCosts]:
+    """Take the costs on every data set that has the target."""
+    for what, name, choices in (
+        ("read-out", readout, READOUTS),
+        ("kind of target", kind, KINDS),
+        ("target", target, tuple(SHARES)),
+    ):
+        if name not in choices:
+            raise unknown(what, name, choices)
+    for dataset, here in _by_data_set(rows).items():
+        budget = budget_of(here)
+        level = calibrated(here, budget).get((kind, target))
+        if level is not None:
+            yield data_set_costs(dataset, here, level, readout, budget)
+
+
+def _by_data_set(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["dataset"], []).append(row)
+    return dict(sorted(found.items()))
+
+
+def _random(dataset: str) -> np.random.Generator:
+    """Return a data set's draws: the same for all its methods, others for other data sets."""
+    return np.random.default_rng([123, zlib.crc32(dataset.encode())])
+
+
+def _jump_changes(
+    table: CostTable, chosen: tuple[int, int], validation: int, seeds: int
+) -> Doubles:
+    """Return the loss changes over the scored runs' jumps."""
+    changes = []
+    for seed in range(seeds):
+        row = table.rows[chosen[1] if seed < validation else chosen[0], seed]
+        for jump in jumps_of(row):
+            if jump["before"] is not None and jump["after"] is not None:
+                changes.append(jump["after"] - jump["before"])
+    return np.asarray(changes, dtype=np.float64)

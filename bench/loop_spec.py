@@ -1,0 +1,264 @@
+"""What the loop tier runs: the pool of plain training, the controls, and one job of runs.
+
+The plain side of every comparison is a pool: optimizers, each over learning rates and schedules.
+Every forecaster and every control gets the same pool, so all are tuned alike.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from weightcast.datasets import InputError, Recipe, get_dataset
+from weightcast.datasets.errors import unknown
+
+#: Optimizers of the pool: kind and momentum, as `side_by_side.Optimizer` takes them.
+POOL = {
+    "sgd": ("sgd", 0.0),
+    "nesterov-0.9": ("nesterov", 0.9),
+    "nesterov-0.95": ("nesterov", 0.95),
+    "adam": ("adam", 0.0),
+}
+
+#: Rows without a forecaster. ``no-forecast`` is plain training: the pool, and, at a forecaster's
+#: own learning rate, the usual comparison of the literature. ``null`` is plain training with other
+#: batches: what it wins is the noise.
+NO_FORECAST, NULL, DENOISE, LOOKAHEAD = "no-forecast", "null", "denoise-only", "lookahead"
+CONTROLS = (NO_FORECAST, NULL, DENOISE, LOOKAHEAD)
+
+#: What runs of a role are for: fitting forecasters, setting the targets, choosing a configuration,
+#: scoring it. No seed has two.
+ROLES = ("training", "calibration", "validation", "report")
+
+
+class LoopSettings(BaseModel):
+    """How the loop tier of a suite runs.
+
+    Attributes
+    ----------
+    steps : int
+        The budget of every run, in optimizer steps.
+    spacing, context : int
+        A forecaster sees ``context + 1`` snapshots, ``spacing`` steps apart; it jumps once they are
+        there, and the next ones begin where it landed.
+    horizon : int
+        How far a jump goes, in snapshots.
+    optimizers : dict of str to list of float
+        The pool: learning rates by optimizer, in one ratio; widened where an optimum is at an edge.
+    schedules : list of str
+        ``"constant"``, or ``"linear-F"``: falling to zero at the share F of the budget.
+    accept : list of str
+        ``"always"``, ``"if-better"`` (only if the loss on a held-out batch falls), or both.
+    reset : bool
+        Whether the optimizer forgets its state at a jump.
+    training, calibration, validation, report : int
+        Seeds of each role.
+    measure_every : int
+        Steps between measurements.
+    measured : int or None
+        Examples that losses are measured on, the first of training and test data; all by default.
+    widenings : int
+        How often a learning-rate grid may grow.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(default=900, ge=10)
+    spacing: int = Field(default=9, ge=1)
+    context: int = Field(default=10, ge=1)
+    horizon: int = Field(default=5, ge=1)
+    optimizers: dict[str, list[float]] = {
+        "sgd": [0.1, 0.15, 0.225, 0.3375],
+        "adam": [0.002, 0.003, 0.0045, 0.00675],
+    }
+    schedules: list[str] = ["constant"]
+    accept: list[str] = ["always"]
+    reset: bool = False
+    training: int = Field(default=3, ge=2)
+    calibration: int = Field(default=4, ge=2)
+    validation: int = Field(default=3, ge=3)
+    report: int = Field(default=5, ge=3)
+    measure_every: int = Field(default=45, ge=1)
+    measured: int | None = None
+    widenings: int = Field(default=3, ge=0)
+
+    @field_validator("optimizers")
+    @classmethod
+    def _known_and_geometric(cls, value: dict[str, list[float]]) -> dict[str, list[float]]:
+        for name, rates in value.items():
+            if name not in POOL:
+                raise ValueError(str(unknown("optimizer of the pool", name, POOL)))
+            ratios = np.diff(np.log(rates))
+            if (
+                len(rates) < 3
+                or (ratios <= 0).any()
+                or not np.allclose(ratios, ratios[0], rtol=0.1)
+            ):
+                raise ValueError(
+                    f"the learning rates of {name} must be three or more, ascending in one ratio"
+                )
+        return value
+
+    @field_validator("accept")
+    @classmethod
+    def _known_rules(cls, value: list[str]) -> list[str]:
+        for rule in value:
+            if rule not in ("always", "if-better"):
+                raise ValueError(str(unknown("rule of acceptance", rule, ("always", "if-better"))))
+        return value
+
+    @field_validator("schedules")
+    @classmethod
+    def _known_schedules(cls, value: list[str]) -> list[str]:
+        for name in value:
+            rates(1.0, name, 10)
+        return value
+
+    @model_validator(mode="after")
+    def _horizon_within_reach(self) -> LoopSettings:
+        if self.context * self.spacing >= self.steps:
+            raise ValueError("the budget of steps ends before the first jump")
+        return self
+
+    @property
+    def interval(self) -> int:
+        """Steps from one jump to the next."""
+        return self.context * self.spacing
+
+    def seeds(self, role: str) -> range:
+        """Return a role's seeds, apart from those of all other roles."""
+        first = 1000 * ROLES.index(role)
+        return range(first, first + int(getattr(self, role)))
+
+
+def rates(learning_rate: float, schedule: str, steps: int) -> NDArray[np.float64]:
+    """Return the learning rate of each step, shape (steps,).
+
+    Raises
+    ------
+    ValueError
+        If there is no such schedule.
+    """
+    if schedule == "constant":
+        return np.full(steps, learning_rate)
+    name, _, share = schedule.partition("-")
+    try:
+        end = float(share) * steps
+    except ValueError:
+        end = 0.0
+    if name != "linear" or not 0 < end <= 4 * steps:
+        raise ValueError(f"'{schedule}' is no schedule; take constant or linear-F, e.g. linear-1.0")
+    fallen: NDArray[np.float64] = learning_rate * np.maximum(0.0, 1 - np.arange(steps) / end)
+    return fallen
+
+
+def recipe_of(dataset: str) -> Recipe:
+    """Return the recipe of a data set.
+
+    Raises
+    ------
+    InputError
+        If it has none.
+    """
+    recipe = getattr(get_dataset(dataset), "recipe", None)
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"{dataset} has no recipe to train by, which the loop tier needs")
+    return recipe
+
+
+@dataclass(frozen=True)
+class LoopRun:
+    """One run of a job: where in the pool it stands, and what it is for.
+
+    Attributes
+    ----------
+    key : str
+        Hash of all that its numbers depend on.
+    """
+
+    learning_rate: float
+    seed: int
+    role: str
+    key: str
+
+
+@dataclass(frozen=True)
+class LoopJob:
+    """Runs of one method with one optimizer and schedule, trained side by side.
+
+    Attributes
+    ----------
+    dataset : str
+        A recorded data set, whose recipe gives network, data and batch size.
+    method : str
+        A forecaster's name, or one of `CONTROLS`.
+    accept : str
+        ``"always"`` or ``"if-better"``.
+    code : str
+        The method's `code_hash`; empty for controls.
+    """
+
+    suite: str
+    dataset: str
+    method: str
+    params: str
+    accept: str
+    optimizer: str
+    schedule: str
+    runs: tuple[LoopRun, ...]
+    settings: LoopSettings
+    code: str = ""
+
+    @property
+    def key(self) -> str:
+        """Tells jobs of one plan apart."""
+        return self.runs[0].key
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Data set and method as the progress table names them."""
+        return f"{self.dataset} (loop)", self.label
+
+    @property
+    def label(self) -> str:
+        """Method with parameters and rule of acceptance, as tables name it."""
+        given = json.loads(self.params)
+        inside = [f"{key}={value}" for key, value in sorted(given.items())]
+        inside += [self.accept] * (self.accept != "always")
+        return f"{self.method}({', '.join(inside)})" if inside else self.method
+
+
+def loop_row(job: LoopJob, run: LoopRun, **found: Any) -> dict[str, Any]:
+    """Make a run's row; what is not given is that of a run without a result."""
+    row: dict[str, Any] = {
+        "key": run.key,
+        "suite": job.suite,
+        "dataset": job.dataset,
+        "method": job.method,
+        "params": job.params,
+        "accept": job.accept,
+        "optimizer": job.optimizer,
+        "schedule": job.schedule,
+        "learning_rate": run.learning_rate,
+        "seed": run.seed,
+        "seed_role": run.role,
+        "status": "ok",
+        "reason": "",
+        "traceback": "",
+        "measured": {},
+        "jumps": [],
+        "step_seconds": None,
+        "forward_seconds": None,
+        "fit_seconds": 0.0,
+        "fit_steps": 0,
+        "seconds": None,
+        "jobs": 1,
+        "threads": 1,
+        "machine": "",
+    }
+    return row | found

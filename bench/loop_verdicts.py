@@ -1,0 +1,165 @@
+"""What the loop tier says of a method: its standing on a data set, and over all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from weightcast.bench.loop_costs import Configuration
+from weightcast.bench.loop_targets import Target
+
+FASTER, SLOWER, SAME = "faster", "slower", "not distinguishable"
+EDGE = "refused: best learning rate at the edge of the grid"
+NO_NULL = "refused: no null row"
+UNREACHED = "refused: no run reaches the target"
+FEW_SEEDS = "refused: too few seeds"
+
+
+@dataclass(frozen=True)
+class LoopStanding:
+    """One method against plain training on one data set, both tuned.
+
+    A mean over "scored" runs takes every validation and report seed once, at the configuration that
+    was chosen on the other role's seeds.
+
+    Attributes
+    ----------
+    dataset, label, readout : str
+    target : Target
+    ratio, lower, upper : float
+        Geometric mean of the method's cost over plain's, seed by seed, and its 95 % interval.
+    null_ratio : float
+        The same ratio of the null row, NaN where there is none.
+    verdict : str
+        ``"faster"`` where the whole interval lies below the null row's ratio and below 1,
+        ``"slower"`` where it lies above both, else ``"not distinguishable"``; or
+        ``"refused: ..."``.
+        Below 1 too: a method that changes nothing has an interval without width, and would
+        otherwise be slower or faster than a null row that is lucky or unlucky.
+    edge : bool
+        Whether either side's choice, on either role's seeds, is the lowest or highest learning rate
+        of its optimizer. An optimum may then lie outside the grid, and there is no verdict.
+    same_rate, same_rate_lower, same_rate_upper : float
+        The method against plain training at the method's own configuration, the usual comparison.
+    uses : dict of int to float
+        Ratio when the costs of fitting are shared by so many uses.
+    fit_cost : float
+        Step-equivalents of fitting, the mean over scored runs.
+    break_even : float
+        Uses after which the step-equivalents saved have paid for the fit; inf where none are saved.
+    steps_mean, plain_steps_mean : float
+        Mean of restricted step-equivalents over scored runs.
+    seconds_mean, plain_seconds_mean : float
+    misses, failures, plain_misses : int
+        Scored runs that never reach the target; failures are among the misses.
+    runs : int
+        Scored runs.
+    harmful : float
+        Share of the scored runs' jumps, accepted or not, after which the loss was higher; NaN
+        without jumps.
+    jump_change : float
+        Median of the train loss after a jump minus that before it.
+    configuration, plain_configuration : Configuration
+        What each side chose on the validation seeds.
+    swapped_configuration, plain_swapped_configuration : Configuration
+        What each side chose on the report seeds.
+    left_out : str
+        What of the pool and the seeds is not done on both sides yet, and so not in; empty mostly.
+    """
+
+    dataset: str
+    label: str
+    readout: str
+    target: Target
+    ratio: float
+    lower: float
+    upper: float
+    null_ratio: float
+    verdict: str
+    edge: bool
+    same_rate: float
+    same_rate_lower: float
+    same_rate_upper: float
+    uses: dict[int, float]
+    fit_cost: float
+    break_even: float
+    steps_mean: float
+    plain_steps_mean: float
+    seconds_mean: float
+    plain_seconds_mean: float
+    misses: int
+    failures: int
+    plain_misses: int
+    runs: int
+    harmful: float
+    jump_change: float
+    configuration: Configuration
+    plain_configuration: Configuration
+    swapped_configuration: Configuration
+    plain_swapped_configuration: Configuration
+    left_out: str
+
+
+@dataclass(frozen=True)
+class LoopSummary:
+    """One method over data sets; what has the name of a field of `LoopStanding` means the same.
+
+    Attributes
+    ----------
+    ratio, lower, upper : float
+        Geometric mean of the data sets' ratios; the draws of data sets are independent.
+    null_ratio : float
+        The null row's, over the same data sets.
+    edge : bool
+        Whether any of its data sets is flagged.
+    datasets : tuple of str
+    """
+
+    label: str
+    readout: str
+    kind: str
+    target: str
+    ratio: float
+    lower: float
+    upper: float
+    null_ratio: float
+    verdict: str
+    edge: bool
+    datasets: tuple[str, ...]
+    misses: int
+    failures: int
+    runs: int
+
+
+def break_even(fit: float, saved: float) -> float:
+    """Return the uses after which savings pay for a fit.
+
+    Parameters
+    ----------
+    fit : float
+        Step-equivalents of fitting.
+    saved : float
+        Step-equivalents saved in one use.
+
+    Examples
+    --------
+    >>> break_even(300.0, 60.0), break_even(0.0, 60.0), break_even(0.0, -1.0)
+    (5.0, 0.0, inf)
+    """
+    return fit / saved if saved > 0 else np.inf
+
+
+def verdict_of(lower: float, upper: float, null_ratio: float, edge: bool, reached: bool) -> str:
+    """Say whether an interval lies apart from plain training and from the null row."""
+    if edge:
+        return EDGE
+    if not reached:
+        return UNREACHED
+    if np.isnan(null_ratio):
+        return NO_NULL
+    if np.isnan(lower):
+        return FEW_SEEDS
+    if upper < min(1.0, null_ratio):
+        return FASTER
+    return SLOWER if lower > max(1.0, null_ratio) else SAME

@@ -1,0 +1,308 @@
+"""The loop tier: training side by side, jumps in it, and the suite around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from weightcast.bench.loop_plan import first_grids, loop_jobs, missing_jobs, widened
+from weightcast.bench.loop_run import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
+from weightcast.bench.loop_spec import LoopJob, LoopRun, LoopSettings, rates
+from weightcast.bench.running import RunOptions, run_suite
+from weightcast.bench.side_by_side import Optimizer, SideBySide
+from weightcast.bench.store import Store
+from weightcast.bench.suite import load_suite
+from weightcast.datasets import InputError, Recipe, get_dataset
+from weightcast.datasets.evaluator import cross_entropy
+from weightcast.datasets.networks import build_network
+from weightcast.methods import load_plugin
+
+SETTINGS = LoopSettings(
+    steps=60, spacing=3, context=5, horizon=2, measure_every=15, measured=64, training=2
+)
+
+
+def _recipe(name: str = "digits-mlp-sgd") -> Recipe:
+    recipe = get_dataset(name).recipe  # type: ignore[attr-defined]
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def _job(method: str, optimizer: str = "sgd", **changes: Any) -> LoopJob:
+    runs = tuple(
+        LoopRun(rate, seed, "report", f"{rate} {seed}") for rate in (0.1, 0.2) for seed in (0, 1)
+    )
+    job = LoopJob(
+        "loop", "digits-mlp-sgd", method, "{}", "always", optimizer, "constant", runs, SETTINGS
+    )
+    return replace(job, **changes)
+
+
+TORCH: dict[Optimizer, Callable[[Any, float], torch.optim.Optimizer]] = {
+    Optimizer("sgd"): lambda p, rate: torch.optim.SGD(p, rate),
+    Optimizer("nesterov", 0.9): lambda p, rate: torch.optim.SGD(
+        p, rate, momentum=0.9, nesterov=True
+    ),
+    Optimizer("adam"): lambda p, rate: torch.optim.Adam(p, rate),
+}
+
+
+@pytest.mark.parametrize("optimizer", TORCH, ids=lambda o: o.kind)
+@pytest.mark.parametrize("name", ["digits-mlp-sgd", "digits-cnn-sgd"])
+def test_when_runs_stand_side_by_side_then_each_is_what_it_would_be_alone(
+    name: str, optimizer: Optimizer
+) -> None:
+    recipe, steps = _recipe(name), 50
+    base = 0.002 if optimizer.kind == "adam" else 0.02
+    each, seeds = [base, base, 2 * base], [0, 1, 0]
+    orders = [str(seed) for seed in seeds]
+    table = np.repeat(np.asarray(each)[:, None], steps, axis=1)
+    together = SideBySide(recipe, optimizer, table, seeds, orders)
+    starts = together.weights.clone()
+    for _ in range(steps):
+        together.step()
+    measured = together.measure(together.weights)
+    for place, rate in enumerate(each):
+        network = build_network(recipe.network, **recipe.network_options)
+        torch.nn.utils.vector_to_parameters(starts[place].clone(), network.parameters())
+        alone = TORCH[optimizer](network.parameters(), rate)
+        batches = SideBySide(recipe, optimizer, table[:1], [0], [orders[place]])._batches
+        for _ in range(steps):
+            x, y = batches.next()
+            alone.zero_grad()
+            cross_entropy(network(x[0]), y[0]).backward()  # type: ignore[no-untyped-call]
+            alone.step()
+        found = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
+        moved = (found - starts[place]).norm()
+        assert float((found - together.weights[place]).norm() / moved) < 1e-4
+        examples = together._examples
+        with torch.no_grad():
+            loss = float(cross_entropy(network(examples.train_x), examples.train_y))
+        assert measured.train_loss[place] == pytest.approx(loss, rel=1e-4)
+    assert not torch.equal(together.weights[0], together.weights[1])
+
+
+def test_when_a_network_keeps_statistics_then_it_is_refused() -> None:
+    with pytest.raises(InputError, match="running statistics"):
+        SideBySide(_recipe("fashion-resnet8-sgd"), Optimizer("sgd"), np.ones((1, 1)), [0], ["0"])
+
+
+def test_when_nothing_jumps_then_null_differs_in_its_batches_alone() -> None:
+    plain, null = run_loop(_job("no-forecast")), run_loop(_job("null"))
+    for one, other in zip(plain, null, strict=True):
+        assert one["measured"]["step"] == [0, 15, 30, 45, 60]
+        assert one["measured"]["train_loss"][0] == other["measured"]["train_loss"][0]
+        assert one["measured"]["train_loss"][-1] != other["measured"]["train_loss"][-1]
+        assert one["jumps"] == []
+        assert one["measured"]["train_loss"][-1] < one["measured"]["train_loss"][0]
+        assert one["step_seconds"] > one["forward_seconds"] > 0
+
+
+def test_when_a_forecaster_stays_where_it_is_then_training_is_plain() -> None:
+    plain, stays = run_loop(_job("no-forecast")), run_loop(_job("last-value"))
+    for one, other in zip(plain, stays, strict=True):
+        assert one["measured"] == other["measured"]
+        # Jumps after every window but the last step's: what lands there trains no more.
+        assert [jump["step"] for jump in other["jumps"]] == [15, 30, 45]
+        assert all(jump["before"] == jump["after"] for jump in other["jumps"])
+        assert all(jump["seconds"] > 0 for jump in other["jumps"])
+        assert (other["fit_steps"], other["fit_seconds"]) == (0, 0.0)
+
+
+def test_when_a_line_jumps_then_it_lands_where_its_forecast_says() -> None:
+    job = _job("ols-line")
+    rows = run_loop(job)
+    # The same by hand: train to the first jump, fit the line, and go two snapshots on.
+    run, settings = job.runs[0], job.settings
+    table = rates(run.learning_rate, "constant", settings.steps)[None]
+    alone = SideBySide(_recipe(), Optimizer("sgd"), table, [run.seed], [str(run.seed)], 64)
+    window = [alone.weights[0].numpy().copy()]
+    for step in range(1, 16):
+        alone.step()
+        if step % 3 == 0:
+            window.append(alone.weights[0].numpy().copy())
+    slope, level = np.polyfit(np.arange(-5, 1), np.stack(window).astype(np.float64), 1)
+    landed = torch.from_numpy((level + 2 * slope).astype(np.float32))[None]
+    assert rows[0]["jumps"][0]["after"] == pytest.approx(
+        float(alone.measure(landed).train_loss[0]), rel=1e-4
+    )
+    assert rows[0]["jumps"][0]["before"] == pytest.approx(
+        float(alone.measure(alone.weights).train_loss[0]), rel=1e-4
+    )
+
+
+def test_when_weights_are_denoised_then_they_go_to_the_line_at_the_present_step() -> None:
+    line, denoised = run_loop(_job("ols-line")), run_loop(_job("denoise-only"))
+    assert line[0]["jumps"][0]["before"] == denoised[0]["jumps"][0]["before"]
+    assert line[0]["jumps"][0]["after"] != denoised[0]["jumps"][0]["after"]
+
+
+def test_when_lookahead_syncs_then_slow_weights_go_half_way() -> None:
+    job = _job("lookahead", settings=SETTINGS.model_copy(update={"steps": 20, "measure_every": 5}))
+    rows = run_loop(job)
+    run = job.runs[0]
+    table = rates(run.learning_rate, "constant", 20)[None]
+    alone = SideBySide(_recipe(), Optimizer("sgd"), table, [run.seed], [str(run.seed)], 64)
+    slow = alone.weights.clone()
+    for step in range(1, 21):
+        alone.step()
+        if step % LOOKAHEAD_STEPS == 0:
+            slow = slow + LOOKAHEAD_RATE * (alone.weights - slow)
+            alone.weights.copy_(slow)
+    last = rows[0]["measured"]["train_loss"][-1]
+    assert last == pytest.approx(float(alone.measure(alone.weights).train_loss[0]), rel=1e-4)
+    assert rows[0]["jumps"][0]["every"] == LOOKAHEAD_STEPS
+    assert rows[0]["jumps"][0]["seconds"] > 0
+
+
+def test_when_only_better_jumps_are_taken_then_their_forward_passes_are_charged() -> None:
+    # Far beyond the line's reach nearly every jump is a bad one.
+    far = SETTINGS.model_copy(update={"horizon": 9})
+    rows = run_loop(_job("last-two-line", accept="if-better", settings=far))
+    jumps = [jump for row in rows for jump in row["jumps"]]
+    assert {jump["forwards"] for jump in jumps} == {2}
+    assert {jump["accepted"] for jump in jumps} == {True, False}
+    refused = [jump for jump in jumps if not jump["accepted"]]
+    assert np.median([jump["after"] - jump["before"] for jump in refused]) > 0
+
+
+def test_when_a_forecaster_is_fitted_then_its_training_runs_are_charged() -> None:
+    rows = run_loop(_job("lfd2-ols"))
+    assert all(row["status"] == "ok" for row in rows)
+    assert all(row["fit_steps"] == 2 * 60 and row["fit_seconds"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("raise RuntimeError('no jump today')", "failed"),
+        ("return np.full((len(context), len(task.horizons)), np.nan)", "invalid"),
+        ("raise SystemExit(3)", "failed"),
+    ],
+)
+def test_when_a_forecaster_fails_in_the_loop_then_its_rows_say_so(
+    body: str, status: str, write_plugin: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from weightcast.methods import all_methods, registry
+
+    all_methods()
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    load_plugin(write_plugin("bad-jumper", body))
+    rows = run_loop(_job("bad-jumper"))
+    assert {row["status"] for row in rows} == {status}
+    assert all("predict_block" in row["traceback"] or status == "invalid" for row in rows)
+    assert all(row["jumps"] == [] for row in rows)
+    assert all(row["measured"]["train_loss"][-1] < 2.3 for row in rows)  # training went on
+
+
+SUITE = """
+name = "loop-small"
+datasets = ["digits-mlp-sgd"]
+methods = ["ols-line", "last-value"]
+tiers = ["loop"]
+jobs = 2
+
+[loop]
+steps = 60
+spacing = 3
+context = 5
+horizon = 2
+measure_every = 15
+measured = 64
+training = 2
+calibration = 2
+validation = 3
+report = 3
+widenings = 1
+
+[loop.optimizers]
+sgd = [0.02, 0.04, 0.08]
+"""
+
+
+def test_when_a_loop_suite_runs_then_its_grid_grows_and_a_second_run_does_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "suite.toml"
+    path.write_text(SUITE, encoding="utf-8")
+    out = tmp_path / "out"
+    statuses = run_suite(RunOptions(str(path), out))
+    said = capsys.readouterr().err
+    # 3 rates, 6 seeds, four controls and one forecaster (the last value has nowhere to jump), and
+    # 2 calibration seeds of plain training; then two rates more, at the upper edge.
+    assert "0 of 96 training runs are here, 96 to run" in said
+    assert "a best learning rate of sgd is at the edge of the grid" in said
+    assert "96 of 160 training runs are here, 64 to run" in said
+    assert statuses == {"ok": 160}
+    with Store(out) as store:
+        rows = store.loops()
+    assert {row["method"] for row in rows} == {
+        "no-forecast", "null", "denoise-only", "lookahead", "ols-line",
+    }  # fmt: skip
+    assert {row["seed_role"] for row in rows if row["method"] != "no-forecast"} == {
+        "validation", "report",
+    }  # fmt: skip
+    assert sorted({row["learning_rate"] for row in rows}) == [0.02, 0.04, 0.08, 0.16, 0.32]
+    assert all(row["threads"] == 1 and row["jobs"] == 2 and row["machine"] for row in rows)
+    monkeypatch.setattr("weightcast.bench.local.run_here", None)
+    assert run_suite(RunOptions(str(path), out)) == {"ok": 160}
+    assert "160 of 160 training runs are here, 0 to run" in capsys.readouterr().err
+
+
+def test_when_seeds_of_the_loop_are_drawn_then_no_two_roles_share_one() -> None:
+    roles = ("training", "calibration", "validation", "report")
+    seeds = [seed for role in roles for seed in SETTINGS.seeds(role)]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_when_grids_are_widened_then_all_methods_get_the_same_rates(tmp_path: Path) -> None:
+    path = tmp_path / "suite.toml"
+    path.write_text(SUITE, encoding="utf-8")
+    suite = load_suite(str(path)).resolve()
+    first = first_grids(suite)
+    place = ("digits-mlp-sgd", "sgd")
+    low = widened(first, [(*place, "low")], first, 1)
+    assert low[place] == [0.005, 0.01, 0.02, 0.04, 0.08]
+    assert widened(low, [(*place, "low")], first, 1) == low
+    assert first[place] == [0.02, 0.04, 0.08]
+    jobs = loop_jobs(suite, low)
+    assert {tuple(sorted({run.learning_rate for run in job.runs})) for job in jobs} == {
+        (0.005, 0.01, 0.02, 0.04, 0.08)
+    }
+    keys = {run.key for job in loop_jobs(suite, first) for run in job.runs}
+    assert len(keys) == 96
+    left = missing_jobs(jobs, keys)
+    assert {run.learning_rate for job in left for run in job.runs} == {0.005, 0.01}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("sgd = [0.02, 0.04, 0.08]", "sgd = [0.02, 0.04, 0.05]", "ascending in one ratio"),
+        ("sgd = [0.02, 0.04, 0.08]", "sdg = [0.02, 0.04, 0.08]", "did you mean sgd"),
+        ("steps = 60", "steps = 15", "before the first jump"),
+        ('"ols-line", "last-value"', '"last-value"', "no forecaster to run"),
+        ('datasets = ["digits-mlp-sgd"]', 'datasets = ["linreg-sgd"]', "has no recipe"),
+    ],
+)
+def test_when_a_loop_suite_is_wrong_then_it_is_refused_in_a_line(
+    old: str, new: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "suite.toml"
+    path.write_text(SUITE.replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        run_suite(RunOptions(str(path), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_when_a_schedule_falls_then_its_rate_ends_at_zero() -> None:
+    np.testing.assert_allclose(rates(1.0, "linear-0.5", 4), [1.0, 0.5, 0.0, 0.0])
+    np.testing.assert_allclose(rates(2.0, "constant", 3), 2.0)
+    with pytest.raises(ValueError, match="no schedule"):
+        rates(1.0, "cosine", 3)

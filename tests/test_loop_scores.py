@@ -1,0 +1,614 @@
+"""Scores of the loop tier: made-up runs whose steps to a target are known in closed form."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from weightcast.bench.loop_costs import budget_of, data_set_costs, label_of
+from weightcast.bench.loop_curves import arrival
+from weightcast.bench.loop_intervals import Sides, choose, compare, interval, scored
+from weightcast.bench.loop_pairs import complete
+from weightcast.bench.loop_scores import edges, loop_left_out, loop_standings, loop_summary
+from weightcast.bench.loop_spec import LoopJob, LoopRun, LoopSettings, loop_row
+from weightcast.bench.loop_targets import Target, calibrated
+from weightcast.bench.loop_verdicts import (
+    EDGE,
+    FASTER,
+    FEW_SEEDS,
+    NO_NULL,
+    SAME,
+    SLOWER,
+    UNREACHED,
+    LoopStanding,
+    break_even,
+)
+from weightcast.datasets import InputError
+
+BUDGET, EVERY = 900, 45
+STEPS = np.arange(0, BUDGET + 1, EVERY)
+RATES = (0.1, 0.15, 0.225, 0.3375)
+#: Learning rate → how fast the loss falls; the second best is inside the grid.
+SPEEDS = dict(zip(RATES, (0.006, 0.01, 0.008, 0.005), strict=True))
+SETTINGS = LoopSettings()
+Row = dict[str, Any]
+
+
+def _row(
+    method: str = "no-forecast",
+    rate: float = 0.15,
+    seed: int = 3000,
+    role: str = "report",
+    speed: float = 0.01,
+    dataset: str = "d",
+    optimizer: str = "sgd",
+    accept: str = "always",
+    **found: Any,
+) -> Row:
+    run = LoopRun(rate, seed, role, "")
+    job = LoopJob("s", dataset, method, "{}", accept, optimizer, "constant", (run,), SETTINGS)
+    losses = np.exp(-speed * STEPS).tolist()
+    accuracies = (1 - np.exp(-speed * STEPS)).tolist()
+    measured = {"step": STEPS.tolist()}
+    for prefix in ("", "average_"):
+        measured |= {
+            f"{prefix}train_loss": losses,
+            f"{prefix}test_loss": losses,
+            f"{prefix}test_accuracy": accuracies,
+        }
+    return loop_row(
+        job, run, **({"measured": measured, "step_seconds": 0.5, "forward_seconds": 0.1} | found)
+    )
+
+
+Speed = Callable[[float, int], float]
+
+
+def _pool(
+    method: str = "no-forecast",
+    speed: Speed = lambda rate, seed: SPEEDS[rate],
+    rates: Sequence[float] = RATES,
+    **found: Any,
+) -> list[Row]:
+    """Runs of one method at all learning rates with the seeds of every role it is for."""
+    roles = ["validation", "report"] + ["calibration"] * (method == "no-forecast")
+    return [
+        _row(method, rate, seed, role, speed(rate, seed), **found)
+        for rate in rates
+        for role in roles
+        for seed in SETTINGS.seeds(role)
+    ]
+
+
+def _jumps(
+    count: int = 9, seconds: float = 1.0, forwards: int = 0, after: float = 0.0
+) -> list[Row]:
+    return [
+        {
+            "step": 90 * (i + 1),
+            "before": math.exp(-0.9 * (i + 1)),
+            "after": math.exp(-0.9 * (i + 1)) + after,
+            "accepted": True,
+            "seconds": seconds,
+            "forwards": forwards,
+        }
+        for i in range(count)
+    ]
+
+
+def _only(rows: Sequence[Row], label: str, **how: Any) -> LoopStanding:
+    return next(s for s in loop_standings(rows, **how) if s.label == label)
+
+
+def _noise(scale: float, salt: int) -> Speed:
+    """Speeds whose logarithms are normal around the learning rate's."""
+    return lambda rate, seed: (
+        SPEEDS[rate]
+        * math.exp(scale * np.random.default_rng([seed, salt, int(1e4 * rate)]).normal())
+    )
+
+
+# --- reaching a level ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1.0, 46.0, 90.0, 333.3, 900.0])
+def test_when_the_loss_falls_exponentially_then_interpolation_in_log_is_exact(step: float) -> None:
+    level = math.exp(-0.01 * step) * (1 + 1e-12)
+    for readout in ("raw", "average"):
+        found = arrival(_row(), "train_loss", level, readout)
+        assert found is not None
+        assert found.step == pytest.approx(step, abs=1e-6)
+
+
+def test_when_a_level_is_never_reached_then_there_is_no_arrival() -> None:
+    assert arrival(_row(), "train_loss", math.exp(-9.01)) is None
+    assert arrival(_row(measured={}), "train_loss", 0.5) is None
+    assert arrival(_row(measured={}), "test_accuracy", 0.5) is None
+
+
+def _accuracy_row(accuracies: Sequence[float | None]) -> Row:
+    steps = list(range(0, 10 * len(accuracies), 10))
+    return _row(measured={"step": steps, "test_accuracy": list(accuracies)})
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "step"),
+    [
+        ([0.1, 0.9, 0.2, 0.3, 0.5, 0.6, 0.7, 0.2], 40.0),  # one spike, then three in a row
+        ([0.1, 0.3, 0.7, 0.7, 0.7, 0.1], 15.0),  # half-way between 0.3 and 0.7
+        ([0.1, 0.2, 0.3, 0.4, 0.4, 0.6], 45.0),  # to the end
+        ([0.1, None, 0.6, 0.6, 0.6], 20.0),  # nothing to interpolate from
+        ([0.1, 0.6, None, 0.6, 0.6, 0.6], 30.0),  # what is not finite is not held
+        ([0.1, 0.6, 0.6, 0.4, 0.6, 0.4], None),
+    ],
+)
+def test_when_accuracy_is_to_stay_then_a_spike_does_not_count(
+    accuracies: list[float | None], step: float | None
+) -> None:
+    found = arrival(_accuracy_row(accuracies), "test_accuracy", 0.5)
+    assert (found and found.step) == (step if step is None else pytest.approx(step))
+
+
+def test_when_a_jump_reaches_the_level_then_it_is_reached_at_its_step_and_paid_for() -> None:
+    jump = {"step": 45, "before": 0.5, "after": 0.1, "accepted": True, "seconds": 1, "forwards": 0}
+    row = _row(measured={"step": [0, 45], "train_loss": [1.0, 0.1]}, jumps=[jump])
+    by_jump, before = (arrival(row, "train_loss", level) for level in (0.2, 0.5**0.5))
+    assert by_jump is not None
+    assert before is not None
+    assert (by_jump.step, by_jump.jumps) == (45.0, 1)
+    assert (before.step, before.jumps) == (pytest.approx(22.5), 0)
+
+
+def test_when_a_jump_lies_between_measurements_then_its_losses_are_points_of_the_line() -> None:
+    jump = {"step": 20, "before": 0.5, "after": 0.25, "accepted": True, "seconds": 1, "forwards": 0}
+    row = _row(measured={"step": [0, 40], "train_loss": [1.0, 0.125]}, jumps=[jump])
+    found = arrival(row, "train_loss", 0.25 * 0.5**0.5)
+    assert found is not None
+    assert (found.step, found.jumps) == (pytest.approx(30.0), 1)
+    row["jumps"][0]["accepted"] = False  # then training went on from 0.5
+    found = arrival(row, "train_loss", 0.25)
+    assert found is not None
+    assert (found.step, found.jumps) == (pytest.approx(30.0), 1)
+    # The moving average knows a jump from the next step on only.
+    row["measured"]["average_train_loss"] = [1.0, 0.25]
+    row["jumps"][0]["step"] = 40
+    found = arrival(row, "train_loss", 0.5, "average")
+    assert found is not None
+    assert (found.step, found.jumps) == (pytest.approx(20.0), 0)
+
+
+# --- targets -------------------------------------------------------------------------------
+
+
+def test_when_targets_are_set_then_the_best_plain_runs_are_there_at_the_share() -> None:
+    # What is no plain calibration run has no say.
+    rows = _pool() + _pool("ols-line", lambda rate, seed: 1.0)
+    rows.append(_row("ols-line", seed=1000, role="calibration", speed=0.001))
+    found = calibrated(rows, BUDGET)
+    assert found["train_loss", "hard"].level == pytest.approx(math.exp(-4.5))
+    assert found["test_accuracy", "hard"].level == pytest.approx(1 - math.exp(-4.5))
+    assert found["train_loss", "easy"].level == pytest.approx(math.exp(-2.25))
+    # 0.01, 0.008 and 0.006 get to exp(-4.5) in 900 steps, and 0.005 just so; 4 seeds each.
+    assert (found["train_loss", "hard"].reached, found["train_loss", "hard"].runs) == (16, 16)
+
+
+def test_when_one_calibration_run_is_slow_then_the_level_waits_for_it() -> None:
+    slow = SETTINGS.seeds("calibration")[0]
+    rows = _pool(speed=lambda rate, seed: SPEEDS[rate] * (0.9 if seed == slow else 1.0))
+    target = calibrated(rows, BUDGET)["train_loss", "hard"]
+    assert target.level == pytest.approx(math.exp(-4.05))
+    assert (target.reached, target.runs) == (16, 16)
+
+
+def test_when_there_are_two_optimizers_then_runs_of_both_are_at_the_level() -> None:
+    rows = _pool() + _pool(speed=lambda rate, seed: 0.5 * SPEEDS[rate], optimizer="adam")
+    target = calibrated(rows, BUDGET)["train_loss", "hard"]
+    assert target.level == pytest.approx(math.exp(-2.25))
+    assert (target.reached, target.runs) == (32, 32)
+
+
+def test_when_a_calibration_run_diverges_then_its_configuration_is_not_the_best() -> None:
+    rows = _pool()
+    for row in rows:
+        if row["learning_rate"] == 0.15 and row["seed"] == 1000:
+            row["measured"]["train_loss"] = [1.0] + [None] * (len(STEPS) - 1)
+    assert calibrated(rows, BUDGET)["train_loss", "hard"].level == pytest.approx(math.exp(-3.6))
+
+
+def test_when_nothing_is_measured_by_the_share_then_there_is_no_such_target() -> None:
+    rows = _pool()
+    for row in rows:
+        row["measured"] = {
+            name: [values[0], *values[-2:]] for name, values in row["measured"].items()
+        }
+    assert calibrated(rows, BUDGET) == {}
+    assert calibrated([], 0.0) == {}
+
+
+# --- tuned against tuned ----------------------------------------------------------------------
+
+
+def test_when_a_method_is_twice_as_fast_then_its_ratio_is_a_half_with_no_width() -> None:
+    rows = _pool() + _pool("null") + _pool("ols-line", lambda rate, seed: 2 * SPEEDS[rate])
+    for readout in ("raw", "average"):
+        found = _only(rows, "ols-line", readout=readout)
+        bounds = (found.ratio, found.lower, found.upper)
+        assert bounds == pytest.approx((0.5, 0.5, 0.5))
+        assert (found.same_rate, found.same_rate_lower) == pytest.approx((0.5, 0.5))
+        assert found.steps_mean == pytest.approx(225.0)
+        assert found.plain_steps_mean == pytest.approx(450.0)
+        assert (found.seconds_mean, found.plain_seconds_mean) == pytest.approx((112.5, 225.0))
+        assert (found.verdict, found.null_ratio) == (FASTER, pytest.approx(1.0))
+        assert str(found.configuration) == "sgd, constant, 0.15"
+        assert (found.runs, found.misses, found.plain_misses, found.left_out) == (8, 0, 0, "")
+    null = _only(rows, "null")
+    assert (null.verdict, null.lower, null.upper) == (SAME, pytest.approx(1), pytest.approx(1))
+    assert [s.label for s in loop_standings(rows)] == ["ols-line", "null"]
+
+
+def test_when_the_target_is_an_accuracy_then_the_ratio_is_near_the_same() -> None:
+    rows = _pool() + _pool("null") + _pool("slow", lambda rate, seed: 0.5 * SPEEDS[rate])
+    found = _only(rows, "slow", kind="test_accuracy", target="easy")
+    assert found.ratio == pytest.approx(2.0, rel=0.01)
+    assert found.verdict == SLOWER
+    assert found.target.level == pytest.approx(1 - math.exp(-2.25))
+
+
+def test_when_only_the_method_has_a_better_rate_then_the_same_rate_flatters_it() -> None:
+    # At its own rate 0.225 the method is twice as fast as plain, but plain can take 0.15.
+    speeds = {0.1: 0.004, 0.15: 0.008, 0.225: 0.016, 0.3375: 0.004}
+    rows = _pool() + _pool("null") + _pool("m", lambda rate, seed: speeds[rate])
+    found = _only(rows, "m")
+    assert found.ratio == pytest.approx(0.01 / 0.016)
+    assert found.same_rate == pytest.approx(0.5)
+
+
+def test_when_jumps_cost_then_they_are_added_to_the_step_exactly() -> None:
+    # exp(-4.5) is reached at step 450, by training: four jumps lie before, the fifth is at 450.
+    rows = _pool() + _pool("null") + _pool("m", jumps=_jumps(seconds=1.0, forwards=2))
+    found = _only(rows, "m")
+    assert found.steps_mean == pytest.approx(450 + 4 * (1.0 + 2 * 0.1) / 0.5)
+    assert found.verdict == SLOWER
+
+
+def test_when_one_jump_and_one_step_were_hiccups_then_medians_decide() -> None:
+    rows = _pool() + _pool("m", jumps=_jumps(seconds=1.0))
+    slow = [row for row in rows if row["method"] == "m"][7]
+    slow["jumps"] = _jumps(seconds=1000.0)
+    slow["step_seconds"] = 50.0
+    costs = data_set_costs("d", rows, Target("train_loss", "hard", math.exp(-4.6)), "raw", BUDGET)
+    assert costs.tables["m"].cost[1] == pytest.approx(460 + 5 * 1.0 / 0.5)
+
+
+def test_when_lookahead_syncs_then_each_sync_so_far_is_charged() -> None:
+    entry = [{"step": 5, "every": 5, "seconds": 0.05}]
+    rows = _pool() + _pool("lookahead", jumps=entry)
+    costs = data_set_costs("d", rows, Target("train_loss", "hard", math.exp(-4.48)), "raw", BUDGET)
+    assert costs.tables["lookahead"].cost[1] == pytest.approx(448 + 89 * 0.05 / 0.5)
+    assert math.isnan(_only(rows, "lookahead").harmful)
+
+
+def test_when_a_run_misses_or_fails_then_it_counts_with_the_whole_budget() -> None:
+    seeds = SETTINGS.seeds("report")
+    rows = _pool() + _pool("null") + _pool("m", jumps=_jumps(seconds=1.0))
+    for row in rows:
+        if row["method"] == "m" and row["seed"] == seeds[0]:
+            row.update(status="failed", measured={}, jumps=_jumps(3), step_seconds=None)
+        if row["method"] == "m" and row["seed"] == seeds[1]:
+            row["measured"]["train_loss"] = [1.0] * len(STEPS)
+    found = _only(rows, "m")
+    assert (found.misses, found.failures, found.plain_misses) == (2, 1, 0)
+    assert found.steps_mean == pytest.approx(
+        (6 * (450 + 4 * 2) + (900 + 3 * 2) + (900 + 9 * 2)) / 8
+    )
+
+
+def test_when_neither_side_reaches_the_target_then_there_is_no_verdict() -> None:
+    rows = [row for row in _pool() if row["seed_role"] == "calibration"]
+    for method in ("no-forecast", "null", "m"):
+        made = _pool(method, lambda rate, seed: 1e-4)
+        rows += [row for row in made if row["seed_role"] != "calibration"]
+    assert _only(rows, "m").verdict == UNREACHED
+    assert _only(rows, "m").misses == _only(rows, "m").plain_misses == 8
+    assert edges(rows) == set()
+
+
+def test_when_there_is_no_null_row_then_there_is_no_verdict() -> None:
+    rows = _pool() + _pool("m", lambda rate, seed: 2 * SPEEDS[rate])
+    assert _only(rows, "m").verdict == NO_NULL
+
+
+def test_when_a_method_changes_nothing_then_an_unlucky_null_does_not_make_it_faster() -> None:
+    rows = _pool() + _pool("null", lambda rate, seed: 0.8 * SPEEDS[rate]) + _pool("last-value")
+    assert _only(rows, "last-value").verdict == SAME
+    assert _only(rows, "null").verdict == SAME
+
+
+# --- choosing and drawing -------------------------------------------------------------------
+
+
+def _costs(seed: int, validation: int = 3, report: int = 5, scale: float = 0.1) -> Sides:
+    random = np.random.default_rng(seed)
+    base = np.array([[500.0], [450.0], [440.0], [460.0], [520.0]])
+    shape = (len(base), validation + report)
+    method, plain = (base * np.exp(scale * random.normal(size=shape)) for _ in range(2))
+    return Sides(method, plain, validation)
+
+
+def test_when_a_configuration_is_best_by_luck_on_validation_seeds_then_it_is_not_flattered() -> (
+    None
+):
+    # Configuration 1 wins on the validation seeds alone, 0 on the report seeds alone.
+    plain = np.full((2, 8), 400.0)
+    method = np.array([[400.0] * 3 + [200.0] * 5, [100.0] * 3 + [800.0] * 5])
+    found = compare(Sides(method, plain, 3), np.random.default_rng(0), 50)
+    assert found.choices == (1, 0)
+    # What validation seeds chose is read off on report seeds, and the other way round.
+    assert scored(method, found.choices, 3).tolist() == [400.0] * 3 + [800.0] * 5
+    assert np.exp(found.tuned[0]) == pytest.approx(2.0 ** (5 / 8))
+
+
+def test_when_roles_are_swapped_then_the_ratio_is_the_same() -> None:
+    for seed in range(20):
+        sides = _costs(seed)
+        turned = Sides(np.roll(sides.method, -3, axis=1), np.roll(sides.plain, -3, axis=1), 5)
+        first, second = (compare(s, np.random.default_rng(0), 10) for s in (sides, turned))
+        assert first.tuned[0] == pytest.approx(second.tuned[0])
+        assert first.choices == second.choices[::-1] == choose(turned.method, 5)[::-1]
+
+
+def test_when_a_draw_is_written_out_then_the_vectorised_one_is_the_same() -> None:
+    sides = _costs(1)
+    found = compare(sides, np.random.default_rng(5), 30)
+    random = np.random.default_rng(5)
+    counts = [random.multinomial(k, np.full(k, 1 / k), size=30) for k in (3, 5)]
+    for draw in range(30):
+        first = np.repeat(np.arange(3), counts[0][draw])
+        second = 3 + np.repeat(np.arange(5), counts[1][draw])
+        total = 0.0
+        for chosen_on, scored_on in ((first, second), (second, first)):
+            m, p = (
+                np.log(side)[np.log(side)[:, chosen_on].mean(axis=1).argmin(), scored_on]
+                for side in (sides.method, sides.plain)
+            )
+            total += (m - p).sum()
+        assert found.tuned[draw + 1] == pytest.approx(total / 8)
+
+
+def test_when_draws_are_made_again_then_they_are_the_same() -> None:
+    rows = _pool(speed=_noise(0.1, 0)) + _pool("null", _noise(0.1, 1))
+    assert loop_standings(rows) == loop_standings(rows[::-1])
+
+
+@pytest.mark.parametrize(("validation", "report"), [(3, 5), (4, 6)])
+def test_when_methods_are_noise_then_one_in_twenty_is_called_better_or_worse(
+    validation: int, report: int
+) -> None:
+    simulations, called, outside = 400, 0, 0
+    for seed in range(simulations):
+        method, null = (
+            _costs(2 * seed, validation, report),
+            _costs(2 * seed + 1, validation, report),
+        )
+        against = Sides(null.method, method.plain, validation)
+        found = [compare(sides, np.random.default_rng(seed), 300) for sides in (method, against)]
+        low, high = interval(found[0].tuned[1:], (validation, report))
+        ratio = float(np.exp(found[1].tuned[0]))
+        outside += not low <= ratio <= high
+        called += high < min(1.0, ratio) or low > max(1.0, ratio)
+    assert outside / simulations <= 0.08  # 0.05, and three standard errors
+    assert called <= outside
+    assert called / simulations <= 0.05
+
+
+def test_when_null_methods_go_through_the_whole_then_few_have_a_verdict() -> None:
+    plain, null = _pool(speed=_noise(0.08, 0)), _pool("null", _noise(0.08, 1))
+    rows = plain + null
+    for salt in range(2, 42):
+        rows += [row | {"method": f"m{salt}"} for row in _pool("null", _noise(0.08, salt))]
+    found = loop_standings(rows)
+    verdicts = [s.verdict for s in found]
+    assert verdicts.count(FASTER) + verdicts.count(SLOWER) <= 4
+    assert verdicts.count(SAME) >= 30
+    assert next(s for s in found if s.label == "null").verdict in (SAME, EDGE)
+
+
+def test_when_draws_are_normal_then_the_interval_is_that_of_students_t() -> None:
+    # What a bootstrap of a mean of 9 seeds in one group draws has standard error s·sqrt(8/9)/3.
+    draws = np.random.default_rng(0).normal(scale=math.sqrt(8 / 9) / 3, size=400_000)
+    low, high = interval(draws, [9])
+    assert np.log([low, high]) == pytest.approx([-2.306 / 3, 2.306 / 3], rel=0.02)
+
+
+def test_when_a_role_has_one_seed_then_there_is_no_interval() -> None:
+    rows = [row for row in _pool() + _pool("null") if row["seed"] not in (2001, 2002)]
+    found = _only(rows, "null")
+    assert found.verdict == FEW_SEEDS
+    assert math.isnan(found.lower)
+    for seeds in ([2, 2], [1, 7], [2, 2, 1, 5]):
+        assert all(math.isnan(bound) for bound in interval(np.zeros(5), seeds))
+
+
+# --- edges -----------------------------------------------------------------------------------
+
+
+def test_when_a_best_rate_ends_the_grid_then_it_is_refused_and_named() -> None:
+    climbing = dict(zip(RATES, (0.006, 0.008, 0.01, 0.012), strict=True))
+    rows = _pool() + _pool("null") + _pool("m", lambda rate, seed: climbing[rate])
+    assert edges(rows) == {("d", "sgd", "high")}
+    found = _only(rows, "m")
+    assert (found.edge, found.verdict) == (True, EDGE)
+    assert not _only(rows, "null").edge
+
+
+def test_when_plain_training_is_at_an_edge_then_no_method_has_a_verdict() -> None:
+    falling = dict(zip(RATES, (0.01, 0.008, 0.006, 0.005), strict=True))
+    rows = _pool(speed=lambda rate, seed: falling[rate])
+    rows += _pool("null") + _pool("m", lambda rate, seed: 2 * SPEEDS[rate])
+    assert edges(rows) == {("d", "sgd", "low")}
+    assert {s.verdict for s in loop_standings(rows)} == {EDGE}
+
+
+def test_when_only_one_roles_choice_is_at_an_edge_then_it_is_flagged() -> None:
+    rows = _pool() + _pool("null")
+    rows += _pool("m", lambda rate, seed: 0.02 if seed >= 3000 and rate == 0.1 else SPEEDS[rate])
+    assert edges(rows) == {("d", "sgd", "low")}
+    assert _only(rows, "m").verdict == EDGE
+
+
+def test_when_another_optimizer_is_better_inside_its_grid_then_there_is_no_edge() -> None:
+    climbing = dict(zip(RATES, (0.006, 0.007, 0.008, 0.009), strict=True))
+    rows = _pool(optimizer="adam") + _pool("null", optimizer="adam")
+    for method in ("no-forecast", "null"):
+        rows += _pool(method, lambda rate, seed: climbing[rate])
+    assert edges(rows) == set()
+
+
+def test_when_a_method_never_reaches_the_target_then_it_has_no_edge() -> None:
+    rows = _pool() + _pool("null") + _pool("m", lambda rate, seed: 1e-4)
+    assert edges(rows) == set()
+    found = _only(rows, "m")
+    assert (found.misses, found.edge, found.verdict) == (8, False, SLOWER)
+
+
+# --- fitting, jumps ----------------------------------------------------------------------------
+
+
+def test_when_fitting_costs_then_uses_share_it_and_break_even_follows() -> None:
+    rows = _pool() + _pool("null")
+    rows += _pool("m", lambda rate, seed: 2 * SPEEDS[rate], fit_steps=2700, fit_seconds=150.0)
+    found = _only(rows, "m")
+    assert found.fit_cost == pytest.approx(2700 + 150 / 0.5)
+    assert found.uses == pytest.approx({uses: (225 + 3000 / uses) / 450 for uses in (1, 10, 100)})
+    assert found.break_even == pytest.approx(3000 / 225)
+
+
+def test_when_nothing_is_saved_or_nothing_is_fitted_then_break_even_says_so() -> None:
+    assert break_even(100.0, 0.0) == math.inf
+    assert break_even(100.0, -5.0) == math.inf
+    assert break_even(0.0, 5.0) == 0.0
+    assert break_even(0.0, 0.0) == math.inf
+
+
+def test_when_jumps_raise_the_loss_then_their_share_is_told_accepted_or_not() -> None:
+    jumps = _jumps(4, after=-0.001)
+    jumps[1] |= {"after": jumps[1]["before"] + 0.5, "accepted": False}
+    jumps[2] |= {"after": None}
+    found = _only(_pool() + _pool("null") + _pool("m", jumps=jumps), "m")
+    assert found.harmful == pytest.approx(1 / 3)
+    assert found.jump_change == pytest.approx(-0.001)
+
+
+# --- half-done folders, labels, many data sets ---------------------------------------------------
+
+
+def test_when_a_folder_is_half_done_then_what_both_sides_have_is_compared() -> None:
+    rows = _pool() + _pool("null")
+    made = _pool("m", lambda rate, seed: 2 * SPEEDS[rate])
+    done = [r for r in made if r["learning_rate"] != 0.3375 and r["seed"] != 3004]
+    found = _only(rows + done, "m")
+    assert found.ratio == pytest.approx(0.5)
+    assert found.runs == 7
+    assert found.left_out == "3 of 4 configurations and 7 of 8 seeds are done on both sides"
+    assert not found.edge
+
+
+def test_when_one_role_is_missing_then_the_method_is_left_out_with_a_line() -> None:
+    rows = _pool() + _pool("null")
+    started = [row for row in _pool("m") if row["seed_role"] == "validation"]
+    assert [s.label for s in loop_standings(rows + started)] == ["null"]
+    assert loop_left_out(rows + started) == [
+        "d, m: no configuration is done on both sides with seeds of both roles"
+    ]
+    uncalibrated = [row for row in rows if row["seed_role"] != "calibration"]
+    assert loop_standings(uncalibrated) == []
+    assert loop_left_out(uncalibrated) == ["d: no calibration runs that set the target are done"]
+    without_plain = [
+        row for row in rows if row["method"] == "null" or row["seed_role"] == "calibration"
+    ]
+    assert loop_standings(without_plain) == []
+    assert loop_standings([]) == loop_summary([]) == loop_left_out([]) == []
+    assert edges([]) == set()
+
+
+def test_when_runs_are_missing_here_and_there_then_a_full_block_is_left() -> None:
+    present = np.ones((4, 6), dtype=bool)
+    present[1] = False
+    present[3, 5] = False
+    assert complete(present) == ([0, 2, 3], [0, 1, 2, 3, 4]) or complete(present) == (
+        [0, 2],
+        [0, 1, 2, 3, 4, 5],
+    )
+    configurations, seeds = complete(present)
+    assert present[np.ix_(configurations, seeds)].all()
+    assert complete(np.zeros((3, 2), dtype=bool)) == ([], [])
+
+
+def test_when_a_row_is_named_then_its_label_is_the_jobs() -> None:
+    row = _row("damped-line", accept="if-better") | {"params": '{"k": 3}'}
+    assert label_of(row) == "damped-line(k=3, if-better)"
+    assert budget_of([row, _row(measured={})]) == BUDGET
+
+
+def test_when_data_sets_are_pooled_then_ratios_are_multiplied() -> None:
+    rows: list[Row] = []
+    for dataset, factor in (("one", 2.0), ("two", 0.8), ("three", 2.0)):
+        rows += _pool(dataset=dataset) + _pool("null", dataset=dataset)
+        rows += _pool("m", lambda rate, seed, f=factor: f * SPEEDS[rate], dataset=dataset)
+    found = {summary.label: summary for summary in loop_summary(rows)}
+    m = found["m"]
+    assert (m.ratio, m.lower, m.upper) == pytest.approx((0.3125 ** (1 / 3),) * 3)
+    assert (m.verdict, m.null_ratio, m.runs) == (FASTER, pytest.approx(1.0), 24)
+    assert m.datasets == ("one", "three", "two")
+    assert found["null"].verdict == SAME
+    assert list(found) == ["m", "null"]
+
+
+def test_when_data_sets_are_pooled_then_intervals_shrink() -> None:
+    rows: list[Row] = []
+    for i in range(4):
+        rows += _pool(speed=_noise(0.05, 10 * i), dataset=f"d{i}")
+        rows += _pool("null", _noise(0.05, 10 * i + 1), dataset=f"d{i}")
+    pooled = loop_summary(rows)[0]
+    alone = [math.log(s.upper / s.lower) for s in loop_standings(rows)]
+    assert math.log(pooled.upper / pooled.lower) < 0.7 * np.mean(alone)
+    without = [row for row in rows if (row["method"], row["dataset"]) != ("null", "d3")]
+    extra = [row | {"method": "m"} for row in rows if row["method"] == "null"]
+    m = next(s for s in loop_summary(without + extra) if s.label == "m")
+    assert m.verdict in (NO_NULL, EDGE)
+    assert math.isnan(m.null_ratio)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"readout": "mean"}, "unknown read-out 'mean'"),
+        ({"kind": "loss"}, "unknown kind of target 'loss'"),
+        ({"target": "hardest"}, "unknown target 'hardest': did you mean hard"),
+    ],
+)
+def test_when_a_name_is_wrong_then_the_choices_are_said(how: dict[str, str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        loop_standings(_pool(), **how)
+
+
+def test_when_there_are_fifteen_hundred_rows_then_scoring_takes_seconds() -> None:
+    rows: list[Row] = []
+    for dataset in ("one", "two"):
+        for method in ["no-forecast", "null", *(f"m{i}" for i in range(10))]:
+            for optimizer in ("sgd", "adam"):
+                rows += _pool(method, _noise(0.1, 1), dataset=dataset, optimizer=optimizer)
+    began = time.process_time()
+    found = loop_standings(rows)
+    edges(rows)
+    loop_summary(rows)
+    assert len(rows) > 1500
+    assert len(found) == 22
+    assert time.process_time() - began < 20
+    assert replace(found[0], label="x").label == "x"

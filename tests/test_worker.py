@@ -1,0 +1,294 @@
+"""One killable process: what a call gives back, and what each way of misbehaving costs.
+
+Calls run `exec` and `eval`, for a worker can import the standard library and not this file.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.context import BaseContext
+
+import psutil
+import pytest
+
+from weightcast.bench.limits import Limits
+from weightcast.bench.worker import Stopped, Worker, WorkerEnded
+from weightcast.bench.workers import worker_context
+
+#: What the product promises: a call ends within so many seconds of its limit.
+PROMISED = 2.0
+#: Room for the process itself and one library, little for more.
+MEMORY = 400_000_000
+
+
+@pytest.fixture(scope="module")
+def context() -> BaseContext:
+    return worker_context()
+
+
+@pytest.fixture
+def worker(context: BaseContext) -> Iterator[Worker]:
+    worker = Worker(context, Limits(timeout=60.0, max_memory=MEMORY))
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def hasty(context: BaseContext) -> Iterator[Worker]:
+    worker = Worker(context, Limits(timeout=1.0, max_memory=MEMORY))
+    yield worker
+    worker.close()
+
+
+def _slack() -> float:
+    """Measure how many times longer than asked for a short sleep of a process takes here."""
+    code = "import time; time.sleep(0.5)"
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-S", "-c", code], check=True)
+    return max(1.0, (time.perf_counter() - start) / 0.6)
+
+
+def _pid(worker: Worker) -> int:
+    return worker.call(os.getpid)
+
+
+def _ends(worker: Worker, code: str) -> WorkerEnded:
+    """Run code that ends the process; see that the next call has another one."""
+    with pytest.raises(WorkerEnded) as caught:
+        worker.call(exec, code, {})
+    assert worker.call(eval, "6 * 7") == 42
+    return caught.value
+
+
+def test_when_a_call_returns_then_its_value_comes_back_from_the_same_process(
+    worker: Worker,
+) -> None:
+    assert worker.call(divmod, 17, 5) == (3, 2)
+    first = _pid(worker)
+    assert first != os.getpid()
+    assert _pid(worker) == first
+
+
+@pytest.mark.parametrize("error", [ValueError, MemoryError, TimeoutError, SystemExit])
+def test_when_the_function_raises_then_the_exception_comes_through_and_the_process_stays(
+    worker: Worker, error: type[BaseException]
+) -> None:
+    first = _pid(worker)
+    with pytest.raises(error, match="said so"):
+        worker.call(exec, f"raise {error.__name__}('said so')", {})
+    assert _pid(worker) == first
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("import time\ndef hang():\n  while True: time.sleep(60)\nhang()", id="sleeps"),
+        pytest.param("def hang():\n  while True: pass\nhang()", id="spins"),
+        pytest.param(
+            "import signal, time\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "def hang():\n  while True: time.sleep(60)\nhang()",
+            id="ignores-sigterm",
+        ),
+        pytest.param(
+            "import ctypes\ndef hang():\n  ctypes.PyDLL(None).sleep(3600)\nhang()",
+            id="holds-the-lock-of-python",
+        ),
+    ],
+)
+def test_when_a_call_takes_too_long_then_it_ends_within_two_seconds_of_its_limit(
+    hasty: Worker, code: str
+) -> None:
+    assert hasty.call(abs, -1) == 1  # the start of a process is not the call's
+    slack = _slack()
+    start = time.perf_counter()
+    with pytest.raises(WorkerEnded) as caught:
+        hasty.call(exec, code, {})
+    took = time.perf_counter() - start
+    assert 1.0 <= took < 1.0 + PROMISED * slack
+    assert caught.value.status == "timeout"
+    assert caught.value.reason == "took longer than the limit of 1 s (--timeout)"
+    assert "in hang" in caught.value.trace
+    assert hasty.call(eval, "6 * 7") == 42
+
+
+def test_when_memory_is_taken_bit_by_bit_then_the_call_is_out_of_memory(worker: Worker) -> None:
+    code = (
+        "import time\n"
+        "def take():\n"
+        "  held = []\n"
+        "  while True:\n"
+        "    held.append(b'x' * 10_000_000)\n"
+        "    time.sleep(0.01)\n"
+        "take()"
+    )
+    # What holds the process to its limit may be the system's, too: then the function is told.
+    try:
+        ended = _ends(worker, code)
+    except MemoryError:
+        assert worker.call(eval, "6 * 7") == 42
+        return
+    assert ended.status == "out-of-memory"
+    assert ended.reason == "its process passed the limit of 400 MB (--max-memory)"
+    assert "in take" in ended.trace
+
+
+def test_when_memory_is_taken_that_python_does_not_count_then_the_call_is_out_of_memory(
+    worker: Worker,
+) -> None:
+    # Shared pages are no data of the process, so no limit of the system's stands in the way.
+    code = (
+        "import mmap, time\n"
+        "def take():\n"
+        "  held = []\n"
+        "  while True:\n"
+        "    held.append(mmap.mmap(-1, 20_000_000))\n"
+        "    held[-1].write(b'x' * 20_000_000)\n"
+        "    time.sleep(0.01)\n"
+        "take()"
+    )
+    ended = _ends(worker, code)
+    assert ended.status == "out-of-memory"
+    assert ended.reason == "its process passed the limit of 400 MB (--max-memory)"
+    assert "in take" in ended.trace
+
+
+def test_when_one_allocation_is_far_too_large_then_it_is_refused_and_nothing_else_happens(
+    worker: Worker,
+) -> None:
+    code = "import numpy\nnumpy.ones(10**11)"
+    try:
+        ended = _ends(worker, code)
+    except MemoryError:  # of which numpy's is one
+        return
+    assert ended.status == "out-of-memory"
+
+
+def test_when_the_process_is_hit_by_a_signal_then_its_name_and_stack_are_kept(
+    worker: Worker,
+) -> None:
+    ended = _ends(worker, "import ctypes\ndef fall():\n  ctypes.string_at(0)\nfall()")
+    assert (ended.status, ended.reason) == ("crashed", "its process was ended by SIGSEGV")
+    assert "in fall" in ended.trace
+    killed = _ends(worker, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert killed.status == "crashed"
+    assert "SIGKILL, which the system sends where memory runs out" in killed.reason
+    assert "in fall" not in killed.trace
+
+
+@pytest.mark.parametrize("code", [3, 0])
+def test_when_the_process_exits_then_its_status_is_said_and_nobody_waits_for_the_limit(
+    worker: Worker, code: int
+) -> None:
+    worker.call(abs, -1)
+    start = time.perf_counter()
+    ended = _ends(worker, f"import os\nos._exit({code})")
+    assert (ended.status, ended.reason) == ("crashed", f"its process ended with status {code}")
+    assert time.perf_counter() - start < 30.0
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.05, 0.5])
+def test_when_a_process_dies_while_it_is_idle_then_the_next_call_has_a_new_one(
+    worker: Worker, wait: float
+) -> None:
+    for _ in range(2):
+        first = _pid(worker)
+        os.kill(first, signal.SIGKILL)
+        time.sleep(wait)
+        assert _pid(worker) != first
+
+
+def test_when_a_worker_is_killed_from_another_thread_then_the_call_is_stopped(
+    worker: Worker,
+) -> None:
+    first = _pid(worker)
+    threading.Timer(0.3, worker.kill).start()
+    start = time.perf_counter()
+    with pytest.raises(Stopped):
+        worker.call(time.sleep, 50.0)
+    assert time.perf_counter() - start < 15.0
+    _is_gone([first])
+
+
+def test_when_the_stop_event_is_set_then_only_a_call_that_was_given_it_is_stopped(
+    worker: Worker,
+) -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    first = _pid(worker)
+    with pytest.raises(Stopped):
+        worker.call(time.sleep, 50.0, stop=stop)
+    _is_gone([first])
+    assert worker.call(eval, "6 * 7") == 42
+
+
+def test_when_results_and_arguments_are_large_then_they_come_whole(worker: Worker) -> None:
+    large = worker.call(eval, "bytes(range(256)) * 80_000")
+    assert large == bytes(range(256)) * 80_000
+    assert worker.call(len, large) == len(large)
+
+
+def test_when_what_comes_back_cannot_be_pickled_then_the_call_fails_and_the_next_works(
+    worker: Worker,
+) -> None:
+    with pytest.raises((pickle.PicklingError, AttributeError, WorkerEnded)):
+        worker.call(eval, "lambda: 1")
+    assert worker.call(eval, "6 * 7") == 42
+
+
+def test_when_a_worker_is_closed_then_its_process_is_gone(context: BaseContext) -> None:
+    worker = Worker(context, Limits(60.0, MEMORY))
+    first = _pid(worker)
+    worker.close()
+    _is_gone([first])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("while True: pass", id="spins"),
+        pytest.param("import ctypes; ctypes.PyDLL(None).sleep(3600)", id="holds-the-lock"),
+        pytest.param("", id="idle"),
+    ],
+)
+def test_when_the_parent_is_killed_then_no_worker_is_left(code: str) -> None:
+    script = (
+        "import os, time\n"
+        "from weightcast.bench.limits import Limits\n"
+        "from weightcast.bench.worker import Worker\n"
+        "from weightcast.bench.workers import worker_context\n"
+        f"worker = Worker(worker_context(), Limits(60.0, {MEMORY}))\n"
+        "print(worker.call(os.getpid), flush=True)\n"
+        f"worker.call(exec, {code!r}, {{}})\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        time.sleep(0.3)  # now it is in the loop
+        family = {pid, *(child.pid for child in psutil.Process(parent.pid).children(True))}
+        assert len(family) >= 2  # the fork server and its worker
+        parent.kill()
+        parent.wait()
+    _is_gone(family)
+
+
+def _is_gone(pids: set[int] | list[int], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in pids if _alive(pid)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
