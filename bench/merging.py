@@ -28,6 +28,10 @@ _BUILD = ".merging"
 
 # What a fit answers, whatever the fold.
 _TASK = ("method", "params", "dataset", "trained_on", "track", "split", "context")
+# What tells training runs of the loop tier apart.
+_LOOP_PLACE = (
+    "dataset", "method", "params", "accept", "optimizer", "schedule", "learning_rate", "seed",
+)  # fmt: skip
 # What no option of `weightcast run` changes: where it differs, the suite itself was changed.
 _FIXED = ("rotations", "sample", "seed")
 
@@ -166,6 +170,7 @@ def _merge_stores(parts: Sequence[Path], build: Path, out: Path) -> Merged:
         db.execute("CREATE TEMP TABLE origins (fit TEXT PRIMARY KEY, folder TEXT)")
         db.execute("CREATE TEMP TABLE gated (dataset TEXT PRIMARY KEY, folder TEXT)")
         db.execute("CREATE TEMP TABLE repeated (fit TEXT, run INTEGER, PRIMARY KEY (fit, run))")
+        db.execute("CREATE TEMP TABLE repeated_loops (key TEXT PRIMARY KEY)")
         for folder in parts:
             db.execute("ATTACH ? AS part", (str(folder / NAME),))
             db.execute("BEGIN")
@@ -176,6 +181,9 @@ def _merge_stores(parts: Sequence[Path], build: Path, out: Path) -> Merged:
         merged.fits = _count(db, "fits")
         merged.cells = _count(db, "(SELECT DISTINCT fit, run FROM cells)")
         merged.repeated = _count(db, "repeated")
+        # A training run of the loop tier is a cell like any other.
+        merged.cells += _count(db, "loops")
+        merged.repeated += _count(db, "repeated_loops")
     with Store(build) as store:
         if note := mixed_note(store.machines()):
             merged.notes.append(note)
@@ -202,9 +210,15 @@ def _take(db: sqlite3.Connection, folder: Path) -> None:
         "DELETE FROM main.fits WHERE status != 'ok' "
         "AND key IN (SELECT key FROM part.fits WHERE status = 'ok')"
     )
-    for table in ("fits", "gates", "examples", "machines", "sharing"):
+    db.execute(
+        "INSERT OR IGNORE INTO repeated_loops "
+        "SELECT key FROM part.loops WHERE key IN (SELECT key FROM main.loops)"
+    )
+    for table in ("fits", "gates", "examples", "machines", "sharing", "loops"):
         db.execute(f"INSERT OR IGNORE INTO main.{table} SELECT * FROM part.{table}")
-    db.execute("INSERT OR IGNORE INTO origins SELECT key, ? FROM part.fits", (str(folder),))
+    for table in ("fits", "loops"):
+        keys = f"SELECT key, ? FROM part.{table}"
+        db.execute(f"INSERT OR IGNORE INTO origins {keys}", (str(folder),))
     db.execute("INSERT OR IGNORE INTO gated SELECT dataset, ? FROM part.gates", (str(folder),))
 
 
@@ -253,6 +267,17 @@ def _refuse_conflicts(db: sqlite3.Connection, folder: Path) -> None:
             f"{_label(row)}, run {row['run']}: {row['folder']} and {folder} hold results on "
             "different data or of different tiers; run the suite again into one of them with the "
             "data and tiers of the other, or leave one out"
+        )
+    place = " AND ".join(f"ours.{name} = theirs.{name}" for name in _LOOP_PLACE)
+    row = db.execute(
+        f"SELECT theirs.*, folder FROM part.loops AS theirs JOIN main.loops AS ours ON {place} "
+        "JOIN origins ON origins.fit = ours.key WHERE ours.key != theirs.key LIMIT 1"
+    ).fetchone()
+    if row:
+        raise InputError(
+            f"{method_label(row['method'], row['params'])} in the loop on {row['dataset']}: "
+            f"{row['folder']} and {folder} hold runs made with different code, data or settings; "
+            "run the suite again into one of them with those of the other, or leave one out"
         )
     row = db.execute(
         "SELECT theirs.dataset, folder FROM part.gates AS theirs JOIN main.gates AS ours "

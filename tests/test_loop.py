@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from weightcast.bench.events import LoopDone
 from weightcast.bench.loop_plan import first_grids, loop_jobs, missing_jobs, widened
 from weightcast.bench.loop_run import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
-from weightcast.bench.loop_spec import LoopJob, LoopRun, LoopSettings, rates
+from weightcast.bench.loop_spec import LoopJob, LoopRun, LoopSettings, loop_row, rates
+from weightcast.bench.merging import merge_folders
 from weightcast.bench.running import RunOptions, run_suite
 from weightcast.bench.side_by_side import Optimizer, SideBySide
 from weightcast.bench.store import Store
@@ -253,6 +255,23 @@ def test_when_a_loop_suite_runs_then_its_grid_grows_and_a_second_run_does_nothin
     monkeypatch.setattr("weightcast.bench.local.run_here", None)
     assert run_suite(RunOptions(str(path), out)) == {"ok": 160}
     assert "160 of 160 training runs are here, 0 to run" in capsys.readouterr().err
+
+
+def test_when_loop_folders_are_merged_then_runs_are_united_and_conflicts_refused(
+    tmp_path: Path,
+) -> None:
+    job = _job("ols-line")
+    for name, runs, key in (("a", job.runs[:3], ""), ("b", job.runs[2:], ""), ("c", job.runs, "x")):
+        changed = replace(job, runs=tuple(replace(run, key=run.key + key) for run in runs))
+        with Store(tmp_path / name, create=True) as store:
+            store.add([LoopDone(changed, [loop_row(changed, run) for run in changed.runs])])
+    merged = merge_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert (merged.cells, merged.repeated) == (4, 1)
+    with Store(tmp_path / "out") as store:
+        assert {row["key"] for row in store.loops()} == {run.key for run in job.runs}
+    with pytest.raises(InputError, match="ols-line in the loop on digits-mlp-sgd"):
+        merge_folders([tmp_path / "a", tmp_path / "c"], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_when_seeds_of_the_loop_are_drawn_then_no_two_roles_share_one() -> None:
