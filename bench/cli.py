@@ -10,13 +10,16 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
 from weightcast.datasets.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from weightcast.bench.results import Results
 
 app = typer.Typer(
     add_completion=False,
@@ -195,9 +198,18 @@ def run(
 @clear_errors
 def leaderboard(
     source: Annotated[Path, typer.Argument(help="A result folder, or a CSV of method,task,error.")],
-    tier: Annotated[str, typer.Option(help="weights or function.")] = "weights",
+    tier: Annotated[
+        str | None,
+        typer.Option(
+            help="weights, function or loop; by default weights, or loop where nothing else is."
+        ),
+    ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="By default the tier's headline metric.")
+        str | None,
+        typer.Option(
+            help="By default the tier's headline metric; of the loop tier train_loss or "
+            "test_accuracy."
+        ),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="What skill is relative to.")] = None,
     track: Annotated[str, typer.Option(help="main, fine-tune or a shift.")] = "main",
@@ -209,25 +221,46 @@ def leaderboard(
         HorizonSet,
         typer.Option(help="native compares methods at the horizons that each was made for."),
     ] = HorizonSet.common,
+    readout: Annotated[
+        str | None,
+        typer.Option(help="Of the loop tier: raw (by default) or average, the moving average."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Of the loop tier: hard (by default) or easy.")
+    ] = None,
 ) -> None:
     """Rank methods, with run-level 95 % intervals."""
     from weightcast.bench.leaderboard import BASELINE, rank_csv, rank_results, ranking_table
     from weightcast.bench.printing import ranking_rows
 
     if horizons is HorizonSet.native:
-        if tier != "weights" or metric or baseline:
+        if tier not in (None, "weights") or metric or baseline:
             raise InputError("--horizons native has one tier and metric, and no baseline to choose")
         _print_native(source, track, split, csv)
         return
+    in_folder = source.is_dir() or source.suffix != ".csv"
+    if tier == "loop" and not in_folder:
+        raise InputError(f"{source} is a file; --tier loop takes a result folder")
     notes: list[str] = []
-    if source.is_dir() or source.suffix != ".csv":
+    if in_folder:
         from weightcast.bench.mixed import mixed_note
         from weightcast.bench.results import load_results
 
         results = load_results(source)
+        if tier == "loop" or (tier is None and results.loops and results.cells.empty):
+            if baseline or (track, split) != ("main", "seeds"):
+                raise InputError(
+                    "the loop tier compares with tuned plain training on whole runs; leave "
+                    "--baseline, --track and --split out"
+                )
+            _print_loop(results, metric, readout or "raw", target or "hard", csv)
+            return
+        _refuse_loop_options(readout, target)
+        if results.loops and results.cells.empty:
+            raise InputError(f"{source} holds runs of the loop tier alone; leave --tier out")
         board = rank_results(
             results,
-            tier=tier,
+            tier=tier or "weights",
             metric=metric,
             baseline=baseline or BASELINE,
             track=track,
@@ -237,6 +270,7 @@ def leaderboard(
         notes = [note for note in (*board.notes, mixed_note(results.machines)) if note]
         what = f"{board.tier} tier, {board.metric}, {len(ranking.tasks)} tasks"
     else:
+        _refuse_loop_options(readout, target)
         ranking = rank_csv(source, baseline)
         what = f"{source.name}, {len(ranking.tasks)} tasks"
     _print_table(ranking_rows(ranking), title=f"{what}; skill against {ranking.baseline}")
@@ -246,6 +280,29 @@ def leaderboard(
         from weightcast.bench.files import write_text
 
         write_text(csv, ranking_table(ranking).to_csv(index=False))
+
+
+def _refuse_loop_options(readout: str | None, target: str | None) -> None:
+    if readout or target:
+        raise InputError("--readout and --target are for --tier loop; leave them out or add it")
+
+
+def _print_loop(
+    results: Results, metric: str | None, readout: str, target: str, csv: Path | None
+) -> None:
+    from weightcast.bench.loop_board import board_table, loop_board, terminal_tables
+    from weightcast.bench.mixed import mixed_note
+
+    board = loop_board(results.loops, readout=readout, kind=metric or "train_loss", target=target)
+    for title, rows in terminal_tables(board):
+        _print_table(rows, title=title)
+    for note in (*board.notes, mixed_note(results.machines)):
+        if note:
+            typer.echo(f"note: {note}")
+    if csv is not None:
+        from weightcast.bench.files import write_text
+
+        write_text(csv, board_table(board).to_csv(index=False))
 
 
 def _print_native(source: Path, track: str, split: str, csv: Path | None) -> None:

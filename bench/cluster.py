@@ -49,7 +49,7 @@ _CONNECT, _WORKERS = 10, 60
 _AHEAD = 256
 #: How often a unit that raises is tried; a lost Dask worker is Dask's own matter and not counted.
 _RETRIES = 2
-#: Seconds between looks at what is done, and between calls to stop.
+#: Seconds between looks at what is done, and between calls to stop and looks at who is there.
 _POLL, _REPEAT = 0.05, 5.0
 #: Loggers of Dask that have a level of their own.
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado.application", "asyncio")
@@ -176,13 +176,13 @@ def _check_folder(client: Client, data: str) -> None:
 def _results(
     client: Client, order: Order, units: Sequence[Work], stop: threading.Event
 ) -> Iterator[list[Event]]:
-    call_again = 0.0
+    look_again = 0.0
     with _quiet(), _closed(client):
         tasks = _Tasks(client, order, units)
         while tasks.submit():
-            if stop.is_set() and time.monotonic() >= call_again:
-                tasks.stop()
-                call_again = time.monotonic() + _REPEAT
+            if tasks.to_stop(stop.is_set()) or time.monotonic() >= look_again:
+                tasks.look(stop.is_set())
+                look_again = time.monotonic() + _REPEAT
             events, lost = tasks.collect()
             if events:
                 yield events
@@ -212,7 +212,7 @@ class _Tasks:
         self._held: dict[str, tuple[Work, Future]] = {}
         self._ahead = max(_AHEAD, 4 * order.jobs)
         self._back = as_completed(with_results=True, raise_errors=False, loop=client.loop)
-        self._stopping = False
+        self._stopping = self._deserted = False
 
     def submit(self) -> bool:
         """Hand out as much as Dask should hold; return whether anything is to come back."""
@@ -244,19 +244,32 @@ class _Tasks:
                 lost = True
         return events, lost
 
-    def stop(self) -> None:
+    def to_stop(self, stop: bool) -> bool:
+        """Whether the cluster has yet to hear that it is to stop."""
+        return stop and not self._stopping
+
+    def look(self, stop: bool) -> None:
+        """Look after the cluster now and then: say where nobody is left, and repeat the stop."""
+        with suppress(OSError):  # the scheduler is gone, which `collect` sees
+            deserted = not self._client.nthreads()
+            if deserted and not self._deserted:
+                _say("no Dask worker is left; waiting for others, Ctrl-C stops")
+            self._deserted = deserted
+            if stop:
+                self._stop()
+
+    def _stop(self) -> None:
         """Tell the cluster to finish what is under way; take back what has not begun.
 
-        To be called again now and then: a Dask worker that is started anew has not heard it.
+        Said more than once, as a Dask worker that is started anew has not heard it.
         """
         self._waiting.clear()
-        with suppress(OSError):  # the scheduler is gone, which `collect` sees
-            answers = self._client.run(stop_run, self._order.run, on_error="ignore")
-            if not self._stopping:
-                begun = set().union(*answers.values())
-                idle = [key for key in self._held if key not in begun]
-                self._client.cancel([self._held.pop(key)[1] for key in idle])
-            self._stopping = True
+        answers = self._client.run(stop_run, self._order.run, on_error="ignore")
+        if not self._stopping:
+            begun = set().union(*answers.values())
+            idle = [key for key in self._held if key not in begun]
+            self._client.cancel([self._held.pop(key)[1] for key in idle])
+        self._stopping = True
 
 
 def _given_up(unit: Work, error: BaseException, jobs: int) -> list[Event]:

@@ -393,7 +393,7 @@ def _fitted_line(window: Floats) -> Floats:
     design = np.stack([np.ones(n + 1), at], axis=1)
     weights = (np.linalg.pinv(design)[0]).astype(np.float32)  # the value at 0, from n + 1 values
     last = window[-1]
-    found: Floats = (last + weights @ (window - last)).astype(np.float32)
+    found: Floats = np.asarray(last + weights @ (window - last), dtype=np.float32)
     return found
 
 

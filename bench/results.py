@@ -1,4 +1,4 @@
-"""Reading a result folder: tables of cells, fits, error curves and examples."""
+"""Reading a result folder: tables of cells, fits, error curves, examples and loop runs."""
 
 from __future__ import annotations
 
@@ -76,6 +76,8 @@ class Results:
     suite_toml : str
     sharing : dict
         (dataset, trained_on, track, split) → what training and test runs share, outside ``main``.
+    loops : list of dict
+        The loop tier's runs; see `weightcast.bench.loop_spec.loop_row`.
     """
 
     folder: Path
@@ -90,6 +92,14 @@ class Results:
     machines: list[dict[str, Any]]
     suite_toml: str
     sharing: dict[tuple[str, str, str, str], Sharing] = field(default_factory=dict)
+    loops: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def suite(self) -> str:
+        """The suite's name; empty where there are no results."""
+        if len(self.cells):
+            return str(self.cells["suite"].iloc[0])
+        return str(self.loops[0]["suite"]) if self.loops else ""
 
 
 _CELLS = """
@@ -125,6 +135,7 @@ def load_results(folder: Path) -> Results:
         checked = store.rows("SELECT * FROM gates ORDER BY dataset, rowid")
         common = store.sharing()
         machines = store.machines()
+        loops = store.loops()
     table, native, failures = [], [], []
     peers = _native_horizons(rows)
     at_native: list[dict[str, Any]] = []
@@ -177,13 +188,15 @@ def load_results(folder: Path) -> Results:
             )
             for row in common
         },
+        loops=loops,
     )
 
 
 def export_cells(results: Results, path: Path) -> int:
     """Write one row a cell and tier to a ``.csv`` or ``.parquet`` file; return their number.
 
-    Rows at native horizons follow the others; the column ``horizon_set`` tells them apart.
+    Rows at native horizons follow the others; the column ``horizon_set`` tells them apart. The loop
+    tier's runs come last, and so do the columns that only they have.
 
     Raises
     ------
@@ -192,10 +205,13 @@ def export_cells(results: Results, path: Path) -> int:
     """
     import pandas as pd
 
+    from weightcast.bench.loop_export import loop_table
+
+    parts = [part for part in (results.native, loop_table(results.loops)) if len(part)]
     table = results.cells
-    if len(results.native):
+    if parts:
         # As objects, for columns that are empty in one part have no type of their own to keep.
-        parts = [part.astype(object) for part in (results.cells, results.native)]
+        parts = [part.astype(object) for part in (results.cells, *parts)]
         table = pd.concat(parts, ignore_index=True).infer_objects()
     table = table.drop(columns="label")
     if path.suffix not in (".csv", ".parquet"):

@@ -1,4 +1,4 @@
-"""Cells without a result, grouped by what went wrong."""
+"""Cells and loop runs without a result, grouped by what went wrong."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from weightcast.bench.loop_costs import label_of
 from weightcast.bench.place import WHOLE
 from weightcast.bench.results import OWN, PLACE
 from weightcast.reports.numbers import count
@@ -35,7 +36,8 @@ class Failure:
     task : str
     tier : str
         One, or both.
-    runs : list of int
+    runs : list of int or str
+        Their seeds; in the loop tier with the learning rate.
     traceback : str
         Of the first of the runs.
     """
@@ -45,7 +47,7 @@ class Failure:
     tier: str
     status: str
     reason: str
-    runs: list[int]
+    runs: list[int] | list[str]
     traceback: str
 
     @property
@@ -68,9 +70,17 @@ def failed_cells(failures: Sequence[dict[str, Any]]) -> int:
     return len(_statuses(failures))
 
 
-def count_statuses(failures: Sequence[dict[str, Any]]) -> list[StatusCount]:
-    """Count failed cells by status, the most frequent first."""
+def failed_loops(loops: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the loop tier's runs without a result."""
+    return [row for row in loops if row["status"] != "ok"]
+
+
+def count_statuses(
+    failures: Sequence[dict[str, Any]], loops: Sequence[dict[str, Any]] = ()
+) -> list[StatusCount]:
+    """Count failed cells and loop runs by status, the most frequent first."""
     counts = Counter(_statuses(failures).values())
+    counts.update(row["status"] for row in failed_loops(loops))
     return [
         StatusCount(count(number), status, _MEANING.get(status, ""))
         for status, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -97,6 +107,23 @@ def group_failures(failures: Sequence[dict[str, Any]]) -> list[Failure]:
     for group, members in sorted(groups.items(), key=lambda item: item[0]):
         members.sort()
         found.append(Failure(*group, [run for run, _ in members], members[0][1]))
+    return found
+
+
+def group_loop_failures(loops: Sequence[dict[str, Any]]) -> list[Failure]:
+    """Group the loop tier's failed runs by method, data set, optimizer, status and reason."""
+    groups: dict[tuple[str, ...], list[tuple[float, int, str]]] = {}
+    for row in failed_loops(loops):
+        task = f"{row['dataset']}, {row['optimizer']}, {row['schedule']}"
+        reason = without_folders(row["reason"] or "")
+        group = (label_of(row), task, "loop", row["status"], reason)
+        trace = without_folders(row["traceback"] or "")
+        groups.setdefault(group, []).append((row["learning_rate"], row["seed"], trace))
+    found = []
+    for (label, task, tier, status, reason), members in sorted(groups.items()):
+        members.sort()
+        runs = [f"{seed} at {rate:g}" for rate, seed, _ in members]
+        found.append(Failure(label, task, tier, status, reason, runs, members[0][2]))
     return found
 
 

@@ -30,15 +30,13 @@ class Outcome:
 
 def rank_correlation(outcomes: Sequence[Outcome]) -> float:
     """Spearman's rank correlation of error and change; NaN for fewer than three."""
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
-    if len(outcomes) < 3:
+    errors = np.array([o.error for o in outcomes])
+    changes = np.array([o.change for o in outcomes])
+    if len(outcomes) < 3 or np.ptp(errors) == 0 or np.ptp(changes) == 0:
         return float("nan")
-    errors = rankdata([o.error for o in outcomes])
-    changes = rankdata([o.change for o in outcomes])
-    if np.ptp(errors) == 0 or np.ptp(changes) == 0:
-        return float("nan")
-    return float(np.corrcoef(errors, changes)[0, 1])
+    return float(spearmanr(errors, changes).statistic)
 
 
 def function_plot(

@@ -8,8 +8,8 @@ import numpy as np
 
 from weightcast.bench.leaderboard import BASELINE
 from weightcast.reports.figures import Picture, slug
-from weightcast.reports.function_plot import Outcome, function_plot, rank_correlation
-from weightcast.reports.numbers import DASH, fixed, median, values
+from weightcast.reports.function_plot import Outcome, function_plot
+from weightcast.reports.numbers import DASH, median, values
 from weightcast.reports.tables import Cell, Column, Table, key, share, value, words
 from weightcast.reports.view import Task, View
 
@@ -154,26 +154,16 @@ def outcomes(view: View, task: Task) -> list[Outcome]:
     return found
 
 
-def function_pictures(view: View) -> tuple[list[Picture], Table]:
-    """Draw the two tiers against each other, and tabulate their rank correlations."""
-    table = Table(
-        "Spearman's rank correlation, over methods, of median rel_final with median change in "
-        "train loss at the last horizon: +1 where the order in weights is the order in function.",
-        [
-            Column("data set", numeric=False),
-            Column("methods that beat the last value", "those with median rel_final below 1"),
-            Column("all methods"),
-        ],
-    )
+def function_pictures(view: View) -> list[Picture]:
+    """Draw the two tiers' medians against each other, a picture a task."""
     pictures = []
     for task in function_tasks(view):
-        found = outcomes(view, task)
         rows = view.at(view.function, task)
         recorded = rows.dropna(subset=["train_loss_origin"]).drop_duplicates("run")
         svg = function_plot(
             slug("function", task.dataset, task.context),
             f"Error in weights against change in train loss on {task.title}",
-            found,
+            outcomes(view, task),
             true_change(recorded, "last"),
             view.looks,
         )
@@ -185,15 +175,7 @@ def function_pictures(view: View) -> tuple[list[Picture], Table]:
                     task.title,
                 )
             )
-        beating = [o for o in found if o.error < 1]
-        table.rows.append([words(task.title), _correlation(beating), _correlation(found)])
-    return pictures, table
-
-
-def _correlation(found: list[Outcome]) -> Cell:
-    rho = rank_correlation(found)
-    among = f"{len(found)} methods" if len(found) != 1 else "1 method"
-    return Cell(fixed(rho, signed=True), key(rho), among)
+    return pictures
 
 
 def _percent(amount: float | None) -> Cell:

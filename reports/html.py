@@ -7,9 +7,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from weightcast.bench.loop_costs import label_of
 from weightcast.bench.mixed import environment_differences
 from weightcast.bench.results import PLACE, Results
 from weightcast.datasets import InputError
+from weightcast.reports.agreement_section import agreement
 from weightcast.reports.compute_section import (
     compute_pictures,
     compute_table,
@@ -17,7 +19,13 @@ from weightcast.reports.compute_section import (
     overhead_note,
 )
 from weightcast.reports.example_plot import Example, make_example
-from weightcast.reports.failures_section import count_statuses, failed_cells, group_failures
+from weightcast.reports.failures_section import (
+    count_statuses,
+    failed_cells,
+    failed_loops,
+    group_failures,
+    group_loop_failures,
+)
 from weightcast.reports.figures import Picture
 from weightcast.reports.function_section import (
     agreement_table,
@@ -27,12 +35,15 @@ from weightcast.reports.function_section import (
 )
 from weightcast.reports.horizon_plot import horizon_plot
 from weightcast.reports.leaderboard_section import standings, weights_standings
+from weightcast.reports.loop_section import curves_note, loop_section, takeaway
+from weightcast.reports.loop_view import LoopView
 from weightcast.reports.native_section import native_table
 from weightcast.reports.numbers import count, plural
 from weightcast.reports.privacy import without_folders
 from weightcast.reports.setting_section import (
     dataset_table,
     environment_facts,
+    loop_facts,
     suite_facts,
 )
 from weightcast.reports.shift_section import shift_table
@@ -60,7 +71,7 @@ def render_report(results: Results) -> str:
     InputError
         If the folder holds no results yet.
     """
-    if results.cells.empty:
+    if results.cells.empty and not results.loops:
         raise InputError(f"{results.folder.name} holds no results yet; run a suite into it first")
     view = View(results)
     environment = Environment(
@@ -75,20 +86,50 @@ def render_report(results: Results) -> str:
 
 def _content(view: View) -> dict[str, Any]:
     results = view.results
+    loop = LoopView(results.loops, view.looks) if results.loops else None
+    cells = not results.cells.empty
+    return {
+        "suite": results.suite,
+        "folder": results.folder.name,
+        "date": str(results.environment.get("written", ""))[:10],
+        "verdict": _verdict(view, loop),
+        "counts": _counts(view),
+        "suite_facts": suite_facts(view),
+        "loop_facts": loop_facts(view),
+        "datasets": dataset_table(view) if cells else None,
+        "environment": environment_facts(results.environment),
+        "mixed": environment_differences(results.machines),
+        "cells": cells,
+        **(_cell_content(view) if cells else {}),
+        # In a template `loop` is what counts a for loop.
+        "loop_part": loop_section(loop) if loop else None,
+        "curves_note": curves_note(),
+        "looks": view.looks,
+        "failures": [
+            *group_failures(results.failures),
+            *group_loop_failures(results.loops),
+        ],
+        "statuses": count_statuses(results.failures, results.loops),
+        "command": without_folders(str(results.environment.get("command", ""))),
+        "suite_toml": results.suite_toml,
+    }
+
+
+def _verdict(view: View, loop: LoopView | None) -> str:
+    said = []
+    if not view.results.cells.empty:
+        said.append(verdict(view.ranked, view.rank(tier="function")))
+    if loop is not None:
+        said.append(takeaway(loop))
+    return " ".join(said)
+
+
+def _cell_content(view: View) -> dict[str, Any]:
+    """Make what the tiers of cells fill."""
     function = view.rank(tier="function")
     headline, complete = weights_standings(view)
     measured = function_tasks(view)
-    pictures, correlations = function_pictures(view)
     return {
-        "suite": str(results.cells["suite"].iloc[0]),
-        "folder": results.folder.name,
-        "date": str(results.environment.get("written", ""))[:10],
-        "verdict": verdict(view.ranked, function),
-        "counts": _counts(view),
-        "suite_facts": suite_facts(view),
-        "datasets": dataset_table(view),
-        "environment": environment_facts(results.environment),
-        "mixed": environment_differences(results.machines),
         "headline": headline,
         "complete": complete,
         "native": native_table(view),
@@ -101,9 +142,9 @@ def _content(view: View) -> dict[str, Any]:
         "fine_tunes": fine_tune_standings(view),
         "sharing": sharing_table(view),
         "function_tables": [(task.title, function_table(view, task)) for task in measured],
-        "agreement": agreement_table(view) if measured else None,
-        "function_pictures": pictures,
-        "correlations": correlations,
+        "agreement_table": agreement_table(view) if measured else None,
+        "agreement": agreement(view, measured) if measured else None,
+        "function_pictures": function_pictures(view),
         "compute_pictures": compute_pictures(view),
         "compute_tables": [(task.title, compute_table(view, task)) for task in view.tasks],
         "jobs_note": jobs_note(view),
@@ -111,11 +152,6 @@ def _content(view: View) -> dict[str, Any]:
         "horizons": _horizons(view),
         "sampled": sorted(view.sampled),
         "examples": _examples(view),
-        "looks": view.looks,
-        "failures": group_failures(results.failures),
-        "statuses": count_statuses(results.failures),
-        "command": without_folders(str(results.environment.get("command", ""))),
-        "suite_toml": results.suite_toml,
     }
 
 
@@ -123,14 +159,28 @@ def _counts(view: View) -> list[tuple[str, str]]:
     cells = view.results.cells
     runs = cells[["dataset", "run"]].drop_duplicates()
     places = cells[["label", *PLACE, "run"]].drop_duplicates()
-    amounts = [
-        (len(view.method_names), "method"),
-        (cells["dataset"].nunique(), "data set"),
-        (len(runs), "run"),
-        (len(places), "cell"),
-        (failed_cells(view.results.failures), "failed cell"),
-    ]
-    return [(count(amount), plural(amount, noun).split(" ", 1)[1]) for amount, noun in amounts]
+    loops = view.results.loops
+    labels = set(view.method_names) | {label_of(row) for row in loops}
+    datasets = set(cells["dataset"]) | {row["dataset"] for row in loops}
+    amounts = [(len(labels), "method"), (len(datasets), "data set")]
+    if len(cells):
+        amounts += [
+            (len(runs), "run"),
+            (len(places), "cell"),
+            (failed_cells(view.results.failures), "failed cell"),
+        ]
+    if loops:
+        amounts += [
+            (len(loops), "run in the loop"),
+            (len(failed_loops(loops)), "failed run in the loop"),
+        ]
+    return [(count(amount), _noun(amount, noun)) for amount, noun in amounts]
+
+
+def _noun(amount: int, noun: str) -> str:
+    head, _, place = noun.partition(" in ")
+    many = noun if amount == 1 or not place else f"{head}s in {place}"
+    return plural(amount, noun, many if place else "").split(" ", 1)[1]
 
 
 def _horizons(view: View) -> list[Picture]:

@@ -33,6 +33,10 @@ _BUILTIN = {
     "transformer": Look("#e03b3b", "o"),
     "line-search": Look("#2f9e44", "P"),
     "mean-displacement": Look("#2f9e44", "X", (1, 1.6)),
+    "no-forecast": Look(GREY, "o"),
+    "null": Look(GREY, "s", (4, 1.6)),
+    "denoise-only": Look("#6b8e6b", "P"),
+    "lookahead": Look("#8a8f1c", "X"),
 }
 _SPARE_COLOURS = ("#9a62d8", "#b5533c", "#5b8c85", "#d9579a", "#6d8f23", "#3f8fd0")
 _SPARE_SHAPES: tuple[tuple[str, tuple[float, ...]], ...] = (

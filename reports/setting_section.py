@@ -18,10 +18,7 @@ Facts = list[tuple[str, str]]
 
 def suite_facts(view: View) -> Facts:
     """List what the suite asked for, as far as ``suite.toml`` is there to say."""
-    try:
-        suite: dict[str, Any] = tomllib.loads(view.results.suite_toml)
-    except tomllib.TOMLDecodeError:
-        suite = {}
+    suite = _suite(view)
     labels = {
         "name": "suite",
         "description": "description",
@@ -33,6 +30,9 @@ def suite_facts(view: View) -> Facts:
         "sample": "coordinate sample",
         "seed": "seed",
     }
+    if not len(view.results.cells):
+        # What the suite says of cells says nothing where the loop tier alone was run.
+        labels = {name: labels[name] for name in ("name", "description", "datasets", "tiers")}
     facts = []
     for name, label in labels.items():
         if name in suite and suite[name] != "":
@@ -43,6 +43,41 @@ def suite_facts(view: View) -> Facts:
                 text = f"{text}, every run is tested once"
             facts.append((label, text))
     return facts
+
+
+def loop_facts(view: View) -> Facts:
+    """List how the loop tier was run; nothing where it was not."""
+    loop = _suite(view).get("loop")
+    if not view.results.loops or not isinstance(loop, dict):
+        return []
+    labels = {
+        "context": "snapshots before a jump",
+        "spacing": "steps between them",
+        "horizon": "a jump's length",
+        "accept": "jumps accepted",
+        "reset": "optimizer state",
+        "measure_every": "measured every",
+        "measured": "measured on",
+    }
+    units = {"horizon": " snapshots", "measure_every": " steps", "measured": " examples"}
+    facts = []
+    for name, label in labels.items():
+        if loop.get(name) is None:
+            continue
+        text = f"{_listed(loop[name])}{units.get(name, '')}"
+        if name == "reset":
+            text = "forgotten at a jump" if loop[name] else "kept at a jump"
+        if name == "context":
+            text = f"w₀ and {text} more"
+        facts.append((label, text))
+    return facts
+
+
+def _suite(view: View) -> dict[str, Any]:
+    try:
+        return tomllib.loads(view.results.suite_toml)
+    except tomllib.TOMLDecodeError:
+        return {}
 
 
 def dataset_table(view: View) -> Table:

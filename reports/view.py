@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from weightcast.bench.best_possible import best_possible
 from weightcast.bench.leaderboard import Leaderboard, rank_results
+from weightcast.bench.loop_costs import label_of
 from weightcast.bench.place import WHOLE
 from weightcast.bench.results import OWN, Results
 from weightcast.datasets import InputError
@@ -65,8 +66,8 @@ class View:
 
     @cached_property
     def looks(self) -> dict[str, Look]:
-        """Colour, marker and dash of each method."""
-        return looks(self.method_names)
+        """Colour, marker and dash of each method, of all tiers."""
+        return looks([*self.method_names, *{label_of(row) for row in self.results.loops}])
 
     @cached_property
     def tasks(self) -> list[Task]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from weightcast.datasets import Metadata, TensorInfo, Trajectory
+from weightcast.methods import registry
 
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None)
@@ -32,6 +33,12 @@ def make_run(values: np.ndarray, seed: int = 0, dataset: str = "toy") -> Traject
     arrays = {"w": values[:, :-1], "b": values[:, -1]}
     infos = [TensorInfo("w", (values.shape[1] - 1,), "linear"), TensorInfo("b", (), "bias")]
     return Trajectory.from_arrays(arrays, range(count), meta, infos)
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test register methods under names that another test has used."""
+    monkeypatch.setattr(registry, "_METHODS", registry.all_methods())
 
 
 @pytest.fixture

@@ -95,6 +95,13 @@ def _at_work(dask_worker: int) -> bool:
     return len(_processes(dask_worker)) > 1
 
 
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _wait(until: Callable[[], bool], seconds: float = 15.0) -> bool:
     deadline = time.monotonic() + seconds
     while not until() and time.monotonic() < deadline:
@@ -184,7 +191,7 @@ def test_when_a_dask_worker_is_killed_half_way_then_no_cell_is_lost_or_there_twi
     killer.join()
     assert len(children) > 1
     assert victim not in _pids(dask_cluster)
-    assert _wait(lambda: not any(child.is_running() for child in children))
+    assert _wait(lambda: not any(_alive(child) for child in children))
     assert not cells.duplicated(["method", "run", "tier"]).any()
     assert len(cells) == 4 * 24
     assert set(cells["status"]) == {"ok"}

@@ -35,7 +35,7 @@ from weightcast.bench.store import NAME, Store
 from weightcast.bench.suite import Suite, load_suite
 from weightcast.bench.unit import ENOUGH, Site, Unit
 from weightcast.datasets import InputError, Trajectory, get_dataset
-from weightcast.methods import load_plugin, registry
+from weightcast.methods import load_plugin
 
 SUITE = """
 name = "small"
@@ -103,12 +103,6 @@ class {cls}(CoordinateForecaster):
 '''
 
 Write = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test register methods under names that another test has used."""
-    monkeypatch.setattr(registry, "_METHODS", registry.all_methods())
 
 
 @pytest.fixture

@@ -47,11 +47,11 @@ def _job(method: str, optimizer: str = "sgd", **changes: Any) -> LoopJob:
 
 
 TORCH: dict[Optimizer, Callable[[Any, float], torch.optim.Optimizer]] = {
-    Optimizer("sgd"): lambda p, rate: torch.optim.SGD(p, rate),
+    Optimizer("sgd"): torch.optim.SGD,
     Optimizer("nesterov", 0.9): lambda p, rate: torch.optim.SGD(
         p, rate, momentum=0.9, nesterov=True
     ),
-    Optimizer("adam"): lambda p, rate: torch.optim.Adam(p, rate),
+    Optimizer("adam"): torch.optim.Adam,
 }
 
 

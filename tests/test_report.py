@@ -87,7 +87,11 @@ class ThisProcess(Worker):
         pass
 
     def call(
-        self, function: Callable[..., Any], *args: Any, stop: threading.Event | None = None
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        stop: threading.Event | None = None,
+        timeout: float | None = None,
     ) -> Any:
         return function(*args)
 

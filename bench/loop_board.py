@@ -1,0 +1,284 @@
+"""The loop tier's leaderboard: standings on each data set and pooled, as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from weightcast.bench.loop_costs import Configuration
+from weightcast.bench.loop_curves import Row
+from weightcast.bench.loop_scores import (
+    EDGE,
+    FEW_SEEDS,
+    NO_NULL,
+    UNREACHED,
+    USES,
+    LoopStanding,
+    LoopSummary,
+    loop_left_out,
+    loop_standings,
+    loop_summary,
+)
+from weightcast.bench.loop_spec import NULL
+from weightcast.bench.loop_targets import Target
+from weightcast.datasets.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What stands in the column ``dataset`` of rows over all data sets.
+POOLED = "pooled"
+#: Refusals as they fit in a table.
+SHORT = {
+    EDGE: "refused: edge",
+    NO_NULL: "refused: no null row",
+    UNREACHED: "refused: not reached",
+    FEW_SEEDS: "refused: few seeds",
+}
+_DASH = "—"
+
+
+@dataclass(frozen=True)
+class LoopBoard:
+    """Every method against tuned plain training, by one read-out and one target.
+
+    Attributes
+    ----------
+    readout, kind, target : str
+        As in `weightcast.bench.loop_scores.loop_standings`.
+    standings : list of LoopStanding
+        Lowest ratio first, all data sets'.
+    pooled : list of LoopSummary
+        The same over the data sets of each method.
+    notes : list of str
+        What a reader must know.
+    """
+
+    readout: str
+    kind: str
+    target: str
+    standings: list[LoopStanding]
+    pooled: list[LoopSummary]
+    notes: list[str]
+
+    @property
+    def datasets(self) -> list[str]:
+        """The data sets with standings, in order."""
+        return sorted({standing.dataset for standing in self.standings})
+
+    def on(self, dataset: str) -> list[LoopStanding]:
+        """Return a data set's standings, lowest ratio first."""
+        return [standing for standing in self.standings if standing.dataset == dataset]
+
+
+def loop_board(
+    rows: Sequence[Row], *, readout: str = "raw", kind: str = "train_loss", target: str = "hard"
+) -> LoopBoard:
+    """Rank a folder's runs of the loop tier.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        As in `weightcast.bench.results.Results.loops`.
+    readout, kind, target : str
+        As in `weightcast.bench.loop_scores.loop_standings`.
+
+    Raises
+    ------
+    InputError
+        If there are no runs, or no such read-out, kind or target.
+    """
+    if not rows:
+        raise InputError(
+            "there are no runs of the loop tier here; make some with: "
+            "weightcast run --suite loop-quick --out DIR"
+        )
+    standings = loop_standings(rows, readout, kind, target)
+    pooled = loop_summary(rows, readout, kind, target)
+    notes = _notes(standings) + loop_left_out(rows, kind, target) + beside_others(rows)
+    return LoopBoard(readout, kind, target, standings, pooled, notes)
+
+
+def target_line(dataset: str, target: Target) -> str:
+    """Say what a target is, and how many calibration runs reach it."""
+    side = "at or below" if target.kind == "train_loss" else "at or above"
+    return (
+        f"{dataset}: the {target.name} target is a {target.kind.replace('_', ' ')} {side} "
+        f"{target.level:.4g}, which {target.reached} of {target.runs} calibration runs reach"
+    )
+
+
+def terminal_tables(board: LoopBoard) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return a table a data set, then the pooled one where there are several, with titles."""
+    what = f"{board.kind.replace('_', ' ')}, {board.target} target, {board.readout} read-out"
+    tables = [
+        (
+            f"loop tier on {dataset}: {what}; step-equivalents over tuned plain training's",
+            [_terminal_row(standing) for standing in board.on(dataset)],
+        )
+        for dataset in board.datasets
+    ]
+    if len(board.datasets) > 1:
+        title = f"loop tier over {len(board.datasets)} data sets: {what}"
+        tables.append((title, [_pooled_terminal_row(summary) for summary in board.pooled]))
+    return tables
+
+
+def board_records(board: LoopBoard) -> list[dict[str, Any]]:
+    """Return everything of a board, a dictionary a method and data set, then the pooled ones."""
+    shared = {"readout": board.readout, "metric": board.kind, "target": board.target}
+    found = [
+        {"dataset": standing.dataset} | shared | _standing_record(standing)
+        for standing in board.standings
+    ]
+    found.sort(key=lambda record: str(record["dataset"]))
+    return found + [
+        {"dataset": POOLED}
+        | shared
+        | {
+            "method": summary.label,
+            "ratio": summary.ratio,
+            "ratio_lower": summary.lower,
+            "ratio_upper": summary.upper,
+            "null_ratio": summary.null_ratio,
+            "verdict": summary.verdict,
+            "edge": summary.edge,
+            "misses": summary.misses,
+            "failures": summary.failures,
+            "runs": summary.runs,
+            "datasets": ",".join(summary.datasets),
+        }
+        for summary in board.pooled
+    ]
+
+
+def board_table(board: LoopBoard) -> pd.DataFrame:
+    """Return `board_records` as the table that ``--csv`` writes."""
+    import pandas as pd
+
+    return pd.DataFrame(board_records(board))
+
+
+def uses_text(uses: float) -> str:
+    """Write break-even uses: a whole number, rounded up, or never.
+
+    Examples
+    --------
+    >>> uses_text(190.2), uses_text(0.0), uses_text(math.inf), uses_text(math.nan)
+    ('191', '0', 'never', '—')
+    """
+    if math.isnan(uses):
+        return _DASH
+    return "never" if math.isinf(uses) else f"{math.ceil(uses):,}"
+
+
+def _standing_record(s: LoopStanding) -> dict[str, Any]:
+    return {
+        "method": s.label,
+        "ratio": s.ratio,
+        "ratio_lower": s.lower,
+        "ratio_upper": s.upper,
+        "null_ratio": s.null_ratio,
+        "verdict": s.verdict,
+        "edge": s.edge,
+        "same_rate": s.same_rate,
+        "same_rate_lower": s.same_rate_lower,
+        "same_rate_upper": s.same_rate_upper,
+        **{f"ratio_with_fit_{uses}_uses": s.uses[uses] for uses in USES},
+        "fit_step_equivalents": s.fit_cost,
+        "break_even_uses": s.break_even,
+        "step_equivalents": s.steps_mean,
+        "plain_step_equivalents": s.plain_steps_mean,
+        "seconds": s.seconds_mean,
+        "plain_seconds": s.plain_seconds_mean,
+        "misses": s.misses,
+        "failures": s.failures,
+        "plain_misses": s.plain_misses,
+        "runs": s.runs,
+        "harmful_jumps": s.harmful,
+        "jump_loss_change": s.jump_change,
+        **_configuration("", s.configuration),
+        **_configuration("plain_", s.plain_configuration),
+        **_configuration("swapped_", s.swapped_configuration),
+        **_configuration("plain_swapped_", s.plain_swapped_configuration),
+        "target_level": s.target.level,
+        "target_reached": s.target.reached,
+        "target_runs": s.target.runs,
+        "left_out": s.left_out,
+    }
+
+
+def _configuration(prefix: str, chosen: Configuration) -> dict[str, Any]:
+    return {
+        f"{prefix}optimizer": chosen.optimizer,
+        f"{prefix}schedule": chosen.schedule,
+        f"{prefix}learning_rate": chosen.learning_rate,
+    }
+
+
+def _terminal_row(s: LoopStanding) -> dict[str, Any]:
+    return {
+        "method": s.label,
+        "ratio": f"{s.ratio:.2f}",
+        "95 %": _interval(s.lower, s.upper),
+        "verdict": SHORT.get(s.verdict, s.verdict),
+        "same rate": f"{s.same_rate:.2f}",
+        "with fit, 1 use": f"{s.uses[1]:,.2f}",
+        "break-even": uses_text(s.break_even),
+        "steps": f"{s.steps_mean:,.0f}",
+        "seconds": _number(s.seconds_mean),
+        "missed": f"{s.misses} of {s.runs}",
+    }
+
+
+def _pooled_terminal_row(s: LoopSummary) -> dict[str, Any]:
+    return {
+        "method": s.label,
+        "ratio": f"{s.ratio:.2f}",
+        "95 %": _interval(s.lower, s.upper),
+        "verdict": SHORT.get(s.verdict, s.verdict),
+        "missed": f"{s.misses} of {s.runs}",
+        "failed": s.failures,
+        "data sets": len(s.datasets),
+    }
+
+
+def _notes(standings: Sequence[LoopStanding]) -> list[str]:
+    notes = []
+    for dataset, target in sorted({(s.dataset, s.target) for s in standings}):
+        notes.append(target_line(dataset, target))
+    for s in sorted(standings, key=lambda s: s.dataset):
+        if s.label == NULL:
+            notes.append(
+                f"{s.dataset}: the null row, plain training with other batches, has "
+                f"{s.ratio:.2f} {_interval(s.lower, s.upper)}"
+            )
+    for s in standings:
+        if s.left_out:
+            notes.append(f"{s.dataset}, {s.label}: {s.left_out}")
+    for verdict in sorted({s.verdict for s in standings} & set(SHORT)):
+        notes.append(f"{SHORT[verdict]}: {verdict.partition(': ')[2]}")
+    return notes
+
+
+def beside_others(rows: Sequence[Row]) -> list[str]:
+    """Say how many workers shared the machine while seconds were taken; nothing where one did."""
+    most = max(row["jobs"] or 1 for row in rows)
+    if most == 1:
+        return []
+    return [
+        f"seconds were taken with up to {most} workers side by side, which slows some steps and "
+        "some jumps more than others; run with --timing to take them one at a time"
+    ]
+
+
+def _interval(lower: float, upper: float) -> str:
+    return _DASH if math.isnan(lower) else f"[{lower:.2f}, {upper:.2f}]"
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return _DASH
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

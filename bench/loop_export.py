@@ -1,0 +1,95 @@
+"""The loop tier's runs as rows of `weightcast export`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from weightcast.bench.loop_costs import budget_of, data_set_costs
+from weightcast.bench.loop_curves import READOUTS, Row, arrival, jumps_of
+from weightcast.bench.loop_targets import calibrated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What a run's row is identified by, as a cell's is.
+_IDENTITY = ("suite", "dataset", "method", "params", "status", "reason")
+#: What is exported as it is stored.
+_STORED = (
+    "learning_rate", "seed_role", "optimizer", "schedule", "accept", "step_seconds",
+    "forward_seconds", "fit_seconds", "fit_steps", "jobs", "threads",
+)  # fmt: skip
+
+
+def loop_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Tabulate runs, one a row, in the order in which they are given.
+
+    Steps to a target are empty where a run never reaches it, or where the data set has no such
+    target. Step-equivalents count the forecaster's seconds too, and stand for scored runs alone.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        As in `weightcast.bench.results.Results.loops`.
+    """
+    import pandas as pd
+
+    steps = _steps(rows)
+    return pd.DataFrame(
+        [
+            {name: row[name] for name in _IDENTITY}
+            | {"tier": "loop", "run": row["seed"]}
+            | {name: row[name] for name in _STORED}
+            | found
+            | {"harmful_jumps": harmful_share([row])}
+            for row, found in zip(rows, steps, strict=True)
+        ]
+    )
+
+
+def harmful_share(rows: Sequence[Row]) -> float:
+    """Return the share of runs' jumps after which the train loss was higher; NaN without jumps."""
+    changes = [
+        jump["after"] - jump["before"]
+        for row in rows
+        for jump in jumps_of(row)
+        if jump["before"] is not None and jump["after"] is not None
+    ]
+    return float(np.mean(np.asarray(changes) > 0)) if changes else np.nan
+
+
+def _steps(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return each run's steps, and step-equivalents, to every target by every read-out."""
+    by_data_set: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        by_data_set.setdefault(row["dataset"], []).append(place)
+    found: list[dict[str, Any]] = [{} for _ in rows]
+    for dataset, places in by_data_set.items():
+        here = [rows[place] for place in places]
+        budget = budget_of(here)
+        place_of = {id(rows[place]): place for place in places}
+        for (kind, name), target in calibrated(here, budget).items():
+            for readout in READOUTS:
+                column = f"{'average_' * (readout == 'average')}steps_to_{name}_{kind}"
+                for place in places:
+                    row = rows[place]
+                    at = arrival(row, kind, target.level, readout) if _usable(row) else None
+                    found[place][column] = at.step if at else np.nan
+                    found[place][_equivalents(column)] = np.nan
+                costs = data_set_costs(dataset, here, target, readout, budget)
+                for table in costs.tables.values():
+                    for where, row in table.rows.items():
+                        if table.reached[where]:
+                            place = place_of[id(row)]
+                            found[place][_equivalents(column)] = float(table.cost[where])
+    return found
+
+
+def _equivalents(column: str) -> str:
+    return column.replace("steps_to", "step_equivalents_to")
+
+
+def _usable(row: Row) -> bool:
+    return bool(row["status"] == "ok")
