@@ -145,7 +145,7 @@ def make_cell(setup: Setup, fit: Fit, seed: int, fitted: bytes | None) -> list[C
     assert desk.task is not None
     assert desk.sample is not None
     run = desk.test_run(fit, seed)
-    return evaluate_cell(desk.method, run, desk.task, desk.sample, desk.evaluator)
+    return evaluate_cell(desk.method, run, desk.task, desk.sample, desk.evaluator, fit.batch_norm)
 
 
 def finish_fit(
