@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.batch_norm import BatchNorm, statistics_for
+from weightcast.bench.failure import Failure, failure_of
 from weightcast.bench.forecasting import ForecastStream, InvalidForecast
 from weightcast.bench.function import ForecastWeights, function_metrics, not_finite
 from weightcast.bench.memory import peak_memory
@@ -91,17 +92,12 @@ def evaluate_cell(
         network = None if sampled else evaluator
         return _evaluate(method, run, task, sample, network, batch_norm or BatchNorm())
     except BaseException as error:  # a method may well call sys.exit
-        status = "out-of-memory" if isinstance(error, MemoryError) else "failed"
-        if isinstance(error, InvalidForecast):
-            status = "invalid"
-        return failed_rows(run.meta.seed, tiers, status, error)
+        return rows_without_result(run.meta.seed, tiers, failure_of(error, InvalidForecast))
 
 
-def failed_rows(run: int, tiers: list[str], status: str, error: BaseException) -> list[CellRow]:
+def rows_without_result(run: int, tiers: Sequence[str], why: Failure) -> list[CellRow]:
     """Make the rows of a cell that has no result."""
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    trace = "".join(traceback.format_exception(error))
-    return [CellRow(run, tier, status, reason.splitlines()[0], trace) for tier in tiers]
+    return [CellRow(run, tier, why.status, why.reason, why.traceback) for tier in tiers]
 
 
 def _evaluate(

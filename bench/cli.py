@@ -154,6 +154,8 @@ def run(
 
     if timeout is not None and timeout <= 0:
         raise InputError(f"--timeout {timeout:g} is not above 0; give seconds, e.g. 600")
+    if scheduler == "":
+        raise InputError("--scheduler is empty; give an address, e.g. tcp://10.0.0.1:8786")
     if timing and (scheduler or (jobs or 1) > 1):
         raise InputError("--timing runs one cell at a time; leave --jobs and --scheduler out")
     if scheduler and jobs:

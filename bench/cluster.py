@@ -11,14 +11,15 @@ import os
 import sys
 import threading
 import time
-import traceback
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from weightcast.bench.cell import rows_without_result
 from weightcast.bench.cluster_task import Order, stop_run, work_on
 from weightcast.bench.events import (
     CellDone,
@@ -30,8 +31,8 @@ from weightcast.bench.events import (
     LoopEnded,
     LoopStarted,
     Started,
-    rows_without_result,
 )
+from weightcast.bench.failure import Failure, failure_of
 from weightcast.bench.job import Setup
 from weightcast.bench.limits import Limits
 from weightcast.bench.loop_spec import loop_row
@@ -277,23 +278,22 @@ def _given_up(unit: Work, error: BaseException, jobs: int) -> list[Event]:
     from distributed.scheduler import KilledWorker
 
     if isinstance(error, KilledWorker):
-        status, trace = "crashed", ""
         times = error.allowed_failures + 1
         reason = f"its Dask worker was lost {times} time{'s' if times > 1 else ''}"
+        why = Failure("crashed", reason, "")
     else:
-        status, trace = "failed", "".join(traceback.format_exception(error))
-        reason = f"on the cluster: {type(error).__name__}: {_first_line(error)}"
+        why = failure_of(error)
+        why = replace(why, reason=f"on the cluster: {why.reason}")
     if isinstance(unit, LoopUnit):
-        said = {"status": status, "reason": reason, "traceback": trace, "jobs": jobs}
-        rows = [loop_row(unit.job, run, **said) for run in unit.job.runs]
+        rows = [loop_row(unit.job, run, **asdict(why), jobs=jobs) for run in unit.job.runs]
         return [LoopStarted(unit.job), LoopDone(unit.job, rows), LoopEnded(unit.job)]
     fit = unit.fit
     cells = [
-        CellDone(fit, seed, rows_without_result(seed, fit.tiers, status, reason, trace), jobs)
-        for seed in unit.seeds
+        CellDone(fit, seed, rows_without_result(seed, fit.tiers, why), jobs) for seed in unit.seeds
     ]
-    record = FitRecord(fit, status=status, reason=reason, traceback=trace, jobs=jobs)
-    return [Started(fit), Fitted(record), *cells, Ended(fit)]
+    return [
+        Started(fit), Fitted(FitRecord(fit, **asdict(why), jobs=jobs)), *cells, Ended(fit),
+    ]  # fmt: skip
 
 
 @contextmanager

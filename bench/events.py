@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,17 +120,3 @@ class LoopEnded:
 
 Event = Started | Fitted | CellDone | Ended | LoopStarted | LoopDone | LoopEnded
 Tell = Callable[[Event], None]
-
-
-def failed_record(fit: Fit, status: str, error: BaseException) -> FitRecord:
-    """Make the record of a fit that raised."""
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    trace = "".join(traceback.format_exception(error))
-    return FitRecord(fit, status=status, reason=reason.splitlines()[0], traceback=trace)
-
-
-def rows_without_result(
-    run: int, tiers: tuple[str, ...], status: str, reason: str, trace: str
-) -> list[CellRow]:
-    """Make the rows of a cell that has no result."""
-    return [CellRow(run, tier, status, reason, trace) for tier in tiers]

@@ -11,8 +11,7 @@ import contextlib
 import json
 import pickle
 import sys
-import traceback
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.cell import CellRow, evaluate_cell
-from weightcast.bench.events import FitRecord, failed_record
+from weightcast.bench.events import FitRecord
 from weightcast.bench.examples import example_forecast, example_truth
+from weightcast.bench.failure import failure_of
 from weightcast.bench.forecasting import Stopwatch
 from weightcast.bench.loop_spec import LoopJob, loop_row
 from weightcast.bench.memory import peak_memory
@@ -122,10 +122,8 @@ def make_fit(setup: Setup, fit: Fit) -> tuple[FitRecord, bytes | None]:
         record, desk.method = _fit(desk, fit)
         # Once more: the fit may have loaded a library, and cells follow.
         record.threads = _pin_threads()
-    except MemoryError as error:
-        return failed_record(fit, "out-of-memory", error), None
     except BaseException as error:  # a method may well call sys.exit
-        return failed_record(fit, "failed", error), None
+        return FitRecord(fit, **asdict(failure_of(error))), None
     fitted: bytes | None = None
     with contextlib.suppress(Exception):
         fitted = pickle.dumps(desk.method)
@@ -185,12 +183,7 @@ def make_loop(setup: Setup, job: LoopJob) -> list[dict[str, Any]]:
         _pin_threads()
         return run_loop(job)
     except BaseException as error:
-        status = "out-of-memory" if isinstance(error, MemoryError) else "failed"
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        trace = "".join(traceback.format_exception(error))
-        return [
-            loop_row(job, run, status=status, reason=reason, traceback=trace) for run in job.runs
-        ]
+        return [loop_row(job, run, **asdict(failure_of(error))) for run in job.runs]
 
 
 def _fit(desk: _Desk, fit: Fit) -> tuple[FitRecord, Forecaster]:

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.label import method_label
 from weightcast.bench.loop_curves import Arrival, Doubles, Row, arrival, jumps_of
-from weightcast.bench.loop_spec import LoopJob, LoopSettings
 from weightcast.bench.loop_targets import Target
 
 
@@ -112,7 +111,7 @@ class DataSetCosts:
 
 def label_of(row: Row) -> str:
     """Name a row's method as `weightcast.bench.loop_spec.LoopJob.label` does."""
-    return _label(row["method"], row["params"], row["accept"])
+    return method_label(row["method"], row["params"], row["accept"])
 
 
 def budget_of(rows: Sequence[Row]) -> float:
@@ -230,8 +229,3 @@ def _medians(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
         return np.nan, np.nan
     first, second = np.median(np.asarray(pairs, dtype=np.float64), axis=0)
     return float(first), float(second)
-
-
-@cache
-def _label(method: str, params: str, accept: str) -> str:
-    return LoopJob("", "", method, params, accept, "", "", (), LoopSettings()).label

@@ -6,8 +6,6 @@ stored, until nothing is missing and no grid has to grow.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +18,7 @@ from weightcast.bench.loop_spec import (
     LoopSettings,
     recipe_of,
 )
-from weightcast.bench.plan import PROTOCOL
+from weightcast.bench.plan import PROTOCOL, hash_of
 from weightcast.bench.suite import MethodEntry, Suite
 from weightcast.datasets import InputError
 from weightcast.datasets.data_identity import data_identity
@@ -149,13 +147,8 @@ def _runs(
     if method == NO_FORECAST:
         roles.append("calibration")
     return tuple(
-        LoopRun(rate, seed, role, _hash([depends, rate, seed, role]))
+        LoopRun(rate, seed, role, hash_of([depends, rate, seed, role]))
         for rate in grid
         for role in roles
         for seed in settings.seeds(role)
     )
-
-
-def _hash(depends: Any) -> str:
-    canonical = json.dumps(depends, sort_keys=True, default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import statistics
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 
+from weightcast.bench.failure import Failure, failure_of
 from weightcast.bench.forecasting import ForecastStream, InvalidForecast
 from weightcast.bench.loop_spec import (
     CONTROLS,
@@ -92,7 +92,7 @@ def run_loop(job: LoopJob) -> Rows:
                 fit_seconds=fitted.seconds if fitted else 0.0,
                 fit_steps=fitted.steps if fitted else 0,
                 seconds=seconds / len(job.runs),
-                **(failure or {}),
+                **(asdict(failure) if failure else {}),
             )
         )
     return rows
@@ -247,7 +247,7 @@ class _Log:
         self._raw: list[Measured] = []
         self._average: list[Measured] = []
         self.jumps: list[list[dict[str, Any]]] = [[] for _ in range(runs)]
-        self.failures: dict[int, dict[str, Any]] = {}
+        self.failures: dict[int, Failure] = {}
 
     def measure(self, step: int) -> None:
         self._steps.append(step)
@@ -281,6 +281,7 @@ class _Jumper:
         self._forecasters, self._log = forecasters, log
         self._window = [training.weights.numpy().copy()]
         self._slow = training.weights.clone() if job.method == LOOKAHEAD else None
+        self._syncs: list[float] = []
         count = len(load_examples(recipe.data, **recipe.data_options).train_y)
         self._random = np.random.default_rng(recipe.random_seed(0, "loop held-out batches"))
         self._examples = count
@@ -289,7 +290,7 @@ class _Jumper:
         """Act after a step of training."""
         if self._slow is not None:
             if step % LOOKAHEAD_STEPS == 0:
-                self._sync(step)
+                self._sync()
             return
         if self._job.method in (NO_FORECAST, NULL):
             return
@@ -301,21 +302,21 @@ class _Jumper:
                 self._jump(step)
             self._window = [self._training.weights.numpy().copy()]
 
-    def _sync(self, step: int) -> None:
+    def _sync(self) -> None:
         assert self._slow is not None
         weights = self._training.weights
         start = time.perf_counter()
         self._slow.lerp_(weights, LOOKAHEAD_RATE)
         weights.copy_(self._slow)
         seconds = (time.perf_counter() - start) / len(weights)
-        for jumps in self._log.jumps:
-            # One entry for all syncs so far: their losses are not measured, their seconds add up.
-            if not jumps:
-                jumps.append({"step": step, "every": LOOKAHEAD_STEPS, "seconds": []})
-            jumps[0]["seconds"].append(seconds)
-        if step == self._job.settings.steps:
-            for jumps in self._log.jumps:
-                jumps[0]["seconds"] = statistics.median(jumps[0]["seconds"])
+        self._syncs.append(seconds)
+        # One entry for all syncs: their losses are not measured, and each costs the median's.
+        entry = {
+            "step": LOOKAHEAD_STEPS,
+            "every": LOOKAHEAD_STEPS,
+            "seconds": statistics.median(self._syncs),
+        }
+        self._log.jumps = [[dict(entry)] for _ in self._log.jumps]
 
     def _jump(self, step: int) -> None:
         training, settings = self._training, self._job.settings
@@ -360,12 +361,7 @@ class _Jumper:
         try:
             yield
         except BaseException as error:  # a method may well call sys.exit
-            status = "out-of-memory" if isinstance(error, MemoryError) else "failed"
-            if isinstance(error, InvalidForecast):
-                status = "invalid"
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            trace = "".join(traceback.format_exception(error))
-            self._log.failures[place] = {"status": status, "reason": reason, "traceback": trace}
+            self._log.failures[place] = failure_of(error, InvalidForecast)
 
     def _proposal(self, window: Floats, step: int, run: LoopRun) -> Floats:
         """Return where one run is to land, a flat row; window (n + 1, coordinates)."""
@@ -380,7 +376,7 @@ class _Jumper:
             horizon_steps=step + spacing * np.arange(1, settings.horizon + 1, dtype=np.int64),
         )
         trajectory = _trajectory(self._job, self._recipe, self._training, window, steps, run)
-        landed = window[-1].copy()
+        landed: Floats = window[-1].copy()
         for block in ForecastStream(fitted.method, trajectory, task):
             landed[block.tensor.offset + block.rows] = block.forecast[:, settings.horizon - 1]
         return landed
@@ -389,11 +385,11 @@ class _Jumper:
 def _fitted_line(window: Floats) -> Floats:
     """Return the least-squares line's own value at the last snapshot."""
     n = len(window) - 1
-    at = np.arange(-n, 1.0)
-    design = np.stack([np.ones(n + 1), at], axis=1)
-    weights = (np.linalg.pinv(design)[0]).astype(np.float32)  # the value at 0, from n + 1 values
-    last = window[-1]
-    found: Floats = np.asarray(last + weights @ (window - last), dtype=np.float32)
+    design = np.stack([np.ones(n + 1), np.arange(-n, 1.0)], axis=1)
+    weights = np.linalg.pinv(design)[0].astype(np.float32)  # the value at 0, from n + 1 values
+    last: Floats = window[-1]
+    moved: Floats = weights @ (window - last)
+    found: Floats = last + moved
     return found
 
 

@@ -6,7 +6,6 @@ Every forecaster and every control gets the same pool, so all are tuned alike.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from weightcast.bench.label import method_label
 from weightcast.datasets import InputError, Recipe, get_dataset
 from weightcast.datasets.errors import unknown
 
@@ -53,7 +53,8 @@ class LoopSettings(BaseModel):
     schedules : list of str
         ``"constant"``, or ``"linear-F"``: falling to zero at the share F of the budget.
     accept : list of str
-        ``"always"``, ``"if-better"`` (only if the loss on a held-out batch falls), or both.
+        ``"always"``, ``"if-better"`` (only if the loss falls on a batch drawn from the training
+        data, apart from those that runs are being trained on), or both.
     reset : bool
         Whether the optimizer forgets its state at a jump.
     training, calibration, validation, report : int
@@ -227,10 +228,7 @@ class LoopJob:
     @property
     def label(self) -> str:
         """Method with parameters and rule of acceptance, as tables name it."""
-        given = json.loads(self.params)
-        inside = [f"{key}={value}" for key, value in sorted(given.items())]
-        inside += [self.accept] * (self.accept != "always")
-        return f"{self.method}({', '.join(inside)})" if inside else self.method
+        return method_label(self.method, self.params, self.accept)
 
 
 def loop_row(job: LoopJob, run: LoopRun, **found: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from weightcast.bench.batch_norm import BatchNorm, has_statistics
+from weightcast.bench.label import method_label
 from weightcast.bench.place import WHOLE, Place
 from weightcast.bench.sharing import Sharing, find_sharing, traits
 from weightcast.bench.suite import MethodEntry, Suite
@@ -89,9 +90,7 @@ class Fit:
             dataset += f" ({self.place.track})"
         elif self.place.split != WHOLE:
             dataset += f" ({self.place.split})"
-        given = json.loads(self.params)
-        inside = ", ".join(f"{key}={value}" for key, value in sorted(given.items()))
-        return dataset, f"{self.method}({inside})" if inside else self.method
+        return dataset, method_label(self.method, self.params)
 
     @property
     def label(self) -> str:
@@ -273,7 +272,7 @@ def _fit(
         "seed": suite.seed,
         "tuning": tuning,
     }
-    key = _hash(depends)
+    key = hash_of(depends)
     # Networks without batch norm know of no rule, and their cells keep the keys that they had.
     rule = [] if batch_norm is None else [asdict(batch_norm)]
     trained = zip((*split.train, *split.validation), train, strict=True)
@@ -294,7 +293,7 @@ def _fit(
         tiers=("weights", "function") if function else ("weights",),
         # Tasks are made after the first test run, so its steps and learning rates enter as well.
         cells=tuple(
-            (seed, _hash([key, run.content, run.recipe, test[0].recipe, function, *rule]))
+            (seed, hash_of([key, run.content, run.recipe, test[0].recipe, function, *rule]))
             for seed, run in tested
         ),
         data=(
@@ -306,6 +305,7 @@ def _fit(
     )
 
 
-def _hash(depends: Any) -> str:
+def hash_of(depends: Any) -> str:
+    """Return the SHA-256 of plain values, those of dictionaries in whatever order."""
     canonical = json.dumps(depends, sort_keys=True, default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()

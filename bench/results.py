@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from weightcast.bench.label import method_label
 from weightcast.bench.metrics import WEIGHT_METRICS
 from weightcast.bench.place import WHOLE
 from weightcast.bench.sharing import Sharing
@@ -110,13 +111,6 @@ SELECT fits.*, cells.run, cells.tier, cells.horizon_set, cells.status AS cell_st
 FROM cells JOIN fits ON cells.fit = fits.key
 ORDER BY dataset, context, method, params, rotation, run, tier DESC
 """
-
-
-def method_label(method: str, params: str) -> str:
-    """Name a method with its parameters, e.g. ``lfd2-grad(weight=10.0)``; defaults add nothing."""
-    given = json.loads(params)
-    inside = ", ".join(f"{key}={value}" for key, value in sorted(given.items()))
-    return f"{method}({inside})" if inside else method
 
 
 def load_results(folder: Path) -> Results:

@@ -189,7 +189,10 @@ def _run(units: Sequence[Unit | LoopUnit], suite: Suite, options: RunOptions, st
         jobs,
         THREADS,
         timeout_seconds=limits.timeout,
-        max_memory_bytes=limits.max_memory,
+        # On a cluster each worker has a share of its own machine's where nobody says more.
+        max_memory_bytes=(
+            None if options.scheduler and not options.max_memory else limits.max_memory
+        ),
     )
     write_environment(options.out, environment)
     wanted = {key for unit in units for key in unit.keys}

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from weightcast.bench.cell import CellRow
+from weightcast.bench.cell import CellRow, rows_without_result
 from weightcast.bench.events import (
     CellDone,
     Ended,
@@ -19,8 +19,8 @@ from weightcast.bench.events import (
     Fitted,
     Started,
     Tell,
-    rows_without_result,
 )
+from weightcast.bench.failure import Failure
 from weightcast.bench.job import NotHere, Setup, finish_fit, make_cell, make_fit, make_ready
 from weightcast.bench.plan import Fit
 from weightcast.bench.worker import Worker, WorkerEnded
@@ -122,8 +122,9 @@ def run_unit(
         tell(CellDone(fit, seed, rows, where.jobs, record.threads, where.machine))
 
     if record.status != "ok":
+        why = Failure(record.status, record.reason, record.traceback)
         for seed in unit.seeds:
-            done(seed, _failed(fit, seed, record.status, record.reason, record.traceback))
+            done(seed, rows_without_result(seed, fit.tiers, why))
         tell(Ended(fit, seconds=time.perf_counter() - began))
         return
     ended: list[WorkerEnded] = []  # one cell after the other, up to now
@@ -133,13 +134,15 @@ def run_unit(
         if len(ended) == ENOUGH:
             end = ended[-1]
             reason = f"not tried, for {ENOUGH} cells before it ended in a row: {end.reason}"
-            done(seed, _failed(fit, seed, end.status, reason, end.trace))
+            why = Failure(end.status, reason, end.trace)
+            done(seed, rows_without_result(seed, fit.tiers, why))
             continue
         start = time.perf_counter()
         try:
             rows = _cell(worker, setup, fit, seed, fitted, stop)
         except WorkerEnded as end:
-            rows = _failed(fit, seed, end.status, f"the cell: {end.reason}", end.trace)
+            why = Failure(end.status, f"the cell: {end.reason}", end.trace)
+            rows = rows_without_result(seed, fit.tiers, why)
             ended.append(end)
         else:
             ended.clear()
@@ -185,8 +188,8 @@ def _cell(
     # A method that cannot be pickled is fitted again after its process ended.
     record, _ = worker.call(make_fit, setup, fit, stop=stop)
     if record.status != "ok":
-        reason = f"the fit, made again: {record.reason}"
-        return _failed(fit, seed, record.status, reason, record.traceback)
+        why = Failure(record.status, f"the fit, made again: {record.reason}", record.traceback)
+        return rows_without_result(seed, fit.tiers, why)
     return worker.call(make_cell, setup, fit, seed, None)
 
 
@@ -203,7 +206,3 @@ def _end(
         ended.examples, ended.diagnostics = worker.call(finish_fit, setup, fit, fitted, stop=stop)
     ended.seconds = time.perf_counter() - began
     return ended
-
-
-def _failed(fit: Fit, seed: int, status: str, reason: str, trace: str) -> list[CellRow]:
-    return rows_without_result(seed, fit.tiers, status, reason, trace)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from weightcast.datasets.fetching import cache_folder
 from weightcast.datasets.lineage import Lineage, lineage
+from weightcast.datasets.partial_file import PartialFile
 from weightcast.datasets.trajectory import Trajectory
 
 #: Bytes from which a file is worth remembering; smaller ones are read in less than a second.
@@ -38,10 +38,9 @@ def checked_lineage(run: Trajectory) -> Lineage:
     found = lineage(run)
     if path is not None:
         with suppress(OSError):  # a cache that cannot be written costs time and nothing else
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            partial.write_text(json.dumps(asdict(found)), encoding="utf-8")
-            os.replace(partial, path)
+            file = PartialFile(path)
+            file.put(json.dumps(asdict(found)).encode(), 0)
+            file.finish()
     return found
 
 

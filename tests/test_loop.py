@@ -146,13 +146,13 @@ def test_when_weights_are_denoised_then_they_go_to_the_line_at_the_present_step(
 
 
 def test_when_lookahead_syncs_then_slow_weights_go_half_way() -> None:
-    job = _job("lookahead", settings=SETTINGS.model_copy(update={"steps": 20, "measure_every": 5}))
+    job = _job("lookahead", settings=SETTINGS.model_copy(update={"steps": 22, "measure_every": 5}))
     rows = run_loop(job)
     run = job.runs[0]
-    table = rates(run.learning_rate, "constant", 20)[None]
+    table = rates(run.learning_rate, "constant", 22)[None]
     alone = SideBySide(_recipe(), Optimizer("sgd"), table, [run.seed], [str(run.seed)], 64)
     slow = alone.weights.clone()
-    for step in range(1, 21):
+    for step in range(1, 23):  # the budget need not end with a sync
         alone.step()
         if step % LOOKAHEAD_STEPS == 0:
             slow = slow + LOOKAHEAD_RATE * (alone.weights - slow)

@@ -1,0 +1,41 @@
+"""What a row says of an exception that took its result."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A status, its reason in one line, and where it happened."""
+
+    status: str
+    reason: str
+    traceback: str
+
+
+def failure_of(error: BaseException, invalid: type[BaseException] | None = None) -> Failure:
+    r"""Describe an exception.
+
+    Parameters
+    ----------
+    error : BaseException
+    invalid : type, optional
+        What is raised for a result that there is, but that cannot be used.
+
+    Examples
+    --------
+    >>> failure_of(MemoryError()).status, failure_of(ValueError("no\nmore")).reason
+    ('out-of-memory', 'ValueError: no')
+    """
+    status = "out-of-memory" if isinstance(error, MemoryError) else "failed"
+    if invalid is not None and isinstance(error, invalid):
+        status = "invalid"
+    try:
+        said = str(error)
+    except Exception:  # a method's exception need not be able to say anything
+        said = ""
+    reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    trace = "".join(traceback.format_exception(error))
+    return Failure(status, reason.splitlines()[0], trace)
