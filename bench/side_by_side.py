@@ -90,12 +90,12 @@ class SideBySide:
         orders: Sequence[str],
         measured: int | None = None,
     ) -> None:
+        _refuse_shared_state(recipe)
         self._examples = load_examples(recipe.data, **recipe.data_options)
         self._batch_size = recipe.batch_size
         self._measured = measured
         self._optimizer = optimizer
         self._rates = torch.from_numpy(np.asarray(rates, dtype=np.float32))
-        _refuse_shared_state(recipe)
         starts = {seed: _initial(recipe, seed) for seed in dict.fromkeys(seeds)}
         self._network = build_network(recipe.network, **recipe.network_options)
         self.tensors = _placed(describe_tensors(self._network))

@@ -620,7 +620,7 @@ LABELS = {f"{name}(updates=60)": name for name in PEERS}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("peers")
     (here / "suite.toml").write_text(SUITE, encoding="utf-8")
-    assert run_suite(RunOptions(str(here / "suite.toml"), here / "out")) == 0
+    assert run_suite(RunOptions(str(here / "suite.toml"), here / "out")) == {"ok": 144}
     return here / "out"
 
 
