@@ -1,6 +1,6 @@
 """The loop tier's training: every so many steps the forecaster jumps, and training goes on.
 
-All runs of a job stand side by side. What a forecaster costs is taken as a user would pay it: one
+All runs of a job are trained together. What a forecaster costs is taken as a user would pay it: one
 run's forecast at a time, in seconds, against the seconds of one plain step of one run alone.
 """
 
@@ -34,7 +34,9 @@ from weightcast.bench.loop_spec import (
     rates,
     recipe_of,
 )
-from weightcast.bench.side_by_side import Measured, Optimizer, SideBySide
+from weightcast.bench.one_by_one import OneByOne
+from weightcast.bench.side_by_side import SideBySide, can_stand_side_by_side
+from weightcast.bench.training_runs import Measured, Optimizer, TrainingRuns
 from weightcast.datasets import Metadata, Trajectory, make_task
 from weightcast.datasets.evaluator import cross_entropy
 from weightcast.datasets.examples import inputs, load_examples
@@ -48,8 +50,9 @@ from weightcast.methods.forecaster import Forecaster
 
 #: Lookahead (Zhang et al. 2019, arXiv 1907.08610): steps between syncs, the slow weights' rate.
 LOOKAHEAD_STEPS, LOOKAHEAD_RATE = 5, 0.5
-#: Steps that a plain run is timed over, after as many to warm up.
-_TIMED = 40
+#: Steps that a plain run is timed over, after as many to warm up; fewer where that takes longer
+#: than so many seconds.
+_TIMED, _FEWEST, _LONGEST = 40, 4, 10.0
 
 Rows = list[dict[str, Any]]
 
@@ -60,7 +63,7 @@ def run_loop(job: LoopJob) -> Rows:
     Raises
     ------
     InputError
-        If the data set has no recipe, or its network cannot be trained side by side.
+        If the data set has no recipe, or what it trains on is not here.
     """
     recipe = recipe_of(job.dataset)
     settings = job.settings
@@ -100,7 +103,7 @@ def run_loop(job: LoopJob) -> Rows:
 
 def time_plain_step(recipe: Recipe, optimizer: str) -> tuple[float, float]:
     """Time one run alone: the median seconds of a training step and of a batch's forward pass."""
-    network = build_network(recipe.network, **recipe.network_options)
+    network = build_network(recipe.network, **recipe.network_options).train()
     examples = load_examples(recipe.data, **recipe.data_options)
     x, y = inputs(examples.train_x[: recipe.batch_size]), examples.train_y[: recipe.batch_size]
     kind, momentum = POOL[optimizer]
@@ -125,19 +128,21 @@ def time_plain_step(recipe: Recipe, optimizer: str) -> tuple[float, float]:
 
 
 def _median_seconds(act: Callable[[], None]) -> float:
-    took = []
-    for _ in range(2 * _TIMED):
+    took: list[float] = []
+    while len(took) < 2 * _FEWEST or (len(took) < 2 * _TIMED and sum(took) < _LONGEST):
         start = time.perf_counter()
         act()
         took.append(time.perf_counter() - start)
-    return statistics.median(took[_TIMED:])
+    return statistics.median(took[len(took) // 2 :])
 
 
-def _start(job: LoopJob, recipe: Recipe, runs: Sequence[LoopRun]) -> SideBySide:
+def _start(job: LoopJob, recipe: Recipe, runs: Sequence[LoopRun]) -> TrainingRuns:
     settings = job.settings
     each = [rates(run.learning_rate, job.schedule, settings.steps) for run in runs]
     other = " null" if job.method == NULL else ""
-    return SideBySide(
+    network = build_network(recipe.network, **recipe.network_options)
+    kind = SideBySide if can_stand_side_by_side(network) else OneByOne
+    return kind(
         recipe,
         Optimizer(*POOL[job.optimizer]),
         np.stack(each),
@@ -206,7 +211,7 @@ def _record(job: LoopJob, recipe: Recipe, runs: Sequence[LoopRun], steps: int) -
 def _trajectory(
     job: LoopJob,
     recipe: Recipe,
-    training: SideBySide,
+    training: TrainingRuns,
     flat: Floats,
     steps: Sequence[int],
     run: LoopRun,
@@ -241,7 +246,7 @@ def _windows(run: Trajectory, settings: LoopSettings) -> list[Trajectory]:
 class _Log:
     """What is measured of each run."""
 
-    def __init__(self, training: SideBySide, runs: int) -> None:
+    def __init__(self, training: TrainingRuns, runs: int) -> None:
         self._training = training
         self._steps: list[int] = []
         self._raw: list[Measured] = []
@@ -273,7 +278,7 @@ class _Jumper:
         self,
         job: LoopJob,
         recipe: Recipe,
-        training: SideBySide,
+        training: TrainingRuns,
         forecasters: dict[float, _Fitted],
         log: _Log,
     ) -> None:

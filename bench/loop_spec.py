@@ -17,7 +17,7 @@ from weightcast.bench.label import method_label
 from weightcast.datasets import InputError, Recipe, get_dataset
 from weightcast.datasets.errors import unknown
 
-#: Optimizers of the pool: kind and momentum, as `side_by_side.Optimizer` takes them.
+#: Optimizers of the pool: kind and momentum, as `training_runs.Optimizer` takes them.
 POOL = {
     "sgd": ("sgd", 0.0),
     "nesterov-0.9": ("nesterov", 0.9),
@@ -122,8 +122,13 @@ class LoopSettings(BaseModel):
 
     @model_validator(mode="after")
     def _horizon_within_reach(self) -> LoopSettings:
-        if self.context * self.spacing >= self.steps:
-            raise ValueError("the budget of steps ends before the first jump")
+        # Forecasters learn from training runs of as many steps: one window must fit in.
+        needed = (self.context + self.horizon) * self.spacing
+        if needed > self.steps:
+            raise ValueError(
+                f"the budget of {self.steps} steps ends before the first jump would land; take "
+                f"(context + horizon) × spacing = {needed} or more"
+            )
         return self
 
     @property
@@ -190,7 +195,7 @@ class LoopRun:
 
 @dataclass(frozen=True)
 class LoopJob:
-    """Runs of one method with one optimizer and schedule, trained side by side.
+    """Runs of one method with one optimizer and schedule, trained together.
 
     Attributes
     ----------

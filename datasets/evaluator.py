@@ -151,7 +151,7 @@ class NetworkEvaluator:
     @property
     def needs_own_network(self) -> bool:
         """Whether measuring changes the network: batch norm gets other statistics."""
-        return bool(_batch_norms(self._network))
+        return bool(batch_norms(self._network))
 
     def estimated_on(self, batches: FirstBatches | None = None) -> int:
         """Return the number of examples that batch-norm statistics are estimated on."""
@@ -173,7 +173,7 @@ class NetworkEvaluator:
         """Give every batch norm the mean statistics of training data under the weights."""
         import torch
 
-        norms = _batch_norms(self._network)
+        norms = batch_norms(self._network)
         if not norms:
             return
         momenta = [norm.momentum for norm in norms]
@@ -222,7 +222,8 @@ def network_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in network.named_buffers() if name in kept}
 
 
-def _batch_norms(network: torch.nn.Module) -> list[torch.nn.modules.batchnorm._BatchNorm]:
+def batch_norms(network: torch.nn.Module) -> list[torch.nn.modules.batchnorm._BatchNorm]:
+    """Return a network's batch norms that keep running statistics."""
     import torch
 
     return [

@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 import torch
 
+from weightcast.bench.one_by_one import OneByOne
 from weightcast.bench.recording import record_dataset
+from weightcast.bench.side_by_side import can_stand_side_by_side
+from weightcast.bench.training_runs import Optimizer
 from weightcast.datasets import InputError, RecordedDataSet, get_dataset, open_trajectory
 from weightcast.datasets.examples import EXAMPLES, Examples, load_examples
 from weightcast.datasets.fetching import fetched_files
@@ -240,3 +243,28 @@ def test_when_sentences_are_loaded_then_there_are_as_many_of_either_kind() -> No
     assert float(examples.train_y.float().mean()) == pytest.approx(0.5, abs=0.01)
     assert examples.train_x.shape[1] == 32
     assert (examples.train_x[:, 0] == 101).all()  # [CLS] of BERT's vocabulary
+
+
+def test_when_a_fine_tune_runs_in_the_loop_then_dropout_knows_nothing_of_the_runs_beside_it(
+    recipe: Recipe,
+) -> None:
+    def trained(seeds: list[int]) -> torch.Tensor:
+        rates, orders = np.full((len(seeds), 3), 0.01), [str(seed) for seed in seeds]
+        runs = OneByOne(recipe, Optimizer("sgd"), rates, seeds, orders)
+        for _ in range(3):
+            runs.step()
+        return runs.weights
+
+    both, one = trained([0, 1]), trained([1])
+    torch.testing.assert_close(both[1:], one, rtol=0, atol=0)
+    network = build_network(recipe.network, **recipe.network_options)
+    assert not can_stand_side_by_side(network)
+    # What is dropped differs from step to step: the same batch has another gradient.
+    runs = OneByOne(recipe, Optimizer("sgd"), np.full((1, 3), 0.0), [1], ["1"])
+    x, y = runs.batches.next()
+    state = torch.get_rng_state()
+    first = runs.gradients(x, y)
+    assert torch.equal(runs.gradients(x, y), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    runs.steps_done = 1
+    assert not torch.equal(runs.gradients(x, y), first)

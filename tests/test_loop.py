@@ -16,12 +16,14 @@ from weightcast.bench.loop_plan import first_grids, loop_jobs, missing_jobs, wid
 from weightcast.bench.loop_run import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
 from weightcast.bench.loop_spec import LoopJob, LoopRun, LoopSettings, loop_row, rates
 from weightcast.bench.merging import merge_folders
+from weightcast.bench.one_by_one import OneByOne
 from weightcast.bench.running import RunOptions, run_suite
-from weightcast.bench.side_by_side import Optimizer, SideBySide
+from weightcast.bench.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.store import Store
 from weightcast.bench.suite import load_suite
-from weightcast.datasets import InputError, Recipe, get_dataset
-from weightcast.datasets.evaluator import cross_entropy
+from weightcast.bench.training_runs import Optimizer, TrainingRuns
+from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
+from weightcast.datasets.evaluator import batch_norms, cross_entropy
 from weightcast.datasets.networks import build_network
 from weightcast.methods import load_plugin
 
@@ -30,9 +32,18 @@ SETTINGS = LoopSettings(
 )
 
 
+#: Networks on digits that cannot be stacked.
+ALONE = {
+    "resnet": {"size": 8, "channels": [4, 8]},
+    "row-lstm": {"width": 8, "hidden": 12},
+}
+
+
 def _recipe(name: str = "digits-mlp-sgd") -> Recipe:
-    recipe = get_dataset(name).recipe  # type: ignore[attr-defined]
+    recipe = get_dataset("digits-mlp-sgd" if name in ALONE else name).recipe  # type: ignore[attr-defined]
     assert isinstance(recipe, Recipe)
+    if name in ALONE:
+        recipe = replace(recipe, name=name, network=name, network_options=ALONE[name])
     return recipe
 
 
@@ -55,17 +66,27 @@ TORCH: dict[Optimizer, Callable[[Any, float], torch.optim.Optimizer]] = {
 }
 
 
-@pytest.mark.parametrize("optimizer", TORCH, ids=lambda o: o.kind)
-@pytest.mark.parametrize("name", ["digits-mlp-sgd", "digits-cnn-sgd"])
-def test_when_runs_stand_side_by_side_then_each_is_what_it_would_be_alone(
-    name: str, optimizer: Optimizer
+@pytest.mark.parametrize(
+    ("name", "kind", "optimizer", "steps"),
+    [
+        *(
+            (name, SideBySide, optimizer, 50)
+            for name in ("digits-mlp-sgd", "digits-cnn-sgd")
+            for optimizer in TORCH
+        ),
+        *((name, OneByOne, Optimizer("nesterov", 0.9), 12) for name in ("resnet", "row-lstm")),
+    ],
+    ids=lambda value: getattr(value, "kind", getattr(value, "__name__", str(value))),
+)
+def test_when_runs_are_trained_together_then_each_is_what_it_would_be_alone(
+    name: str, kind: type[TrainingRuns], optimizer: Optimizer, steps: int
 ) -> None:
-    recipe, steps = _recipe(name), 50
+    recipe = _recipe(name)
     base = 0.002 if optimizer.kind == "adam" else 0.02
     each, seeds = [base, base, 2 * base], [0, 1, 0]
     orders = [str(seed) for seed in seeds]
     table = np.repeat(np.asarray(each)[:, None], steps, axis=1)
-    together = SideBySide(recipe, optimizer, table, seeds, orders)
+    together = kind(recipe, optimizer, table, seeds, orders, 256)
     starts = together.weights.clone()
     for _ in range(steps):
         together.step()
@@ -74,7 +95,7 @@ def test_when_runs_stand_side_by_side_then_each_is_what_it_would_be_alone(
         network = build_network(recipe.network, **recipe.network_options)
         torch.nn.utils.vector_to_parameters(starts[place].clone(), network.parameters())
         alone = TORCH[optimizer](network.parameters(), rate)
-        batches = SideBySide(recipe, optimizer, table[:1], [0], [orders[place]])._batches
+        batches = kind(recipe, optimizer, table[:1], [0], [orders[place]]).batches
         for _ in range(steps):
             x, y = batches.next()
             alone.zero_grad()
@@ -83,16 +104,67 @@ def test_when_runs_stand_side_by_side_then_each_is_what_it_would_be_alone(
         found = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
         moved = (found - starts[place]).norm()
         assert float((found - together.weights[place]).norm() / moved) < 1e-4
-        examples = together._examples
+        examples = together.examples
+        if batch_norms(network):
+            # Statistics of the training data that are measured, by PyTorch's own bookkeeping.
+            for norm in batch_norms(network):
+                norm.reset_running_stats()
+                norm.momentum = None
+            with torch.no_grad():
+                network(examples.train_x[:256])
+            network.eval()
         with torch.no_grad():
-            loss = float(cross_entropy(network(examples.train_x), examples.train_y))
-        assert measured.train_loss[place] == pytest.approx(loss, rel=1e-4)
+            loss = float(cross_entropy(network(examples.train_x[:256]), examples.train_y[:256]))
+        assert measured.train_loss[place] == pytest.approx(loss, rel=1e-3)
     assert not torch.equal(together.weights[0], together.weights[1])
 
 
-def test_when_a_network_keeps_statistics_then_it_is_refused() -> None:
-    with pytest.raises(InputError, match="running statistics"):
-        SideBySide(_recipe("fashion-resnet8-sgd"), Optimizer("sgd"), np.ones((1, 1)), [0], ["0"])
+def test_when_runs_are_stacked_or_not_then_losses_are_the_same() -> None:
+    table, rows = np.full((2, 20), 0.05), np.arange(40)
+    runs = [
+        kind(_recipe("digits-cnn-sgd"), Optimizer("adam"), table, [0, 1], ["0", "1"], 200)
+        for kind in (SideBySide, OneByOne)
+    ]
+    for _ in range(5):
+        for each in runs:
+            each.step()
+    stacked, in_turn = runs
+    torch.testing.assert_close(stacked.average, in_turn.average, rtol=1e-4, atol=1e-5)
+    weights = stacked.average
+    found = [each.measure(weights) for each in runs]
+    for name in ("train_loss", "test_loss", "test_accuracy"):
+        np.testing.assert_allclose(*(getattr(one, name) for one in found), rtol=1e-5)
+    np.testing.assert_allclose(*(each.train_loss(weights, rows) for each in runs), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "stacked"),
+    [
+        ("digits-mlp-sgd", True),
+        ("digits-cnn-sgd", True),
+        ("digits-transformer-sgd", True),
+        ("resnet", False),
+        ("row-lstm", False),
+    ],
+)
+def test_when_a_network_has_statistics_or_recurrence_then_its_runs_are_not_stacked(
+    name: str, stacked: bool
+) -> None:
+    recipe = _recipe(name)
+    network = build_network(recipe.network, **recipe.network_options)
+    assert can_stand_side_by_side(network) is stacked
+
+
+def test_when_a_network_has_batch_norm_then_it_jumps_in_the_loop_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = RecordedDataSet("toy", (0, 1), "toy", "toy", "BSD", recipe=_recipe("resnet"))
+    monkeypatch.setattr("weightcast.bench.loop_spec.get_dataset", lambda name: dataset)
+    short = SETTINGS.model_copy(update={"steps": 21})
+    rows = run_loop(_job("ols-line", settings=short, accept="if-better"))
+    assert [row["status"] for row in rows] == ["ok"] * 4
+    assert all([jump["step"] for jump in row["jumps"]] == [15] for row in rows)
+    assert all(row["measured"]["train_loss"][-1] < 2.3 for row in rows)
 
 
 def test_when_nothing_jumps_then_null_differs_in_its_batches_alone() -> None:
@@ -305,7 +377,7 @@ def test_when_grids_are_widened_then_all_methods_get_the_same_rates(tmp_path: Pa
     [
         ("sgd = [0.02, 0.04, 0.08]", "sgd = [0.02, 0.04, 0.05]", "ascending in one ratio"),
         ("sgd = [0.02, 0.04, 0.08]", "sdg = [0.02, 0.04, 0.08]", "did you mean sgd"),
-        ("steps = 60", "steps = 15", "before the first jump"),
+        ("steps = 60", "steps = 20", "before the first jump would land; .* = 21 or more"),
         ('"ols-line", "last-value"', '"last-value"', "no forecaster to run"),
         ('datasets = ["digits-mlp-sgd"]', 'datasets = ["linreg-sgd"]', "has no recipe"),
     ],
