@@ -23,6 +23,7 @@ from weightcast.bench.loop_scores import (
 )
 from weightcast.bench.loop_spec import NULL
 from weightcast.bench.loop_targets import Target
+from weightcast.bench.loop_verdicts import NullRow
 from weightcast.datasets.errors import InputError
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def board_records(board: LoopBoard) -> list[dict[str, Any]]:
             "ratio": summary.ratio,
             "ratio_lower": summary.lower,
             "ratio_upper": summary.upper,
-            "null_ratio": summary.null_ratio,
+            **_null(summary.null),
             "verdict": summary.verdict,
             "edge": summary.edge,
             "misses": summary.misses,
@@ -180,7 +181,7 @@ def _standing_record(s: LoopStanding) -> dict[str, Any]:
         "ratio": s.ratio,
         "ratio_lower": s.lower,
         "ratio_upper": s.upper,
-        "null_ratio": s.null_ratio,
+        **_null(s.null),
         "verdict": s.verdict,
         "edge": s.edge,
         "same_rate": s.same_rate,
@@ -208,6 +209,10 @@ def _standing_record(s: LoopStanding) -> dict[str, Any]:
         "target_runs": s.target.runs,
         "left_out": s.left_out,
     }
+
+
+def _null(null: NullRow) -> dict[str, float]:
+    return {"null_ratio": null.ratio, "null_lower": null.lower, "null_upper": null.upper}
 
 
 def _configuration(prefix: str, chosen: Configuration) -> dict[str, Any]:

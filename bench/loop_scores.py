@@ -28,6 +28,7 @@ from weightcast.bench.loop_verdicts import (
     UNREACHED,
     LoopStanding,
     LoopSummary,
+    NullRow,
     break_even,
     verdict_of,
 )
@@ -109,11 +110,10 @@ def loop_summary(
     pooled = []
     for label, found in by_label.items():
         standings = [standing for standing, _ in found.values()]
-        logs = np.mean([compared.tuned for _, compared in found.values()], axis=0)
-        seeds = [count for _, compared in found.values() for count in compared.seeds]
-        lower, upper = interval(logs[1:], seeds)
-        null = [nulls[dataset][1].tuned[0] for dataset in found if dataset in nulls]
-        null_ratio = float(np.exp(np.mean(null))) if len(null) == len(found) else np.nan
+        ratio, lower, upper = _pooled([compared for _, compared in found.values()])
+        null = NullRow()
+        if found.keys() <= nulls.keys():
+            null = NullRow(*_pooled([nulls[dataset][1] for dataset in found]))
         edge = any(standing.edge for standing in standings)
         reached = any(s.misses < s.runs or s.plain_misses < s.runs for s in standings)
         pooled.append(
@@ -122,11 +122,11 @@ def loop_summary(
                 readout=readout,
                 kind=kind,
                 target=target,
-                ratio=float(np.exp(logs[0])),
+                ratio=ratio,
                 lower=lower,
                 upper=upper,
-                null_ratio=null_ratio,
-                verdict=verdict_of(lower, upper, null_ratio, edge, reached),
+                null=null,
+                verdict=verdict_of(ratio, lower, upper, null, edge, reached),
                 edge=edge,
                 datasets=tuple(sorted(found)),
                 misses=sum(standing.misses for standing in standings),
@@ -196,11 +196,19 @@ def _standings(
             pair = None if label == NO_FORECAST else pair_of(costs, table)
             if pair is not None:
                 pairs[label] = pair, compare(pair.sides, _random(costs.dataset), draws)
-        null = pairs.get(NULL)
-        null_ratio = float(np.exp(null[1].tuned[0])) if null else np.nan
+        null = NullRow(*_pooled([pairs[NULL][1]])) if NULL in pairs else NullRow()
         for label, (pair, compared) in pairs.items():
-            found.append((_standing(costs, label, readout, pair, compared, null_ratio), compared))
+            found.append((_standing(costs, label, readout, pair, compared, null), compared))
     return sorted(found, key=lambda one: (one[0].ratio, one[0].dataset, one[0].label))
+
+
+def _pooled(compared: Sequence[Compared]) -> tuple[float, float, float]:
+    """Return the geometric mean of data sets' ratios, and its interval."""
+    logs = np.mean([one.tuned for one in compared], axis=0)
+    return (
+        float(np.exp(logs[0])),
+        *interval(logs[1:], [count for one in compared for count in one.seeds]),
+    )
 
 
 def _standing(
@@ -209,7 +217,7 @@ def _standing(
     readout: str,
     pair: Pair,
     compared: Compared,
-    null_ratio: float,
+    null: NullRow,
 ) -> LoopStanding:
     method, plain, validation = pair.method, pair.plain, pair.validation
     chosen, plain_chosen = compared.choices, compared.plain_choices
@@ -218,7 +226,7 @@ def _standing(
     fit = scored(np.repeat(method.fit[:, None], len(cost), axis=1), chosen, validation)
     missed = scored(~method.reached, chosen, validation)
     plain_missed = scored(~plain.reached, plain_chosen, validation)
-    lower, upper = interval(compared.tuned[1:], compared.seeds)
+    ratio, lower, upper = _pooled([compared])
     same_lower, same_upper = interval(compared.same_rate[1:], compared.seeds)
     edge = at_edge(pair, method, chosen) or at_edge(pair, plain, plain_chosen)
     reached = not (missed.all() and plain_missed.all())
@@ -228,11 +236,11 @@ def _standing(
         label=label,
         readout=readout,
         target=costs.target,
-        ratio=float(np.exp(compared.tuned[0])),
+        ratio=ratio,
         lower=lower,
         upper=upper,
-        null_ratio=null_ratio,
-        verdict=verdict_of(lower, upper, null_ratio, edge, reached),
+        null=null,
+        verdict=verdict_of(ratio, lower, upper, null, edge, reached),
         edge=edge,
         same_rate=float(np.exp(compared.same_rate[0])),
         same_rate_lower=same_lower,

@@ -17,6 +17,21 @@ FEW_SEEDS = "refused: too few seeds"
 
 
 @dataclass(frozen=True)
+class NullRow:
+    """What plain training with other batches has, tuned like any method; NaN where there is none.
+
+    Attributes
+    ----------
+    ratio, lower, upper : float
+        As in `LoopStanding`.
+    """
+
+    ratio: float = np.nan
+    lower: float = np.nan
+    upper: float = np.nan
+
+
+@dataclass(frozen=True)
 class LoopStanding:
     """One method against plain training on one data set, both tuned.
 
@@ -29,14 +44,9 @@ class LoopStanding:
     target : Target
     ratio, lower, upper : float
         Geometric mean of the method's cost over plain's, seed by seed, and its 95 % interval.
-    null_ratio : float
-        The same ratio of the null row, NaN where there is none.
+    null : NullRow
     verdict : str
-        ``"faster"`` where the whole interval lies below the null row's ratio and below 1,
-        ``"slower"`` where it lies above both, else ``"not distinguishable"``; or
-        ``"refused: ..."``.
-        Below 1 too: a method that changes nothing has an interval without width, and would
-        otherwise be slower or faster than a null row that is lucky or unlucky.
+        As `verdict_of` says.
     edge : bool
         Whether either side's choice, on either role's seeds, is the lowest or highest learning rate
         of its optimizer. An optimum may then lie outside the grid, and there is no verdict.
@@ -75,7 +85,7 @@ class LoopStanding:
     ratio: float
     lower: float
     upper: float
-    null_ratio: float
+    null: NullRow
     verdict: str
     edge: bool
     same_rate: float
@@ -109,8 +119,8 @@ class LoopSummary:
     ----------
     ratio, lower, upper : float
         Geometric mean of the data sets' ratios; the draws of data sets are independent.
-    null_ratio : float
-        The null row's, over the same data sets.
+    null : NullRow
+        Over the same data sets.
     edge : bool
         Whether any of its data sets is flagged.
     datasets : tuple of str
@@ -123,7 +133,7 @@ class LoopSummary:
     ratio: float
     lower: float
     upper: float
-    null_ratio: float
+    null: NullRow
     verdict: str
     edge: bool
     datasets: tuple[str, ...]
@@ -150,16 +160,29 @@ def break_even(fit: float, saved: float) -> float:
     return fit / saved if saved > 0 else np.inf
 
 
-def verdict_of(lower: float, upper: float, null_ratio: float, edge: bool, reached: bool) -> str:
-    """Say whether an interval lies apart from plain training and from the null row."""
+def verdict_of(
+    ratio: float, lower: float, upper: float, null: NullRow, edge: bool, reached: bool
+) -> str:
+    """Say whether a method is told apart from plain training and from the null row.
+
+    It is ``"faster"`` where its whole interval lies below 1 and below the null row's ratio, and its
+    ratio below the null row's interval; ``"slower"`` where they lie above; else ``"not
+    distinguishable"``, or ``"refused: ..."``.
+
+    Below 1 too: a method that changes nothing has an interval without width, and would otherwise be
+    faster or slower than a null row that is unlucky or lucky. Outside the null row's interval too:
+    a method that trains on plain training's own batches has a narrower interval than the null row,
+    and what a few per cent are worth that other batches would have given or taken is not told by
+    so few seeds and so coarse a grid of learning rates.
+    """
     if edge:
         return EDGE
     if not reached:
         return UNREACHED
-    if np.isnan(null_ratio):
+    if np.isnan(null.ratio):
         return NO_NULL
-    if np.isnan(lower):
+    if np.isnan(lower) or np.isnan(null.lower):
         return FEW_SEEDS
-    if upper < min(1.0, null_ratio):
+    if upper < min(1.0, null.ratio) and ratio < null.lower:
         return FASTER
-    return SLOWER if lower > max(1.0, null_ratio) else SAME
+    return SLOWER if lower > max(1.0, null.ratio) and ratio > null.upper else SAME

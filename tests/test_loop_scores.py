@@ -244,7 +244,7 @@ def test_when_a_method_is_twice_as_fast_then_its_ratio_is_a_half_with_no_width()
         assert found.steps_mean == pytest.approx(225.0)
         assert found.plain_steps_mean == pytest.approx(450.0)
         assert (found.seconds_mean, found.plain_seconds_mean) == pytest.approx((112.5, 225.0))
-        assert (found.verdict, found.null_ratio) == (FASTER, pytest.approx(1.0))
+        assert (found.verdict, found.null.ratio) == (FASTER, pytest.approx(1.0))
         assert str(found.configuration) == "sgd, constant, 0.15"
         assert (found.runs, found.misses, found.plain_misses, found.left_out) == (8, 0, 0, "")
     null = _only(rows, "null")
@@ -328,6 +328,19 @@ def test_when_a_method_changes_nothing_then_an_unlucky_null_does_not_make_it_fas
     rows = _pool() + _pool("null", lambda rate, seed: 0.8 * SPEEDS[rate]) + _pool("last-value")
     assert _only(rows, "last-value").verdict == SAME
     assert _only(rows, "null").verdict == SAME
+
+
+def test_when_a_small_gain_lies_within_what_other_batches_do_then_it_is_not_told() -> None:
+    rows = _pool() + _pool("null", _noise(0.1, 1))
+    for name, factor in (("little", 1.04), ("much", 1.5), ("worse", 0.6)):
+        rows += _pool(name, lambda rate, seed, f=factor: f * SPEEDS[rate])  # on the same batches
+    null = _only(rows, "null")
+    assert null.null.lower == null.lower < 1 / 1.04 < null.upper == null.null.upper
+    little = _only(rows, "little")
+    assert little.upper < min(1.0, null.ratio)
+    assert little.verdict == SAME
+    assert _only(rows, "much").verdict == FASTER
+    assert _only(rows, "worse").verdict == SLOWER
 
 
 # --- choosing and drawing -------------------------------------------------------------------
@@ -564,7 +577,7 @@ def test_when_data_sets_are_pooled_then_ratios_are_multiplied() -> None:
     found = {summary.label: summary for summary in loop_summary(rows)}
     m = found["m"]
     assert (m.ratio, m.lower, m.upper) == pytest.approx((0.3125 ** (1 / 3),) * 3)
-    assert (m.verdict, m.null_ratio, m.runs) == (FASTER, pytest.approx(1.0), 24)
+    assert (m.verdict, m.null.ratio, m.runs) == (FASTER, pytest.approx(1.0), 24)
     assert m.datasets == ("one", "three", "two")
     assert found["null"].verdict == SAME
     assert list(found) == ["m", "null"]
@@ -582,7 +595,7 @@ def test_when_data_sets_are_pooled_then_intervals_shrink() -> None:
     extra = [row | {"method": "m"} for row in rows if row["method"] == "null"]
     m = next(s for s in loop_summary(without + extra) if s.label == "m")
     assert m.verdict in (NO_NULL, EDGE)
-    assert math.isnan(m.null_ratio)
+    assert math.isnan(m.null.ratio)
 
 
 @pytest.mark.parametrize(
