@@ -1,7 +1,8 @@
 """Asking a fitted method for its forecast of one run, block by block, past nothing but the context.
 
 A coordinate forecaster gets each block of the context in an array that owns its memory, so that no
-view leads from it to later snapshots; a network forecaster gets a `History`. The truth is read by
+view leads from it to later snapshots; a network forecaster gets a `History`, and where one look at
+that is enough for it, the blocks after it. The truth is read by
 whoever scores the forecast, after it was made.
 
 The one exception is a reference whose very subject is the truth: ``needs`` with ``"truth"``. Only
@@ -23,7 +24,7 @@ from weightcast.datasets.errors import InputError
 from weightcast.datasets.history import History
 from weightcast.datasets.task import ForecastTask, Pair
 from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory, block_ranges
-from weightcast.methods.forecaster import CoordinateForecaster, Forecaster
+from weightcast.methods.forecaster import CoordinateForecaster, Forecaster, OneLookForecaster
 
 
 class InvalidForecast(ValueError):
@@ -112,6 +113,12 @@ class ForecastStream:
 
     def __iter__(self) -> Iterator[ForecastBlock]:
         method = self._told() if needs_truth(type(self.method)) else self.method
+        if isinstance(method, OneLookForecaster):
+            history = self._history()
+            with self.stopwatch:
+                method = method.look(history, self.task)
+            self.evaluations = history.loss.evaluations if history.loss else 0
+            del history  # not held while blocks stream, but by a method that still needs it
         if isinstance(method, CoordinateForecaster):
             yield from self._coordinates(method)
         else:
@@ -156,9 +163,7 @@ class ForecastStream:
             yield self._block(tensor, places, last, forecast)
 
     def _network(self, method: Forecaster) -> Iterator[ForecastBlock]:
-        needs_loss = "train-loss" in method.get_tag("needs")
-        history = History.of(self.run, self.task, with_loss=needs_loss)
-        tensors = {name: array[-1].reshape(-1).copy() for name, array in history.weights.items()}
+        history = self._history()
         with self.stopwatch:
             forecast = method.predict(history, self.task)
         self.evaluations = history.loss.evaluations if history.loss else 0
@@ -171,7 +176,12 @@ class ForecastStream:
                         f"tensor {tensor.name}: forecast has shape {np.shape(values)}, not {wanted}"
                     )
                 values = np.asarray(values).reshape(len(self.task.horizons), -1).T
-            yield self._block(tensor, np.arange(tensor.size), tensors[tensor.name], values)
+            last = self.run.read(tensor, [self.task.context])[0]
+            yield self._block(tensor, np.arange(tensor.size), last, values)
+
+    def _history(self) -> History:
+        needs_loss = "train-loss" in self.method.get_tag("needs")
+        return History.of(self.run, self.task, with_loss=needs_loss)
 
     def _block(
         self,

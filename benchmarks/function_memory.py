@@ -43,7 +43,7 @@ from weightcast.methods import make_method
 
 LIMIT = 4 * 2**30
 DATASET = "sentiment-distilbert-size-adamw"
-METHODS = ("last-value", "ols-line")
+METHODS = ("last-value", "ols-line", "dmd", "nino-mlp", "line-search")
 CONTEXT, SAMPLE = 10, 128
 #: Sizes of the weights, and of what they move from one snapshot to the next.
 START, DRIFT = 0.04, 0.0004

@@ -1,8 +1,9 @@
 """The History: all that a forecaster sees of the run it has to forecast.
 
-A History owns a copy of the context and nothing else of the weights: no file, no path, no seed and
-no view into a larger array leads from it to a snapshot after the origin. What a method may not see
-is not hidden from it here; it is not there.
+A History owns a copy of the context and nothing else of the weights: no path, no seed and no view
+into a larger array leads from it to a snapshot after the origin. What a method may not see is not
+hidden from it here; it is not there. The copy of a large network's context is an unnamed file, out
+of which tensors are read when they are asked for.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.datasets.context_file import ContextFile, WeightsOnDisk
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory, block_ranges
 
 if TYPE_CHECKING:
     from weightcast.datasets.evaluator import Evaluator
+
+
+#: Bytes of context that are held in memory at the most.
+IN_MEMORY = 2**29
 
 
 @dataclass
@@ -47,9 +53,9 @@ class History:
     Attributes
     ----------
     tensors : tuple of TensorInfo
-    weights : dict of str to ndarray, each (n + 1, *shape) float32
-        The context w_0..w_n.
-    initial : dict of str to ndarray, each (*shape)
+    weights : mapping of str to ndarray, each (n + 1, *shape) float32
+        The context w_0..w_n; in a large one each array is read when it is asked for.
+    initial : mapping of str to ndarray, each (*shape)
         The run's very first snapshot.
     steps : ndarray, shape (n + 1,)
     train_loss : ndarray, shape (n + 1,)
@@ -60,8 +66,8 @@ class History:
     """
 
     tensors: tuple[TensorInfo, ...]
-    weights: dict[str, Floats]
-    initial: dict[str, Floats]
+    weights: Mapping[str, Floats]
+    initial: Mapping[str, Floats]
     steps: NDArray[np.int64]
     train_loss: NDArray[np.float64]
     optimizer: str = "unknown"
@@ -71,14 +77,23 @@ class History:
     def of(cls, run: Trajectory, task: ForecastTask, *, with_loss: bool = False) -> History:
         """Copy a run's context out of its trajectory."""
         rows = range(task.context + 1)
-        weights = {
-            info.name: run.read(info, rows).reshape(len(rows), *info.shape) for info in run.tensors
-        }
+        weights: Mapping[str, Floats]
+        initial: Mapping[str, Floats]
+        if 4 * len(rows) * run.n_coordinates > IN_MEMORY:
+            file = ContextFile(run, len(rows))
+            weights = WeightsOnDisk(file, run.tensors)
+            initial = WeightsOnDisk(file, run.tensors, len(rows))
+        else:
+            initial = run.initial()
+            weights = {
+                info.name: run.read(info, rows).reshape(len(rows), *info.shape)
+                for info in run.tensors
+            }
         evaluator = run.evaluator(with_test=False) if with_loss else None
         return cls(
             tensors=run.tensors,
             weights=weights,
-            initial=run.initial(),
+            initial=initial,
             steps=task.context_steps.copy(),
             train_loss=np.asarray(run.meta.train_loss[: task.context + 1], dtype=np.float64),
             optimizer=run.meta.optimizer,
@@ -88,10 +103,21 @@ class History:
     @property
     def last(self) -> dict[str, Floats]:
         """The last observed weights w_n, one array a tensor."""
-        return {name: array[-1] for name, array in self.weights.items()}
+        return self.snapshot(-1)
+
+    def snapshot(self, index: int) -> dict[str, Floats]:
+        """Return one snapshot of the context, one array a tensor."""
+        row = range(len(self.steps))[index]
+        if isinstance(self.weights, WeightsOnDisk):
+            return dict(WeightsOnDisk(self.weights.file, self.tensors, row))
+        return {name: array[row] for name, array in self.weights.items()}
 
     def blocks(self, max_bytes: int) -> Iterator[tuple[TensorInfo, int, Floats]]:
         """Walk the context in blocks: tensor, first coordinate, values (c, n + 1)."""
-        for info, start, stop in block_ranges(self.tensors, len(self.steps), max_bytes):
-            flat = self.weights[info.name].reshape(len(self.steps), -1)
-            yield info, start, flat[:, start:stop].T
+        rows = range(len(self.steps))
+        for info, start, stop in block_ranges(self.tensors, len(rows), max_bytes):
+            if isinstance(self.weights, WeightsOnDisk):
+                values = self.weights.file.read(info, rows, start, stop)
+            else:
+                values = self.weights[info.name].reshape(len(rows), -1)[:, start:stop]
+            yield info, start, values.T

@@ -2,7 +2,8 @@
 
 Two levels. A `CoordinateForecaster` gets blocks of coordinates, a row each, and never learns where
 in the network they sit unless it asks ``task.tensor``; the harness streams the blocks, so memory
-does not grow with the network. A `NetworkForecaster` gets the whole history.
+does not grow with the network. A `NetworkForecaster` gets the whole history. One that needs the
+history for a few numbers only, a `OneLookForecaster`, then goes block by block as well.
 
 Parameters follow scikit-learn's conventions through scikit-base (``get_params``, ``set_params``,
 ``clone``): ``__init__`` stores its arguments under their own names and does nothing else; what
@@ -11,7 +12,7 @@ Parameters follow scikit-learn's conventions through scikit-base (``get_params``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -143,3 +144,47 @@ class CoordinateForecaster(Forecaster):
 
 class NetworkForecaster(Forecaster):
     """A forecaster that needs the whole history: names, shapes, kinds, perhaps the loss."""
+
+
+class OneLookForecaster(NetworkForecaster):
+    """A network forecaster that, once it has looked at the history, treats coordinates alone.
+
+    Its memory does not grow with the network: the harness streams blocks past what `look` returns.
+    """
+
+    def look(self, history: History, task: ForecastTask) -> CoordinateForecaster:
+        """Look at one run up to its origin.
+
+        Parameters
+        ----------
+        history : History
+            Large ones lie on disk: walk ``history.blocks``, or take one tensor at a time.
+        task : ForecastTask
+
+        Returns
+        -------
+        CoordinateForecaster
+            For this run alone. It gets the blocks in the order of the tensors, with ``task.tensor``
+            and ``task.rows`` set.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no look")
+
+    def predict(self, history: History, task: ForecastTask) -> NetworkForecast:
+        return self.look(history, task).predict(history, task)
+
+
+class PerCoordinate(CoordinateForecaster):
+    """A function of blocks as a coordinate forecaster.
+
+    Parameters
+    ----------
+    function : callable
+        Takes and returns what `CoordinateForecaster.predict_block` does.
+    """
+
+    def __init__(self, function: Callable[[Floats, ForecastTask], Floats | None]) -> None:
+        self.function = function
+        super().__init__()
+
+    def predict_block(self, context: Floats, task: ForecastTask) -> Floats | None:
+        return self.function(context, task)

@@ -11,14 +11,14 @@ from weightcast.datasets.errors import InputError
 from weightcast.datasets.history import History
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats
-from weightcast.methods.forecaster import NetworkForecast, NetworkForecaster
+from weightcast.methods.forecaster import CoordinateForecaster, OneLookForecaster, PerCoordinate
 from weightcast.methods.registry import register
 
 DIRECTIONS = ("context", "last")
 
 
 @register("line-search")
-class LineSearch(NetworkForecaster):
+class LineSearch(OneLookForecaster):
     """Jump along w_n − w_0 to where the training loss is lowest.
 
     α* minimises the training loss at w_n + α (w_n − w_0) over α ≥ 0: doubling steps bracket the
@@ -51,7 +51,7 @@ class LineSearch(NetworkForecaster):
         self.direction = direction
         super().__init__()
 
-    def predict(self, history: History, task: ForecastTask) -> NetworkForecast:
+    def look(self, history: History, task: ForecastTask) -> CoordinateForecaster:
         if history.loss is None:
             raise ValueError("line-search needs the training loss, and this run cannot be rebuilt")
         if self.direction not in DIRECTIONS:
@@ -61,11 +61,12 @@ class LineSearch(NetworkForecaster):
             )
         loss = history.loss
         span = task.context if self.direction == "context" else 1  # snapshots that a chord takes
-        chord = {name: array[-1] - array[-1 - span] for name, array in history.weights.items()}
+        last = history.last
+        chord = {name: last[name] - w for name, w in history.snapshot(-1 - span).items()}
 
         def along(alpha: float) -> float:
             step = np.float32(alpha)
-            return loss({name: w + step * chord[name] for name, w in history.last.items()})
+            return loss({name: w + step * chord[name] for name, w in last.items()})
 
         self.alpha_ = minimise_along(
             along,
@@ -75,7 +76,13 @@ class LineSearch(NetworkForecaster):
             shortest=0.05 * (task.context / span),
         )
         reach = np.minimum(task.horizons / span, self.alpha_).astype(np.float32)  # (m,)
-        return {name: _extend(w, chord[name], reach) for name, w in history.last.items()}
+
+        def extended(context: Floats, task: ForecastTask) -> Floats:
+            w = context[:, -1:]
+            forecast: Floats = w + reach * (w - context[:, [-1 - span]])
+            return forecast
+
+        return PerCoordinate(extended)
 
     def diagnostics(self) -> dict[str, Any]:
         return {"alpha": self.alpha_} if hasattr(self, "alpha_") else {}
@@ -121,9 +128,3 @@ def minimise_along(
             low, left = left, right
             right = low + golden * (high - low)
     return min(seen, key=lambda a: seen[a])
-
-
-def _extend(w: Floats, chord: Floats, reach: Floats) -> Floats:
-    """Return w + reach_j · chord for every horizon, shape (m, *shape)."""
-    extended: Floats = w[None] + reach.reshape(-1, *(1,) * w.ndim) * chord[None]
-    return extended

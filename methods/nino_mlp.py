@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from weightcast.datasets.history import History
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
-from weightcast.methods.forecaster import NetworkForecast, NetworkForecaster
+from weightcast.methods.forecaster import CoordinateForecaster, OneLookForecaster, PerCoordinate
 from weightcast.methods.published import find_state, load_state
 from weightcast.methods.registry import register
 from weightcast.methods.training import (
@@ -39,7 +39,7 @@ NAMES = {
 
 
 @register("nino-mlp")
-class NinoMlp(NetworkForecaster):
+class NinoMlp(OneLookForecaster):
     """ŵ_{n+k} = w_n + σ·f_k(x, kind), k = 1..40 at once, x = (w_{n−4}..w_n − μ)/σ, per tensor.
 
     μ and σ are the mean and the unbiased standard deviation of all elements of the tensor at the
@@ -193,31 +193,39 @@ class NinoMlp(NetworkForecaster):
         )
         self.found_["validation_loss"], self.found_["updates"] = found
 
-    def predict(self, history: History, task: ForecastTask) -> NetworkForecast:
+    def look(self, history: History, task: ForecastTask) -> CoordinateForecaster:
         if len(history.steps) < SEEN:
-            return {}
-        m = len(task.horizons)
-        forecast: dict[str, Floats] = {}
-        for info in history.tensors:
-            ahead = np.empty((m, info.size), np.float32)
-            states = history.weights[info.name].reshape(len(history.steps), -1)[-SEEN:]
-            for start in range(0, m, self.reach_):
-                if start:
-                    states = np.concatenate([states, ahead[max(0, start - SEEN) : start]])[-SEEN:]
-                self._jump(states, kind_of(info), ahead[start : start + self.reach_], task)
-            forecast[info.name] = ahead.reshape(m, *info.shape)
-        return forecast
+            return PerCoordinate(lambda context, task: None)
+        if len(task.horizons) > self.reach_:
+            return _InJumps(self, history)
+        moments: dict[str, Moments] = {}
+        for info, _, context in history.blocks(task.block_bytes):
+            seen = context[:, -SEEN:]
+            moments.setdefault(info.name, Moments(float(seen[0, 0]))).add(seen)
 
-    def _jump(self, states: Floats, kind: int, out: Floats, task: ForecastTask) -> None:
-        """Fill out (k, size) with the states after five of one tensor (5, size)."""
-        moments = Moments(float(states[0, 0]) if states.size else 0.0)
-        width = max(1, task.block_bytes // (4 * (SEEN + HEADS)))
-        for part in _slices(states.shape[1], width):
-            moments.add(states[:, part])
-        mean, std = moments.scaling()
+        def forecast(context: Floats, task: ForecastTask) -> Floats:
+            assert task.tensor is not None
+            ahead = np.empty((len(task.horizons), len(context)), np.float32)
+            scaling = moments[task.tensor.name].scaling()
+            self.jump(context[:, -SEEN:].T, kind_of(task.tensor), scaling, ahead, task)
+            return ahead.T
+
+        return PerCoordinate(forecast)
+
+    def jump(
+        self,
+        states: Floats,
+        kind: int,
+        scaling: tuple[float, float],
+        out: Floats,
+        task: ForecastTask,
+    ) -> None:
+        """Fill out (k, c) with the states after five of some coordinates (5, c) of one tensor."""
+        mean, std = scaling
         if not std > 0:
             out[:] = states[-1]
             return
+        width = max(1, task.block_bytes // (4 * (SEEN + HEADS)))
         for part in _slices(states.shape[1], width):
             x = ((states[:, part].T.astype(np.float64) - mean) / std).astype(np.float32)
             kinds = np.full(len(x), kind, np.int64)
@@ -234,6 +242,41 @@ class NinoMlp(NetworkForecaster):
 
     def diagnostics(self) -> dict[str, Any]:
         return {"heads": self.reach_, **self.found_}
+
+
+class _InJumps(CoordinateForecaster):
+    """The forecast beyond the heads: each further jump needs the moments of the one before it.
+
+    A tensor is forecast whole when its first block is asked for, and is held to its last.
+    """
+
+    def __init__(self, method: NinoMlp, history: History) -> None:
+        self.method = method
+        self.history = history
+        self._name, self._ahead = "", np.empty((0, 0), np.float32)
+        super().__init__()
+
+    def predict_block(self, context: Floats, task: ForecastTask) -> Floats:
+        assert task.tensor is not None
+        if task.tensor.name != self._name:
+            self._name, self._ahead = task.tensor.name, self._forecast(task.tensor, task)
+        found: Floats = self._ahead[:, task.rows].T
+        return found
+
+    def _forecast(self, info: TensorInfo, task: ForecastTask) -> Floats:
+        m, reach = len(task.horizons), self.method.reach_
+        ahead = np.empty((m, info.size), np.float32)
+        seen = self.history.weights[info.name]
+        states = seen.reshape(len(seen), -1)[-SEEN:]
+        for start in range(0, m, reach):
+            if start:
+                states = np.concatenate([states, ahead[max(0, start - SEEN) : start]])[-SEEN:]
+            moments = Moments(float(states[0, 0]) if states.size else 0.0)
+            for part in _slices(states.shape[1], max(1, task.block_bytes // (4 * SEEN))):
+                moments.add(states[:, part])
+            out = ahead[start : start + reach]
+            self.method.jump(states, kind_of(info), moments.scaling(), out, task)
+        return ahead
 
 
 class Moments:

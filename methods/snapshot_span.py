@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from weightcast.datasets.history import History
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats
-from weightcast.methods.forecaster import NetworkForecast, NetworkForecaster
+from weightcast.methods.forecaster import CoordinateForecaster, OneLookForecaster, PerCoordinate
 
 Doubles = NDArray[np.float64]
 
 
-class SnapshotSpan(NetworkForecaster):
+class SnapshotSpan(OneLookForecaster):
     """Base of both; subclasses turn the Gram matrix of Δ_1..Δ_n into coefficients."""
 
     def coefficients(self, gram: Doubles, task: ForecastTask) -> Doubles:
@@ -36,7 +36,7 @@ class SnapshotSpan(NetworkForecaster):
         """
         raise NotImplementedError(f"{type(self).__name__} has no coefficients")
 
-    def predict(self, history: History, task: ForecastTask) -> NetworkForecast:
+    def look(self, history: History, task: ForecastTask) -> CoordinateForecaster:
         n, m = len(history.steps) - 1, len(task.horizons)
         gram = np.zeros((n, n))
         for _, _, context in history.blocks(task.block_bytes):
@@ -45,11 +45,11 @@ class SnapshotSpan(NetworkForecaster):
         largest = gram.diagonal().max()
         # A run that stands still spans nothing.
         mix = self.coefficients(gram / largest, task) if largest > 0 else np.zeros((n, m))
-        forecast: dict[str, Floats] = {
-            info.name: np.empty((m, info.size), np.float32) for info in history.tensors
-        }
-        for tensor, start, context in history.blocks(task.block_bytes):
+
+        def extended(context: Floats, task: ForecastTask) -> Floats:
             values = context.astype(np.float64)
             moved = np.diff(values, axis=1) @ mix  # (c, m)
-            forecast[tensor.name][:, start : start + len(values)] = (values[:, -1:] + moved).T
-        return {info.name: forecast[info.name].reshape(m, *info.shape) for info in history.tensors}
+            forecast: Floats = (values[:, -1:] + moved).astype(np.float32)
+            return forecast
+
+        return PerCoordinate(extended)

@@ -39,6 +39,29 @@ rotations = 4
 tuning = 0
 jobs = 2
 """
+LOOP = """
+name = "loop-small"
+datasets = ["digits-mlp-sgd"]
+methods = ["ols-line"]
+tiers = ["loop"]
+jobs = 1
+
+[loop]
+steps = 60
+spacing = 3
+context = 5
+horizon = 2
+measure_every = 15
+measured = 64
+training = 2
+calibration = 2
+validation = 3
+report = 3
+widenings = 1
+
+[loop.optimizers]
+sgd = [0.02, 0.04, 0.08]
+"""
 #: Where the network's last tensor waits, so that a unit has a half-way.
 SLOWLY = """
 if task.tensor.shape == (10,):
@@ -195,6 +218,58 @@ def test_when_a_dask_worker_is_killed_half_way_then_no_cell_is_lost_or_there_twi
     assert not cells.duplicated(["method", "run", "tier"]).any()
     assert len(cells) == 4 * 24
     assert set(cells["status"]) == {"ok"}
+
+
+def test_when_a_loop_suite_runs_on_a_cluster_then_numbers_are_those_of_a_local_run(
+    dask_cluster: Any, tmp_path: Path, write_plugin: WritePlugin
+) -> None:
+    suite = tmp_path / "loop.toml"
+    suite.write_text(LOOP, encoding="utf-8")
+    plugin = write_plugin("mine", "return context[:, -1:] + 0.5 * task.horizons")
+    found = []
+    for name, where in (
+        ("here", {"jobs": 1}),
+        ("there", {"scheduler": dask_cluster.scheduler_address}),
+    ):
+        rows = _run(str(suite), tmp_path / name, [plugin], **where).loops
+        found.append({row["key"]: (row["status"], row["measured"]) for row in rows})
+        assert {row["status"] for row in rows} == {"ok"}
+        assert {row["method"] for row in rows} >= {"mine", "ols-line", "null"}
+    assert found[0] == found[1]
+    assert len(found[0]) > 114  # the grid has grown on both
+
+
+def test_when_a_clusters_worker_has_another_version_then_it_is_refused(
+    dask_cluster: Any, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = os.getpid()
+
+    def version(name: str) -> str:
+        return "9.9.9" if os.getpid() == here else "0.1.0"
+
+    monkeypatch.setattr(cluster, "version", version)
+    says = (
+        r"the Dask worker tcp://\S+ has Weightcast 0.1.0, this machine 9.9.9; install 9.9.9 on both"
+    )
+    with pytest.raises(InputError, match=says):
+        run_suite(RunOptions(small, tmp_path / "out", scheduler=dask_cluster.scheduler_address))
+
+
+def test_when_a_clusters_worker_does_not_see_the_data_then_it_is_refused(
+    dask_cluster: Any, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, here, isdir = tmp_path / "data", os.getpid(), os.path.isdir
+
+    def seen(path: Any) -> bool:
+        return isdir(path) and (os.getpid() == here or Path(path).name != "data")
+
+    data.mkdir()
+    monkeypatch.setattr(os.path, "isdir", seen)
+    says = f"has no folder {data}; name one that all machines share with --data"
+    with pytest.raises(InputError, match=says):
+        run_suite(
+            RunOptions(small, tmp_path / "out", data=data, scheduler=dask_cluster.scheduler_address)
+        )
 
 
 def _begin(

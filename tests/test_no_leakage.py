@@ -13,6 +13,8 @@ forecast and keeps one number a horizon; no leaderboard counts them as competito
 from __future__ import annotations
 
 import gc
+import io
+import os
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,11 +32,14 @@ from weightcast.datasets import (
     get_dataset,
     make_task,
 )
+from weightcast.datasets import history as history_module
+from weightcast.datasets.context_file import ContextFile
 from weightcast.datasets.stacked import StackedSource
 from weightcast.datasets.trajectory import MemorySource
 from weightcast.methods import (
     CoordinateForecaster,
     NetworkForecaster,
+    OneLookForecaster,
     all_methods,
     make_method,
 )
@@ -90,6 +95,12 @@ def _leaks(run: Trajectory, *handed: object) -> list[str]:
             usable = np.frombuffer(raw[: len(raw) // 4 * 4], np.float32)
             if set(usable.astype(float).tolist()) & future:
                 found.append(f"{len(raw)} raw bytes")
+        if isinstance(thing, io.IOBase):
+            if not isinstance(thing.name, int):  # type: ignore[attr-defined]
+                found.append(f"the named file {thing.name}")  # type: ignore[attr-defined]
+            held = os.pread(thing.fileno(), os.fstat(thing.fileno()).st_size, 0)
+            if set(np.frombuffer(held, np.float32).astype(float).tolist()) & future:
+                found.append(f"a file of {len(held)} bytes")
         if isinstance(thing, float) and thing in later_losses:
             found.append(f"the loss {thing}")
     return found
@@ -130,11 +141,25 @@ class SpyOnHistory(NetworkForecaster):
         return {}
 
 
+class SpyAtALook(OneLookForecaster):
+    """Keeps what it is handed, at the look and after it."""
+
+    def __init__(self, spy: Any = None) -> None:
+        self.spy = spy
+        super().__init__()
+
+    def look(self, history: History, task: ForecastTask) -> CoordinateForecaster:
+        self.spy.handed += [history, task]
+        return SpyOnBlocks(self.spy)
+
+
+@pytest.mark.parametrize("in_memory", [history_module.IN_MEMORY, 0])
 @pytest.mark.parametrize("dataset", ["digits-mlp-adam", "linreg-sgd"])
-@pytest.mark.parametrize("method", [SpyOnBlocks, SpyOnHistory])
+@pytest.mark.parametrize("method", [SpyOnBlocks, SpyOnHistory, SpyAtALook])
 def test_when_a_method_is_asked_for_a_forecast_then_nothing_leads_past_the_origin(
-    dataset: str, method: Any
+    dataset: str, method: Any, in_memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(history_module, "IN_MEMORY", in_memory)
     run = get_dataset(dataset).run(2)
     training = get_dataset(dataset).run(0)
     task = make_task(training, CONTEXT, block_bytes=4000)
@@ -142,6 +167,14 @@ def test_when_a_method_is_asked_for_a_forecast_then_nothing_leads_past_the_origi
     list(ForecastStream(method(spy), run, task))
     assert spy.handed
     assert _leaks(run, *spy.handed) == []
+    if in_memory == 0 and method is not SpyOnBlocks:
+        assert any(isinstance(thing, io.IOBase) for thing in _reachable(*spy.handed))
+
+
+def test_when_a_file_holds_what_comes_later_then_this_walk_finds_it() -> None:
+    run = get_dataset("digits-mlp-adam").run(2)
+    assert _leaks(run, ContextFile(run, CONTEXT + 2))
+    assert _leaks(run, ContextFile(run, CONTEXT + 1)) == []
 
 
 def test_when_tags_are_read_then_oracle_line_alone_asks_for_the_truth_and_as_a_reference() -> None:
