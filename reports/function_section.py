@@ -36,7 +36,8 @@ def function_table(view: View, task: Task) -> Table:
     table = Table(
         "Medians over test runs. Change in loss: train loss with the forecast weights minus that "
         "of the last observed weights; below 0 is better. Below: share of runs whose network is no "
-        "better than w₀; above: share in which it is better than the whole recorded run.",
+        "better than w₀; above: share in which it is better than the whole recorded run."
+        f"{batch_norm_note(rows)}",
         [
             Column("weights", "method, or the run's own", numeric=False),
             *(
@@ -92,6 +93,14 @@ def function_table(view: View, task: Task) -> Table:
         ]
     )
     return table
+
+
+def batch_norm_note(rows: pd.DataFrame) -> str:
+    """Say what statistics the batch norms had with forecast weights; nothing without any."""
+    if "batch_norm" not in rows:
+        return ""
+    said = sorted(set(rows["batch_norm"].dropna()) - {""})
+    return f" Batch-norm statistics with forecast weights: {'; '.join(said)}." if said else ""
 
 
 def true_change(recorded: pd.DataFrame, label: str) -> float:

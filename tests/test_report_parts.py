@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
 from weightcast.reports.compute_plot import Cost, pareto_front
 from weightcast.reports.failures_section import count_statuses, failed_cells, group_failures
 from weightcast.reports.function_plot import Outcome, rank_correlation
+from weightcast.reports.function_section import batch_norm_note
 from weightcast.reports.horizon_plot import median_curve
 from weightcast.reports.labels import short, spread
 from weightcast.reports.numbers import fixed, interval, memory, number, plural, seconds
@@ -162,3 +164,10 @@ def test_when_a_run_fails_in_several_tracks_then_each_is_a_failure() -> None:
         "d, context 10",
         "e → d (shift-task), context 10",
     ]
+
+
+def test_when_networks_have_batch_norm_then_the_rule_that_held_is_said() -> None:
+    assert batch_norm_note(pd.DataFrame({"run": [1]})) == ""
+    assert batch_norm_note(pd.DataFrame({"batch_norm": [None, ""]})) == ""
+    said = batch_norm_note(pd.DataFrame({"batch_norm": ["keep", "forecast", None, "keep"]}))
+    assert said == " Batch-norm statistics with forecast weights: forecast; keep."
