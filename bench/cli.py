@@ -55,6 +55,13 @@ class HorizonSet(StrEnum):
     native = "native"
 
 
+class Device(StrEnum):
+    """Where networks of methods are trained and run."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class Listed(StrEnum):
     """What `weightcast list` lists."""
 
@@ -124,6 +131,13 @@ def run(
             help="Megabytes a worker process; by default its share of 90 % of the machine's.",
         ),
     ] = None,
+    device: Annotated[
+        Device,
+        typer.Option(
+            help="cuda: methods that are networks train and run on a GPU; they then have rows of "
+            "their own."
+        ),
+    ] = Device.cpu,
     scheduler: Annotated[
         str | None,
         typer.Option(help="Run on a Dask cluster, e.g. tcp://10.0.0.1:8786.", metavar="ADDRESS"),
@@ -176,6 +190,7 @@ def run(
         timeout=timeout,
         max_memory=max_memory,
         scheduler=scheduler,
+        device=device.value,
         timing=timing,
         retry_failed=retry_failed,
         tuning=not no_tuning,

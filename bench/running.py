@@ -56,6 +56,7 @@ class RunOptions:
     timeout: float | None = None
     max_memory: int | None = None
     scheduler: str | None = None
+    device: str = "cpu"
     timing: bool = False
     retry_failed: bool = False
     tuning: bool = True
@@ -89,6 +90,12 @@ def run_suite(options: RunOptions) -> dict[str, int]:
     suite = suite.resolve(names, options.datasets)
     if not options.tuning:
         suite = suite.model_copy(update={"tuning": 0})
+    if options.device != "cpu":  # the CPU is what all methods take by default
+        suite = suite.on_device(options.device)
+        if not options.scheduler:
+            from weightcast.methods.training import torch_device
+
+            torch_device(options.device)
     looped = "loop" in suite.tiers
     cells = set(suite.tiers) != {"loop"}
     suite = _with_data(suite, options) if cells else _with_recipes(suite)

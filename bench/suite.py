@@ -20,7 +20,7 @@ from pydantic import (
 from weightcast.bench.loop_spec import LoopSettings
 from weightcast.datasets import InputError, all_datasets, get_dataset
 from weightcast.datasets.errors import unknown
-from weightcast.methods import all_methods, make_method
+from weightcast.methods import all_methods, get_method, make_method
 from weightcast.methods.adapter_name import canonical_name
 
 SUITES = Path(__file__).parent / "suites"
@@ -183,6 +183,25 @@ class Suite(BaseModel):
         for name in names:
             get_dataset(name)
         return self.model_copy(update={"methods": entries, "datasets": names, "shifts": shifts})
+
+    def on_device(self, device: str) -> Suite:
+        """Return the suite with every method that takes a device on this one.
+
+        What the suite itself says of a method's device stays.
+
+        Raises
+        ------
+        InputError
+            If no method takes one.
+        """
+        take = [e for e in self.methods if "device" in get_method(e.name).get_param_names()]
+        if not take:
+            raise InputError(f"no method of this run takes a device; leave --device {device} out")
+        entries = [
+            e.model_copy(update={"params": {"device": device} | e.params}) if e in take else e
+            for e in self.methods
+        ]
+        return self.model_copy(update={"methods": entries})
 
     def to_toml(self) -> str:
         """Write the suite as TOML that `load_suite` reads."""

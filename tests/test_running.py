@@ -20,7 +20,7 @@ from weightcast.bench.plan import RunCache, make_plan
 from weightcast.bench.results import COMPUTE, IDENTITY, export_cells, load_results
 from weightcast.bench.running import RunOptions, run_suite
 from weightcast.bench.store import Store
-from weightcast.bench.suite import load_suite
+from weightcast.bench.suite import MethodEntry, load_suite
 from weightcast.datasets import InputError
 from weightcast.methods import get_method
 
@@ -267,6 +267,28 @@ def test_when_a_suite_asks_for_parameters_then_they_are_kept_and_named(
         weights["last-two-line"].to_numpy(float),
         rtol=1e-5,
     )
+
+
+def test_when_a_device_is_named_then_methods_that_take_one_get_it_and_no_others(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = load_suite(small).resolve(["last-value", "lstm", "nino-mlp"])
+    said = suite.model_copy(
+        update={"methods": [*suite.methods, MethodEntry(name="lstm", params={"device": "cpu"})]}
+    )
+    found = [(entry.name, entry.params) for entry in said.on_device("cuda").methods]
+    assert found == [
+        ("last-value", {}),
+        ("lstm", {"device": "cuda"}),
+        ("nino-mlp", {"device": "cuda"}),
+        ("lstm", {"device": "cpu"}),
+    ]
+    with pytest.raises(InputError, match="no method of this run takes a device"):
+        run_suite(RunOptions(small, tmp_path / "out", device="cuda"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="no CUDA GPU on this machine"):
+        run_suite(RunOptions(small, tmp_path / "out", methods=["lstm"], device="cuda"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_when_a_plan_is_made_then_keys_depend_on_what_numbers_depend_on(small: str) -> None:
