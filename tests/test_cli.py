@@ -89,7 +89,7 @@ def test_when_a_ten_line_plugin_is_named_then_it_runs_and_ranks(tmp_path: Path) 
     plugin, out = tmp_path / "mine.py", tmp_path / "out"
     plugin.write_text(TEN_LINES, encoding="utf-8")
     done = weightcast(
-        "run", "--suite", "quick", "--out", out, "--plugin", plugin, "--datasets", "linreg-sgd",
+        "run", "--suite", "quick", "--out", out, "--plugin", plugin, "--datasets", "digits-mlp-sgd",
         "--methods", "last-value,last-two-line,my-method",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -106,7 +106,7 @@ def test_when_a_ten_line_plugin_is_named_then_it_runs_and_ranks(tmp_path: Path) 
     assert skills["my-method"] == skills["last-two-line"]
     assert float(skills["last-value"]) == 0.0
     exported = weightcast("export", out, tmp_path / "cells.csv")
-    assert exported.stdout.strip() == f"600 rows in {tmp_path / 'cells.csv'}"
+    assert exported.stdout.strip() == f"72 rows in {tmp_path / 'cells.csv'}"
 
 
 def test_when_a_plugin_is_named_alone_then_it_joins_the_suites_methods(tmp_path: Path) -> None:
@@ -331,12 +331,12 @@ def test_when_runs_are_missing_then_they_are_named_left_out_or_recorded(tmp_path
         "about 2 s",
     )
     _refused(weightcast(*run, "tiny-mlp", "--record", "--skip-missing"), "exclude each other")
-    done = weightcast(*run, "tiny-mlp,linreg-sgd", "--skip-missing")
+    done = weightcast(*run, "tiny-mlp,digits-mlp-sgd", "--skip-missing")
     assert done.returncode == 0, done.stderr
     assert "left out: 6 of 6 runs of tiny-mlp" in done.stderr
-    done = weightcast(*run, "tiny-mlp,linreg-sgd", "--record")
+    done = weightcast(*run, "tiny-mlp,digits-mlp-sgd", "--record")
     assert done.returncode == 0, done.stderr
-    assert "400 of 412 cells are here, 12 to run" in done.stderr
+    assert "24 of 36 cells are here, 12 to run" in done.stderr
     assert sorted(path.name for path in (data / "tiny-mlp").iterdir()) == [
         f"{seed}.safetensors" for seed in range(6)
     ]

@@ -175,6 +175,7 @@ def test_when_lfd2_is_fitted_then_its_objective_is_a_linear_programmes(
         assert ours[:, column].sum() >= best.fun * 0.999
 
 
+@pytest.mark.slow
 def test_when_the_regularizer_weighs_more_then_forecast_steps_grow_less(
     toy_run: Make,
 ) -> None:
@@ -304,7 +305,7 @@ def test_when_the_loss_is_nan_everywhere_but_here_then_line_search_stays(
     assert minimise_along(lambda a: 1.0 if a == 0 else float("nan"), 15, 5.0) == 0.0
 
 
-@pytest.mark.parametrize("name", ["lstm", "transformer"])
+@pytest.mark.parametrize("name", ["lstm", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_when_all_coordinates_decay_alike_then_learned_networks_beat_the_last_value_by_far(
     name: str, toy_run: Make
 ) -> None:

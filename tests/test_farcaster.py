@@ -163,7 +163,7 @@ def _only(run: Trajectory, name: str) -> Trajectory:
         ("lfd2", {"solver": "least-squares", "columns": (0, 4, -1)}),
         ("lfd2", {"solver": "ridge", "target": "values"}),
         ("lfd2-ols", {}),
-        ("lfd2-grad", {"weight": 10.0, "columns": (0, 4, -1)}),
+        pytest.param("lfd2-grad", {"weight": 10.0, "columns": (0, 4, -1)}, marks=pytest.mark.slow),
         ("lfd-full", {"ridge": 1e-3}),
     ],
 )
