@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from weightcast.bench.loop_costs import Configuration
@@ -38,6 +39,8 @@ SHORT = {
     UNREACHED: "refused: not reached",
     FEW_SEEDS: "refused: few seeds",
 }
+#: Learning rates this near to each other, or nearer, leave tuned training near its optimum.
+FINE = 1.3
 _DASH = "—"
 
 
@@ -98,7 +101,8 @@ def loop_board(
         )
     standings = loop_standings(rows, readout, kind, target)
     pooled = loop_summary(rows, readout, kind, target)
-    notes = _notes(standings) + loop_left_out(rows, kind, target) + beside_others(rows)
+    notes = _notes(standings) + loop_left_out(rows, kind, target)
+    notes += coarse_grids(rows) + beside_others(rows)
     return LoopBoard(readout, kind, target, standings, pooled, notes)
 
 
@@ -266,6 +270,24 @@ def _notes(standings: Sequence[LoopStanding]) -> list[str]:
     for verdict in sorted({s.verdict for s in standings} & set(SHORT)):
         notes.append(f"{SHORT[verdict]}: {verdict.partition(': ')[2]}")
     return notes
+
+
+def coarse_grids(rows: Sequence[Row]) -> list[str]:
+    """Say where learning rates stand so far apart that tuning itself misses the optimum."""
+    grids: dict[tuple[str, str], set[float]] = {}
+    for row in rows:
+        place = row["dataset"], row["optimizer"]
+        grids.setdefault(place, set()).add(float(row["learning_rate"]))
+    coarse: dict[str, float] = {}
+    for (dataset, _), grid in sorted(grids.items()):
+        widest = max((b / a for a, b in pairwise(sorted(grid))), default=1.0)
+        if widest > FINE:
+            coarse[dataset] = max(widest, coarse.get(dataset, 1.0))
+    return [
+        f"{dataset}: learning rates are a factor of {widest:.2g} apart, so that gains of up to "
+        "about a tenth may be the grid's and not a method's; the suite loop has finer grids"
+        for dataset, widest in coarse.items()
+    ]
 
 
 def beside_others(rows: Sequence[Row]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from weightcast.bench.loop_board import LoopBoard, beside_others, uses_text
+from weightcast.bench.loop_board import LoopBoard, beside_others, coarse_grids, uses_text
 from weightcast.bench.loop_costs import budget_of
 from weightcast.bench.loop_scores import (
     FASTER,
@@ -81,7 +81,7 @@ def loop_section(loop: LoopView) -> LoopSection:
         parts.insert(0, _pooled_part(loop, boards))
     return LoopSection(
         takeaway=takeaway(loop),
-        notes=[*_unfinished(loop), *beside_others(loop.rows)],
+        notes=[*_unfinished(loop), *coarse_grids(loop.rows), *beside_others(loop.rows)],
         setting=setting_table(loop),
         targets=targets_table(loop),
         parts=parts,

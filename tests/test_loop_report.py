@@ -216,6 +216,15 @@ def test_when_several_workers_shared_the_machine_then_the_board_says_so(results:
     assert [note for note in notes(3) if "up to 3 workers side by side" in note]
 
 
+def test_when_learning_rates_stand_far_apart_then_the_board_says_so(results: Results) -> None:
+    said = [note for note in loop_board(results.loops).notes if "may be the grid's" in note]
+    assert [note.partition(":")[0] for note in said] == sorted(SETS)
+    assert "a factor of 1.5 apart" in said[0]
+    fine = {0.1: 0.12, 0.15: 0.15, 0.225: 0.18, 0.3375: 0.22}
+    rows = [row | {"learning_rate": fine[row["learning_rate"]]} for row in results.loops]
+    assert not [note for note in loop_board(rows).notes if "may be the grid's" in note]
+
+
 def test_when_runs_are_missing_then_the_board_says_which(results: Results) -> None:
     rows = [row for row in results.loops if row["seed_role"] == "calibration"]
     rows += [row for row in results.loops if row["dataset"] == SETS[0]]
