@@ -101,7 +101,7 @@ def store_all(
     expected = Counter[tuple[str, str]]()
     for unit in units:
         expected[unit.shown] += unit.cells
-    left = _TimeLeft(units, workers)
+    left = TimeLeft(units, workers)
     suite = units[0].suite if units else ""
     with run_progress(suite, expected) as progress, orderly_stop(stop, progress.say):
         try:
@@ -134,7 +134,7 @@ def _show(event: Event, progress: RunProgress) -> None:
         progress.ended(*event.job.shown)
 
 
-class _TimeLeft:
+class TimeLeft:
     """Estimates from the mean seconds a cell, fits shared out, by method and data set so far."""
 
     def __init__(self, units: Sequence[Work], workers: int) -> None:
@@ -143,6 +143,7 @@ class _TimeLeft:
         self._left = Counter[tuple[str, str]]()
         for unit in units:
             self._left[unit.shown] += unit.cells
+        self._loops = {unit.shown for unit in units if isinstance(unit, LoopUnit)}
         self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     def saw(self, event: Event) -> None:
@@ -157,11 +158,15 @@ class _TimeLeft:
         by_method: dict[str, list[float]] = defaultdict(list)
         for (_, method), mean in means.items():
             by_method[method].append(mean)
-        # A method not seen yet is most likely a fast one: the slow ones go first.
+        # A method not seen yet is most likely a fast one, for the slow ones go first; but in the
+        # loop each of its runs trains a network as the others do.
         unknown = 0.1 * min(means.values(), default=0.0)
+        loops = [mean for place, mean in means.items() if place in self._loops]
+        in_the_loop = sum(loops) / len(loops) if loops else unknown
         total = 0.0
         for place, cells in self._left.items():
             others = by_method.get(place[1])
-            mean = means.get(place) or (sum(others) / len(others) if others else unknown)
+            unseen = in_the_loop if place in self._loops else unknown
+            mean = means.get(place) or (sum(others) / len(others) if others else unseen)
             total += cells * mean
         return total / self._workers

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from weightcast.bench.events import LoopDone
+from weightcast.bench.events import LoopDone, LoopEnded
 from weightcast.bench.loop_plan import first_grids, loop_jobs, missing_jobs, widened
 from weightcast.bench.loop_run import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
 from weightcast.bench.loop_spec import LoopJob, LoopRun, LoopSettings, loop_row, rates
+from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.merging import merge_folders
 from weightcast.bench.one_by_one import OneByOne
+from weightcast.bench.runner import TimeLeft
 from weightcast.bench.running import RunOptions, run_suite
 from weightcast.bench.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.store import Store
@@ -327,6 +329,17 @@ def test_when_a_loop_suite_runs_then_its_grid_grows_and_a_second_run_does_nothin
     monkeypatch.setattr("weightcast.bench.local.run_here", None)
     assert run_suite(RunOptions(str(path), out)) == {"ok": 160}
     assert "160 of 160 training runs are here, 0 to run" in capsys.readouterr().err
+
+
+def test_when_time_left_is_estimated_then_methods_not_seen_yet_train_as_long_as_others() -> None:
+    jobs = [_job(method) for method in ("no-forecast", "null", "ols-line")]
+    runs = [tuple(replace(r, key=f"{r.key} {job.method}") for r in job.runs) for job in jobs]
+    jobs = [replace(job, runs=own) for job, own in zip(jobs, runs, strict=True)]
+    left = TimeLeft([LoopUnit(job) for job in jobs], 2)
+    left.saw(LoopEnded(jobs[0], 8.0))
+    assert left.estimate() == pytest.approx(2 * 8.0 / 2)
+    left.saw(LoopEnded(jobs[1], 16.0))
+    assert left.estimate() == pytest.approx(12.0 / 2)
 
 
 def test_when_loop_folders_are_merged_then_runs_are_united_and_conflicts_refused(
