@@ -79,8 +79,12 @@ class DampedLine(CoordinateForecaster):
                 for j in range(len(reach)):
                     error = moved - 2 * reach[j] * dot[i] + reach[j] ** 2 * slope[i]
                     scores[row, i, j] = rel_sum(np.maximum(error, 0.0), moved, last)
-        score = np.median(scores, axis=0)
-        lag, damping = divmod(int(np.nanargmin(score)), len(self.dampings))
+        # A run that stays where it is has no error to choose by.
+        moving = scores[np.isfinite(scores).all(axis=(1, 2))]
+        if not len(moving):
+            raise ValueError("no validation run moves after its origin: nothing to choose by")
+        score = np.median(moving, axis=0)
+        lag, damping = divmod(int(np.argmin(score)), len(self.dampings))
         self.k_, self.phi_ = lags[lag], float(self.dampings[damping])
         return self
 

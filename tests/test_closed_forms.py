@@ -112,6 +112,18 @@ def test_when_damped_line_is_fitted_then_no_other_pair_does_better_on_validation
     assert (found["k"], found["phi"]) == min(table, key=lambda pair: table[pair])
 
 
+def test_when_validation_runs_stand_still_then_damped_line_chooses_by_the_others(
+    toy_run: Make, toy_runs: list[Trajectory]
+) -> None:
+    task = make_task(toy_runs[0], CONTEXT)
+    still = [toy_run(np.full((31, 12), 0.5), seed) for seed in range(2)]
+    without = make_method("damped-line").fit(toy_runs[:4], toy_runs[4:6], task)
+    among = make_method("damped-line").fit(toy_runs[:4], [*toy_runs[4:6], *still], task)
+    assert among.diagnostics() == without.diagnostics()
+    with pytest.raises(ValueError, match="no validation run moves"):
+        make_method("damped-line").fit(toy_runs[:4], still, task)
+
+
 @pytest.mark.parametrize(
     ("name", "columns"), [("lfd2-ols", [0, 10]), ("lfd-full", list(range(11)))]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from weightcast.bench.training_runs import Optimizer, TrainingRuns
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.evaluator import batch_norms, cross_entropy
 from weightcast.datasets.networks import build_network
-from weightcast.methods import load_plugin
+from weightcast.methods import get_method, load_plugin
 
 SETTINGS = LoopSettings(
     steps=60, spacing=3, context=5, horizon=2, measure_every=15, measured=64, training=2
@@ -383,6 +384,18 @@ def test_when_grids_are_widened_then_all_methods_get_the_same_rates(tmp_path: Pa
     assert len(keys) == 96
     left = missing_jobs(jobs, keys)
     assert {run.learning_rate for job in left for run in job.runs} == {0.005, 0.01}
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in load_suite("loop").methods])
+def test_when_a_schedule_has_ended_then_what_learns_from_windows_that_stand_still_works(
+    name: str,
+) -> None:
+    quick = {"updates": 20} if "updates" in get_method(name).get_param_names() else {}
+    job = _job(name, schedule="linear-0.5", params=json.dumps(quick))
+    for row in run_loop(replace(job, runs=job.runs[:2])):
+        assert row["status"] == "ok", row["reason"]
+        assert [jump["step"] for jump in row["jumps"]] == [15, 30, 45]
+        assert all(np.isfinite(jump["after"]) for jump in row["jumps"])
 
 
 @pytest.mark.parametrize(
