@@ -50,8 +50,7 @@ class Setup:
     data : Path, optional
         Folder of recorded data sets.
     distrust : bool
-        Whether to see for oneself that data and code are those of the plan: on another machine they
-        may not be.
+        Whether this is another machine, where data may not be those of the plan.
     """
 
     plugins: tuple[Path, ...] = ()
@@ -178,8 +177,8 @@ def make_loop(setup: Setup, job: LoopJob) -> list[dict[str, Any]]:
 
     try:
         _ready(setup)
-        if setup.distrust and job.code:
-            _check_code(job.method, job.code)
+        if job.code:
+            _check_code(setup, job.method, job.code)
         _pin_threads()
         return run_loop(job)
     except BaseException as error:
@@ -222,8 +221,8 @@ def _ready(setup: Setup) -> _Desk:
 
 def _at_desk(setup: Setup, fit: Fit) -> _Desk:
     desk = _ready(setup)
+    _check_code(setup, fit.method, fit.code)
     if setup.distrust:
-        _check_code(fit.method, fit.code)
         _check_data(desk, fit)
     desk.prepare(fit)
     return desk
@@ -244,12 +243,15 @@ def _with_method(setup: Setup, fit: Fit, fitted: bytes | None) -> _Desk:
     return desk
 
 
-def _check_code(method: str, code: str) -> None:
-    """See that a method's code is here what it was where the plan was made."""
+def _check_code(setup: Setup, method: str, code: str) -> None:
+    """See that a method's code is here what it was when the plan was made."""
     if code_hash(type(make_method(method))) != code:
         raise InputError(
             f"the code of {method} on this worker is not that of the client; install the same "
             "Weightcast on both"
+            if setup.distrust
+            else f"the code of {method} was changed while the run was under way; the same command "
+            "runs it again"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 from importlib.util import find_spec
@@ -13,8 +14,11 @@ from weightcast.methods.forecaster import Forecaster
 _ROOM = "weightcast.methods."
 
 
+@functools.cache
 def code_hash(cls: type[Forecaster]) -> str:
     """Hash the source files of a method's class, of its bases and of their imports in this room.
+
+    It is taken once a process, for files that change later are not the code that the process has.
 
     What else a class says in ``depends_on`` enters too: an adapter's name with its parameters, and
     the version of the library behind it.

@@ -311,6 +311,23 @@ def test_when_a_fit_misbehaves_then_its_cells_have_its_status_and_reason(
     assert not _noted(tmp_path, "mine.begun")
 
 
+def test_when_code_is_changed_under_way_then_what_it_makes_is_not_taken_for_the_old_codes(
+    suite: str, plugin: Write
+) -> None:
+    path = plugin(edited="pass")
+    (fit, *_) = _plan(suite, load_plugin(path))
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before.replace("forecast = ", "forecast = 1.0 + "), encoding="utf-8")
+    fitted, cells = _work_on(fit, path)
+    assert fitted.record.status == "failed"
+    assert fitted.record.reason.endswith(
+        "the code of edited was changed while the run was under way; the same command runs it again"
+    )
+    assert {row.status for cell in cells.values() for row in cell.rows} == {"failed"}
+    path.write_text(before, encoding="utf-8")
+    assert _work_on(fit, path)[0].record.status == "ok"
+
+
 def test_when_one_cell_ends_its_worker_then_it_alone_is_lost_and_the_fit_is_kept(
     suite: str, tmp_path: Path, plugin: Write
 ) -> None:
