@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from weightcast.bench.training_runs import Measured, Optimizer, TrainingRuns
+from weightcast.bench.training_runs import Measured, TrainingRuns
 from weightcast.datasets.evaluator import NetworkEvaluator, batch_norms, cross_entropy
 from weightcast.datasets.examples import inputs
 from weightcast.datasets.networks import build_network
@@ -29,23 +29,14 @@ class OneByOne(TrainingRuns):
     order of batches and the step, not on which other runs are trained with it.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        optimizer: Optimizer,
-        rates: NDArray[np.float64],
-        seeds: Sequence[int],
-        orders: Sequence[str],
-        measured: int | None = None,
-    ) -> None:
-        super().__init__(recipe, optimizer, rates, seeds, orders, measured)
+    def _prepare(self, recipe: Recipe, orders: Sequence[str]) -> None:
         self.network.train()
         self._trained = dict(self.network.named_parameters())
         self._noise = [recipe.random_seed(0, f"loop dropout {order}") for order in orders]
         self._evaluator = NetworkEvaluator(
             build_network(recipe.network, **recipe.network_options),
             self.examples,
-            measured=measured,
+            measured=self.measured,
         )
 
     def gradients(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

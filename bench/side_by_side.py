@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.func import functional_call, grad, vmap
 
-from weightcast.bench.training_runs import Measured, Optimizer, TrainingRuns
+from weightcast.bench.training_runs import Measured, TrainingRuns
 from weightcast.datasets.evaluator import cross_entropy, network_state
 from weightcast.datasets.examples import inputs
 from weightcast.datasets.recipe import Recipe
@@ -37,16 +37,7 @@ def can_stand_side_by_side(network: torch.nn.Module) -> bool:
 class SideBySide(TrainingRuns):
     """Runs of one recipe's network, stepped together; parameters are those of `TrainingRuns`."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        optimizer: Optimizer,
-        rates: NDArray[np.float64],
-        seeds: Sequence[int],
-        orders: Sequence[str],
-        measured: int | None = None,
-    ) -> None:
-        super().__init__(recipe, optimizer, rates, seeds, orders, measured)
+    def _prepare(self, recipe: Recipe, orders: Sequence[str]) -> None:
         self._gradient = vmap(grad(self._loss), in_dims=(0, 0, 0))
         self._outputs = vmap(self._forward, in_dims=(0, None))
 

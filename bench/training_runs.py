@@ -97,6 +97,11 @@ class TrainingRuns(ABC):
         self._rates = torch.from_numpy(np.asarray(rates, dtype=np.float32))
         self._moments = [torch.zeros_like(self.weights) for _ in range(2)]
         self._moment_steps = 0
+        self._prepare(recipe, orders)
+
+    @abstractmethod
+    def _prepare(self, recipe: Recipe, orders: Sequence[str]) -> None:
+        """Make ready what `gradients` and `measure` need beside the attributes."""
 
     @abstractmethod
     def gradients(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
