@@ -114,11 +114,17 @@ def takeaway(loop: LoopView) -> str:
     else:
         best = own[0]
         bounds = f" {interval(best.lower, best.upper)}".rstrip()
-        said = (
-            f"In the loop, no forecaster is faster than tuned plain training {where}; the lowest "
-            f"ratio is {best.label}'s, {fixed(best.ratio)}{bounds}"
+        found = (
+            "no forecaster has a verdict"
+            if refused == len(own)
+            else "no forecaster is told to be faster than tuned plain training"
         )
-    amounts = ((behind, "slower"), (refused, "without a verdict"))
+        said = (
+            f"In the loop, {found} {where}; the lowest ratio is {best.label}'s, "
+            f"{fixed(best.ratio)}{bounds}"
+        )
+    some = refused if refused < len(own) else 0
+    amounts = ((behind, "slower"), (some, "without a verdict"))
     counts = [f"{amount} of {len(own)} {what}" for amount, what in amounts if amount]
     return f"{said} ({', '.join(counts)})." if counts else f"{said}."
 
