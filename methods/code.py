@@ -14,18 +14,17 @@ from weightcast.methods.forecaster import Forecaster
 _ROOM = "weightcast.methods."
 
 
-@functools.cache
 def code_hash(cls: type[Forecaster]) -> str:
     """Hash the source files of a method's class, of its bases and of their imports in this room.
 
-    It is taken once a process, for files that change later are not the code that the process has.
+    Files are read once a process: what they change to later is not the code that the process has.
 
     What else a class says in ``depends_on`` enters too: an adapter's name with its parameters, and
     the version of the library behind it.
     The registry and the interface are left out: they hand numbers on and make none.
     """
     digest = hashlib.sha256()
-    for text in sorted(_with_imports(_files(cls))):
+    for text in sorted(_sources(cls)):
         digest.update(hashlib.sha256(text.encode()).digest())
     for text in getattr(cls, "depends_on", ()):
         digest.update(hashlib.sha256(text.encode()).digest())
@@ -35,13 +34,18 @@ def code_hash(cls: type[Forecaster]) -> str:
 def imported_packages(cls: type[Forecaster]) -> set[str]:
     """Name the top-level packages that the same files import, at the top or inside functions."""
     found: set[str] = set()
-    for text in _with_imports(_files(cls)):
+    for text in _sources(cls):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Import):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.partition(".")[0])
     return found
+
+
+@functools.cache
+def _sources(cls: type[Forecaster]) -> frozenset[str]:
+    return frozenset(_with_imports(_files(cls)))
 
 
 def _files(cls: type[Forecaster]) -> set[Path]:
