@@ -125,7 +125,7 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-def _wait(until: Callable[[], bool], seconds: float = 15.0) -> bool:
+def _wait(until: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not until() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -69,6 +69,7 @@ def test_when_a_folder_holds_plain_files_then_they_do_as_well(cache: Path, tmp_p
         (b"no gzip", "cannot be read"),
         (None, "neither pixels.gz nor pixels"),
     ],
+    ids=["other", "cut", "plain", "missing"],
 )
 def test_when_a_file_is_wrong_then_it_is_said_and_nothing_is_kept(
     cache: Path, folder: Path, content: bytes | None, says: str
