@@ -50,7 +50,7 @@ class ContextFile:
         """Return some coordinates at some snapshots, (k, c); row n + 1 is the run's first one."""
         found = np.empty((len(rows), stop - start), np.float32)
         for place, row in enumerate(rows):
-            view = memoryview(found[place]).cast("B")
+            view = found[place].data.cast("B")
             self._file.seek(self._at(tensor, row, start))
             while view:
                 got = self._file.readinto(view)
@@ -60,7 +60,7 @@ class ContextFile:
         return found
 
     def _write(self, tensor: TensorInfo, row: int, start: int, values: Floats) -> None:
-        view = memoryview(np.ascontiguousarray(values)).cast("B")
+        view = np.ascontiguousarray(values).data.cast("B")
         self._file.seek(self._at(tensor, row, start))
         while view:
             view = view[self._file.write(view) :]
@@ -90,7 +90,8 @@ class WeightsOnDisk(Mapping[str, Floats]):
     def __getitem__(self, name: str) -> Floats:
         info = self._tensors[name]
         if self._row is not None:
-            return self.file.read(info, [self._row], 0, info.size)[0].reshape(info.shape)
+            snapshot: Floats = self.file.read(info, [self._row], 0, info.size)[0]
+            return snapshot.reshape(info.shape)
         rows = range(self.file.length)
         return self.file.read(info, rows, 0, info.size).reshape(len(rows), *info.shape)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import inspect
 from importlib.util import find_spec
@@ -12,6 +11,8 @@ from pathlib import Path
 from weightcast.methods.forecaster import Forecaster
 
 _ROOM = "weightcast.methods."
+#: What a class's files held when they were first asked for.
+_read: dict[type[Forecaster], set[str]] = {}
 
 
 def code_hash(cls: type[Forecaster]) -> str:
@@ -43,9 +44,10 @@ def imported_packages(cls: type[Forecaster]) -> set[str]:
     return found
 
 
-@functools.cache
-def _sources(cls: type[Forecaster]) -> frozenset[str]:
-    return frozenset(_with_imports(_files(cls)))
+def _sources(cls: type[Forecaster]) -> set[str]:
+    if cls not in _read:
+        _read[cls] = _with_imports(_files(cls))
+    return _read[cls]
 
 
 def _files(cls: type[Forecaster]) -> set[Path]:
