@@ -2,7 +2,7 @@
 
 A step of a small network spends its time on starting operations, not on numbers. Runs that differ
 in seed and learning rate alone are therefore stacked and stepped together (`torch.func.vmap`). That
-changes nothing beyond rounding.
+changes nothing beyond rounding, which may still decide a tie in a pooling layer.
 """
 
 from __future__ import annotations

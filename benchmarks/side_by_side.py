@@ -2,10 +2,10 @@
 
 Trains the same runs of a small network stacked (`torch.func.vmap`) and one after the other, and
 prints the time of a step of one run both ways, their ratio, and how far the weights end apart as a
-share of how far they moved: of the median run, and of the one that is furthest apart. Where rounding
-decides which of two equal values a pooling layer takes, or whether a unit is on, that one goes its
-own way from there. One thread. Exit status 1 where stacking does not pay or the median run differs
-by more than rounding.
+share of how far they moved: of the median run, and of the one that is furthest apart. Where
+rounding decides which of two equal values a pooling layer takes, or whether a unit is on, that one
+goes its own way from there. One thread. Exit status 1 where stacking does not pay or the median run
+differs by more than rounding.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ def main() -> int:
             )
             start = _runs(SideBySide, dataset, optimizer, rate, options.runs, 1).weights
             apart = (stacked[1] - in_turn[1]).norm(dim=1) / (in_turn[1] - start).norm(dim=1)
+            median, most = float(apart.median()), float(apart.max())
             gain = in_turn[0] / stacked[0]
-            ok &= gain > 1 and float(apart.median()) < APART
+            ok &= gain > 1 and median < APART
             print(
                 f"{dataset}, {optimizer}, {options.runs} runs: a step of one run takes "
                 f"{1e6 * stacked[0]:.0f} µs stacked, {1e6 * in_turn[0]:.0f} µs one by one, ratio "
-                f"{gain:.1f}; after {options.steps} steps apart by {float(apart.median()):.1e} of the "
-                f"way, at most {float(apart.max()):.1e}",
+                f"{gain:.1f}; after {options.steps} steps apart by {median:.1e} of the way, at most "
+                f"{most:.1e}",
                 flush=True,
             )
     return 0 if ok else 1
