@@ -55,8 +55,8 @@ def main() -> int:
             print(
                 f"{dataset}, {optimizer}, {options.runs} runs: a step of one run takes "
                 f"{1e6 * stacked[0]:.0f} µs stacked, {1e6 * in_turn[0]:.0f} µs one by one, ratio "
-                f"{gain:.1f}; after {options.steps} steps apart by {median:.1e} of the way, at most "
-                f"{most:.1e}",
+                f"{gain:.1f}; {options.steps} steps later apart by {median:.1e} of the way, "
+                f"at most {most:.1e}",
                 flush=True,
             )
     return 0 if ok else 1
