@@ -298,7 +298,8 @@ def test_when_a_run_is_to_stop_then_cells_under_way_come_back_and_no_others(
     assert {cell.jobs for cell in done} == {2}
 
 
-@pytest.mark.slow  # now and then a process that was only starting outlives the run on a busy machine
+# Now and then, on a busy machine, a process outlives the run.
+@pytest.mark.slow
 def test_when_a_run_is_given_up_then_its_processes_end_at_once(
     dask_cluster: Any, small: str, write_plugin: WritePlugin
 ) -> None:
