@@ -36,6 +36,8 @@ _POLL = 0.05
 _GRACE = 0.5
 #: Seconds after which a dead worker's last message is no longer waited for.
 _LOST = 5.0
+#: Seconds after which a process that was given up while it started does not come any more.
+_STARTED = 120.0
 #: Seconds within which the pool sees that a process ended, unless it takes that for an orderly end.
 _NOTICED = 1.0
 
@@ -224,6 +226,9 @@ class Worker:
             return
         if self._pid.value:
             _send(int(self._pid.value), signal.SIGKILL)
+        else:  # it is only starting, and the pool may not know of it
+            threading.Thread(target=_end_once_here, args=(self._pid,), daemon=True).start()
+            self._pid = self._context.RawValue("q", 0)
         # Its own threads may wait for a message that will never be whole.
         ending = threading.Thread(target=_stop, args=(pool,), daemon=True)
         ending.start()
@@ -233,6 +238,15 @@ class Worker:
 def _stop(pool: ProcessPool) -> None:
     pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
     pool.join()
+
+
+def _end_once_here(pid: Any) -> None:
+    """Kill a process as soon as it says who it is."""
+    deadline = time.monotonic() + _STARTED
+    while not pid.value and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    if pid.value:
+        _send(int(pid.value), signal.SIGKILL)
 
 
 def _send(pid: int, number: int) -> None:
