@@ -178,6 +178,8 @@ class Worker:
         from pebble import CONSTS, ProcessPool
 
         CONSTS.term_timeout = _GRACE
+        # Each process has one of its own: another's would hide that this one is only starting.
+        self._pid = self._context.RawValue("q", 0)
         return ProcessPool(
             max_workers=1,
             context=self._context,
@@ -228,7 +230,6 @@ class Worker:
             _send(int(self._pid.value), signal.SIGKILL)
         else:  # it is only starting, and the pool may not know of it
             threading.Thread(target=_end_once_here, args=(self._pid,), daemon=True).start()
-            self._pid = self._context.RawValue("q", 0)
         # Its own threads may wait for a message that will never be whole.
         ending = threading.Thread(target=_stop, args=(pool,), daemon=True)
         ending.start()
