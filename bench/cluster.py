@@ -35,8 +35,8 @@ from weightcast.bench.events import (
 from weightcast.bench.failure import Failure, failure_of
 from weightcast.bench.job import Setup
 from weightcast.bench.limits import Limits
-from weightcast.bench.loop_spec import loop_row
 from weightcast.bench.loop_unit import LoopUnit
+from weightcast.bench.plan.loop_settings import loop_row
 from weightcast.bench.runner import Work, heavy_libraries
 from weightcast.datasets import InputError
 from weightcast.datasets.dataset import default_data_folder

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from weightcast.bench.cell import CellRow
-from weightcast.bench.loop_spec import LoopJob
-from weightcast.bench.plan import Fit
+from weightcast.bench.plan.fits import Fit
+from weightcast.bench.plan.loop_settings import LoopJob
 
 
 @dataclass
@@ -103,7 +103,7 @@ class LoopDone:
     Attributes
     ----------
     rows : list of dict
-        One a run; see `weightcast.bench.loop_spec.loop_row`.
+        One a run; see `weightcast.bench.plan.loop_settings.loop_row`.
     """
 
     job: LoopJob

@@ -23,10 +23,10 @@ from weightcast.bench.events import FitRecord
 from weightcast.bench.examples import example_forecast, example_truth
 from weightcast.bench.failure import failure_of
 from weightcast.bench.forecasting import Stopwatch
-from weightcast.bench.loop_spec import LoopJob, loop_row
 from weightcast.bench.memory import peak_memory
-from weightcast.bench.place import Place
-from weightcast.bench.plan import Fit, RunCache
+from weightcast.bench.plan.fits import Fit, RunCache
+from weightcast.bench.plan.loop_settings import LoopJob, loop_row
+from weightcast.bench.plan.place import Place
 from weightcast.bench.sample import coordinate_sample
 from weightcast.bench.tuning import fit_tuned
 from weightcast.bench.workers import THREADS

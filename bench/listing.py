@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from weightcast.bench.suite import load_suite, suite_names
+from weightcast.bench.plan.suite import load_suite, suite_names
 from weightcast.datasets import RecordedDataSet, all_datasets
 from weightcast.methods import all_methods
 from weightcast.methods.forecaster import CoordinateForecaster

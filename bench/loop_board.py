@@ -22,9 +22,9 @@ from weightcast.bench.loop_scores import (
     loop_standings,
     loop_summary,
 )
-from weightcast.bench.loop_spec import NULL
 from weightcast.bench.loop_targets import Target
 from weightcast.bench.loop_verdicts import NullRow
+from weightcast.bench.plan.loop_settings import NULL
 from weightcast.datasets.errors import InputError
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.label import method_label
 from weightcast.bench.loop_curves import Arrival, Doubles, Row, arrival, jumps_of
 from weightcast.bench.loop_targets import Target
+from weightcast.bench.plan.label import method_label
 
 
 @dataclass(frozen=True, order=True)
@@ -110,7 +110,7 @@ class DataSetCosts:
 
 
 def label_of(row: Row) -> str:
-    """Name a row's method as `weightcast.bench.loop_spec.LoopJob.label` does."""
+    """Name a row's method as `weightcast.bench.plan.loop_settings.LoopJob.label` does."""
     return method_label(row["method"], row["params"], row["accept"])
 
 

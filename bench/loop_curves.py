@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: A run's row, as `weightcast.bench.loop_spec.loop_row` lays it out.
+#: A run's row, as `weightcast.bench.plan.loop_settings.loop_row` lays it out.
 Row = Mapping[str, Any]
 Doubles = NDArray[np.float64]
 

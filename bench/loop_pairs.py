@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from weightcast.bench.loop_costs import Configuration, CostTable, DataSetCosts
 from weightcast.bench.loop_intervals import Sides, choose
-from weightcast.bench.loop_spec import NO_FORECAST
+from weightcast.bench.plan.loop_settings import NO_FORECAST
 
 
 @dataclass(frozen=True)

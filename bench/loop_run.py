@@ -20,7 +20,8 @@ import torch
 
 from weightcast.bench.failure import Failure, failure_of
 from weightcast.bench.forecasting import ForecastStream, InvalidForecast
-from weightcast.bench.loop_spec import (
+from weightcast.bench.one_by_one import OneByOne
+from weightcast.bench.plan.loop_settings import (
     CONTROLS,
     DENOISE,
     LOOKAHEAD,
@@ -34,7 +35,6 @@ from weightcast.bench.loop_spec import (
     rates,
     recipe_of,
 )
-from weightcast.bench.one_by_one import OneByOne
 from weightcast.bench.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.training_runs import Measured, Optimizer, TrainingRuns
 from weightcast.datasets import Metadata, Trajectory, make_task

@@ -16,7 +16,6 @@ from weightcast.bench.loop_costs import CostTable, DataSetCosts, budget_of, data
 from weightcast.bench.loop_curves import KINDS, READOUTS, Doubles, Row, jumps_of
 from weightcast.bench.loop_intervals import DRAWS, Compared, compare, interval, scored
 from weightcast.bench.loop_pairs import Pair, at_edge, grids_of, own_choices, pair_of
-from weightcast.bench.loop_spec import NO_FORECAST, NULL
 from weightcast.bench.loop_targets import SHARES, calibrated
 from weightcast.bench.loop_verdicts import (
     EDGE,
@@ -32,6 +31,7 @@ from weightcast.bench.loop_verdicts import (
     break_even,
     verdict_of,
 )
+from weightcast.bench.plan.loop_settings import NO_FORECAST, NULL
 from weightcast.datasets.errors import unknown
 
 # Who asks for scores gets with them the words that they are told in.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from weightcast.bench.events import LoopDone, LoopEnded, LoopStarted, Tell
 from weightcast.bench.job import Setup, make_loop
-from weightcast.bench.loop_spec import LoopJob, loop_row
+from weightcast.bench.plan.loop_settings import LoopJob, loop_row
 from weightcast.bench.worker import Worker, WorkerEnded
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weightcast.bench.label import method_label
 from weightcast.bench.metrics import WEIGHT_METRICS
-from weightcast.bench.place import WHOLE
-from weightcast.bench.sharing import Sharing
+from weightcast.bench.plan.label import method_label
+from weightcast.bench.plan.place import WHOLE
+from weightcast.bench.plan.sharing import Sharing
 from weightcast.bench.store import Store
 from weightcast.datasets import InputError
 
@@ -78,7 +78,7 @@ class Results:
     sharing : dict
         (dataset, trained_on, track, split) → what training and test runs share, outside ``main``.
     loops : list of dict
-        The loop tier's runs; see `weightcast.bench.loop_spec.loop_row`.
+        The loop tier's runs; see `weightcast.bench.plan.loop_settings.loop_row`.
     """
 
     folder: Path

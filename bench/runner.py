@@ -19,8 +19,8 @@ from weightcast.bench.events import (
     Started,
 )
 from weightcast.bench.interrupts import orderly_stop
-from weightcast.bench.loop_spec import CONTROLS
 from weightcast.bench.loop_unit import LoopUnit
+from weightcast.bench.plan.loop_settings import CONTROLS
 from weightcast.bench.run_progress import RunProgress, run_progress
 from weightcast.bench.store import Store
 from weightcast.bench.unit import Unit

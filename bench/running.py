@@ -19,14 +19,14 @@ from weightcast.bench.events import Event
 from weightcast.bench.files import write_text
 from weightcast.bench.job import Setup
 from weightcast.bench.limits import Limits, default_memory
-from weightcast.bench.loop_plan import first_grids, loop_jobs, missing_jobs, widened
-from weightcast.bench.loop_spec import recipe_of
 from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.mixed import mixed_note
-from weightcast.bench.plan import RunCache, make_plan
+from weightcast.bench.plan.fits import RunCache, make_plan
+from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
+from weightcast.bench.plan.loop_settings import recipe_of
+from weightcast.bench.plan.suite import Suite, load_suite
 from weightcast.bench.recording import record_dataset
 from weightcast.bench.store import LOCK, Store, StoreFailed, prepare
-from weightcast.bench.suite import Suite, load_suite
 from weightcast.bench.unit import Site, Unit
 from weightcast.bench.workers import THREADS
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset

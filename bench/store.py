@@ -19,7 +19,7 @@ from typing import Any
 
 from weightcast.bench.cell import CellRow
 from weightcast.bench.events import CellDone, Ended, Event, FitRecord, Fitted, LoopDone
-from weightcast.bench.plan import Fit
+from weightcast.bench.plan.fits import Fit
 from weightcast.datasets import InputError
 from weightcast.datasets.gates import Gate
 

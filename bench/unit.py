@@ -22,7 +22,7 @@ from weightcast.bench.events import (
 )
 from weightcast.bench.failure import Failure
 from weightcast.bench.job import NotHere, Setup, finish_fit, make_cell, make_fit, make_ready
-from weightcast.bench.plan import Fit
+from weightcast.bench.plan.fits import Fit
 from weightcast.bench.worker import Worker, WorkerEnded
 
 #: After so many cells in a row that ended their worker, the unit's others are not tried: each may

@@ -21,8 +21,8 @@ import time
 import numpy as np
 import torch
 
-from weightcast.bench.loop_spec import POOL, recipe_of
 from weightcast.bench.one_by_one import OneByOne
+from weightcast.bench.plan.loop_settings import POOL, recipe_of
 from weightcast.bench.side_by_side import SideBySide
 from weightcast.bench.training_runs import Optimizer, TrainingRuns
 

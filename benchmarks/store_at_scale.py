@@ -30,8 +30,8 @@ import numpy as np
 from weightcast.bench.cell import CellRow
 from weightcast.bench.events import CellDone, Event, FitRecord, Fitted
 from weightcast.bench.metrics import WEIGHT_METRICS
-from weightcast.bench.place import Place
-from weightcast.bench.plan import Fit
+from weightcast.bench.plan.fits import Fit
+from weightcast.bench.plan.place import Place
 from weightcast.bench.store import Store
 from weightcast.datasets.splits import Split
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weightcast.bench.loop_costs import label_of
-from weightcast.bench.place import WHOLE
+from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.results import OWN, PLACE
 from weightcast.reports.numbers import count
 from weightcast.reports.privacy import without_folders

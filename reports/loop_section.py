@@ -15,7 +15,7 @@ from weightcast.bench.loop_scores import (
     LoopSummary,
     loop_left_out,
 )
-from weightcast.bench.loop_spec import NO_FORECAST, NULL
+from weightcast.bench.plan.loop_settings import NO_FORECAST, NULL
 from weightcast.datasets import all_datasets
 from weightcast.reports.figures import Picture, slug
 from weightcast.reports.loop_curves_plot import FURTHEST, loop_curves_plot, loss_limits

@@ -18,8 +18,8 @@ from weightcast.bench.loop_costs import (
 )
 from weightcast.bench.loop_curves import Doubles, Row, curve, jumps_of
 from weightcast.bench.loop_scores import LoopStanding
-from weightcast.bench.loop_spec import CONTROLS, NO_FORECAST, NULL
 from weightcast.bench.loop_targets import Target, calibrated
+from weightcast.bench.plan.loop_settings import CONTROLS, NO_FORECAST, NULL
 from weightcast.reports.palette import Look
 
 #: The primary read-out, kind and target come first.

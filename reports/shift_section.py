@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weightcast.bench.place import WHOLE
+from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.results import OWN
 from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.tables import Cell, Column, Table, key, words

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weightcast.bench.best_possible import best_possible
 from weightcast.bench.leaderboard import Leaderboard, rank_results
 from weightcast.bench.loop_costs import label_of
-from weightcast.bench.place import WHOLE
+from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.results import OWN, Results
 from weightcast.datasets import InputError
 from weightcast.methods.registry import method_tag

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weightcast.bench.forecast_run import forecast_run
+from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results import load_results
 from weightcast.bench.running import RunOptions, run_suite
-from weightcast.bench.suite import load_suite
 from weightcast.datasets import History, InputError, Trajectory, make_task
 from weightcast.datasets.stacked import write_stacked
 from weightcast.methods import all_methods, get_method, make_method

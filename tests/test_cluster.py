@@ -18,10 +18,10 @@ from weightcast.bench import cluster
 from weightcast.bench.events import CellDone, Event
 from weightcast.bench.job import Setup
 from weightcast.bench.limits import Limits
-from weightcast.bench.plan import RunCache, make_plan
+from weightcast.bench.plan.fits import RunCache, make_plan
+from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results import COMPUTE, Results, load_results
 from weightcast.bench.running import RunFailed, RunOptions, run_suite
-from weightcast.bench.suite import load_suite
 from weightcast.bench.unit import Unit
 from weightcast.datasets import InputError
 from weightcast.methods import load_plugin

@@ -14,9 +14,9 @@ from weightcast.bench import job
 from weightcast.bench.batch_norm import BatchNorm, Statistics, statistics_for
 from weightcast.bench.cell import CellRow, evaluate_cell
 from weightcast.bench.forecasting import ForecastStream
-from weightcast.bench.plan import Fit, RunCache, make_plan
+from weightcast.bench.plan.fits import Fit, RunCache, make_plan
+from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.sample import coordinate_sample
-from weightcast.bench.suite import load_suite
 from weightcast.datasets import (
     InputError,
     Recipe,

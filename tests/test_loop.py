@@ -13,17 +13,17 @@ import pytest
 import torch
 
 from weightcast.bench.events import LoopDone, LoopEnded
-from weightcast.bench.loop_plan import first_grids, loop_jobs, missing_jobs, widened
 from weightcast.bench.loop_run import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
-from weightcast.bench.loop_spec import LoopJob, LoopRun, LoopSettings, loop_row, rates
 from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.merging import merge_folders
 from weightcast.bench.one_by_one import OneByOne
+from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
+from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row, rates
+from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.runner import TimeLeft
 from weightcast.bench.running import RunOptions, run_suite
 from weightcast.bench.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.store import Store
-from weightcast.bench.suite import load_suite
 from weightcast.bench.training_runs import Optimizer, TrainingRuns
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.evaluator import batch_norms, cross_entropy
@@ -162,7 +162,7 @@ def test_when_a_network_has_batch_norm_then_it_jumps_in_the_loop_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dataset = RecordedDataSet("toy", (0, 1), "toy", "toy", "BSD", recipe=_recipe("resnet"))
-    monkeypatch.setattr("weightcast.bench.loop_spec.get_dataset", lambda name: dataset)
+    monkeypatch.setattr("weightcast.bench.plan.loop_settings.get_dataset", lambda name: dataset)
     short = SETTINGS.model_copy(update={"steps": 21})
     rows = run_loop(_job("ols-line", settings=short, accept="if-better"))
     assert [row["status"] for row in rows] == ["ok"] * 4

@@ -16,7 +16,6 @@ from weightcast.bench.loop_curves import arrival
 from weightcast.bench.loop_intervals import Sides, choose, compare, interval, scored
 from weightcast.bench.loop_pairs import complete
 from weightcast.bench.loop_scores import edges, loop_left_out, loop_standings, loop_summary
-from weightcast.bench.loop_spec import LoopJob, LoopRun, LoopSettings, loop_row
 from weightcast.bench.loop_targets import Target, calibrated
 from weightcast.bench.loop_verdicts import (
     EDGE,
@@ -29,6 +28,7 @@ from weightcast.bench.loop_verdicts import (
     LoopStanding,
     break_even,
 )
+from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row
 from weightcast.datasets import InputError
 
 BUDGET, EVERY = 900, 45

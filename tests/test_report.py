@@ -24,10 +24,10 @@ from weightcast.bench.environment import (
 )
 from weightcast.bench.events import Event
 from weightcast.bench.leaderboard import rank_results
-from weightcast.bench.plan import RunCache, make_plan
+from weightcast.bench.plan.fits import RunCache, make_plan
+from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.results import Results, load_results
 from weightcast.bench.store import Store
-from weightcast.bench.suite import MethodEntry, Suite
 from weightcast.bench.unit import Site, Unit, run_unit
 from weightcast.bench.worker import Worker
 from weightcast.datasets import InputError

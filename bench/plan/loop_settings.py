@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from weightcast.bench.label import method_label
+from weightcast.bench.plan.label import method_label
 from weightcast.datasets import InputError, Recipe, get_dataset
 from weightcast.datasets.errors import unknown
 

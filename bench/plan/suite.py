@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from weightcast.bench.loop_spec import LoopSettings
+from weightcast.bench.plan.loop_settings import LoopSettings
 from weightcast.datasets import InputError, all_datasets, get_dataset
 from weightcast.datasets.errors import unknown
 from weightcast.methods import all_methods, get_method, make_method

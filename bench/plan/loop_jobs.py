@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from weightcast.bench.loop_spec import (
+from weightcast.bench.plan.fits import PROTOCOL, hash_of
+from weightcast.bench.plan.loop_settings import (
     CONTROLS,
     NO_FORECAST,
     LoopJob,
@@ -18,8 +19,7 @@ from weightcast.bench.loop_spec import (
     LoopSettings,
     recipe_of,
 )
-from weightcast.bench.plan import PROTOCOL, hash_of
-from weightcast.bench.suite import MethodEntry, Suite
+from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.datasets import InputError
 from weightcast.datasets.data_identity import data_identity
 from weightcast.methods import get_method
