@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.batch_norm import BatchNorm, statistics_for
-from weightcast.bench.failure import Failure, failure_of
+from weightcast.bench.engine.failure import Failure, failure_of
 from weightcast.bench.forecasting import ForecastStream, InvalidForecast
 from weightcast.bench.function import ForecastWeights, function_metrics, not_finite
 from weightcast.bench.memory import peak_memory

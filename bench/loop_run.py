@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from weightcast.bench.failure import Failure, failure_of
+from weightcast.bench.engine.failure import Failure, failure_of
 from weightcast.bench.forecasting import ForecastStream, InvalidForecast
 from weightcast.bench.one_by_one import OneByOne
 from weightcast.bench.plan.loop_settings import (

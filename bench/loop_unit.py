@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from weightcast.bench.events import LoopDone, LoopEnded, LoopStarted, Tell
+from weightcast.bench.engine.events import LoopDone, LoopEnded, LoopStarted, Tell
+from weightcast.bench.engine.worker import Worker, WorkerEnded
 from weightcast.bench.job import Setup, make_loop
 from weightcast.bench.plan.loop_settings import LoopJob, loop_row
-from weightcast.bench.worker import Worker, WorkerEnded
 
 if TYPE_CHECKING:
     from weightcast.bench.unit import Site

@@ -10,15 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from weightcast.bench.environment import (
+from weightcast.bench.engine.environment import (
     describe_environment,
     describe_machine,
     write_environment,
 )
-from weightcast.bench.events import Event
+from weightcast.bench.engine.events import Event
+from weightcast.bench.engine.limits import Limits, default_memory
+from weightcast.bench.engine.processes import THREADS
+from weightcast.bench.engine.store import LOCK, Store, StoreFailed, prepare
 from weightcast.bench.files import write_text
 from weightcast.bench.job import Setup
-from weightcast.bench.limits import Limits, default_memory
 from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.mixed import mixed_note
 from weightcast.bench.plan.fits import RunCache, make_plan
@@ -26,9 +28,7 @@ from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs
 from weightcast.bench.plan.loop_settings import recipe_of
 from weightcast.bench.plan.suite import Suite, load_suite
 from weightcast.bench.recording import record_dataset
-from weightcast.bench.store import LOCK, Store, StoreFailed, prepare
 from weightcast.bench.unit import Site, Unit
-from weightcast.bench.workers import THREADS
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
 from weightcast.datasets.gates import set_gates
 
@@ -169,7 +169,7 @@ def _say_what_is_missing(what: str, total: int, units: Sequence[Unit | LoopUnit]
 def _run(units: Sequence[Unit | LoopUnit], suite: Suite, options: RunOptions, store: Store) -> None:
     """Run what is missing, in this machine's processes or on a cluster."""
     # Imported late: it brings the workers, which no check before needs.
-    from weightcast.bench.runner import heavy_libraries, in_turn, store_all
+    from weightcast.bench.engine.runner import heavy_libraries, in_turn, store_all
 
     jobs = 1 if options.timing else options.jobs or suite.jobs
     limits = Limits(
@@ -180,13 +180,13 @@ def _run(units: Sequence[Unit | LoopUnit], suite: Suite, options: RunOptions, st
     stop = threading.Event()
     happening: Iterator[list[Event]]
     if options.scheduler:
-        from weightcast.bench.cluster import run_on_cluster
+        from weightcast.bench.engine.cluster import run_on_cluster
 
         happening, jobs = run_on_cluster(
             options.scheduler, in_turn(units), setup, limits, stop, not options.max_memory
         )
     else:
-        from weightcast.bench.local import run_here
+        from weightcast.bench.engine.local import run_here
 
         site = Site(describe_machine(), jobs, THREADS)
         happening = run_here(in_turn(units), setup, limits, site, stop, heavy_libraries(units))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from weightcast.bench.cell import CellRow, rows_without_result
-from weightcast.bench.events import (
+from weightcast.bench.engine.events import (
     CellDone,
     Ended,
     FitRecord,
@@ -20,10 +20,10 @@ from weightcast.bench.events import (
     Started,
     Tell,
 )
-from weightcast.bench.failure import Failure
+from weightcast.bench.engine.failure import Failure
+from weightcast.bench.engine.worker import Worker, WorkerEnded
 from weightcast.bench.job import NotHere, Setup, finish_fit, make_cell, make_fit, make_ready
 from weightcast.bench.plan.fits import Fit
-from weightcast.bench.worker import Worker, WorkerEnded
 
 #: After so many cells in a row that ended their worker, the unit's others are not tried: each may
 #: take the whole time limit.

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from weightcast.bench import cluster
-from weightcast.bench.events import CellDone, Event
+from weightcast.bench.engine.events import CellDone, Event
+from weightcast.bench.engine.limits import Limits
 from weightcast.bench.job import Setup
-from weightcast.bench.limits import Limits
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results import COMPUTE, Results, load_results

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from weightcast.bench.events import LoopDone, LoopEnded
+from weightcast.bench.engine.events import LoopDone, LoopEnded
+from weightcast.bench.engine.runner import TimeLeft
+from weightcast.bench.engine.store import Store
 from weightcast.bench.loop_run import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
 from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.merging import merge_folders
@@ -20,10 +22,8 @@ from weightcast.bench.one_by_one import OneByOne
 from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
 from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row, rates
 from weightcast.bench.plan.suite import load_suite
-from weightcast.bench.runner import TimeLeft
 from weightcast.bench.running import RunOptions, run_suite
 from weightcast.bench.side_by_side import SideBySide, can_stand_side_by_side
-from weightcast.bench.store import Store
 from weightcast.bench.training_runs import Optimizer, TrainingRuns
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.evaluator import batch_norms, cross_entropy
@@ -327,7 +327,7 @@ def test_when_a_loop_suite_runs_then_its_grid_grows_and_a_second_run_does_nothin
     }  # fmt: skip
     assert sorted({row["learning_rate"] for row in rows}) == [0.02, 0.04, 0.08, 0.16, 0.32]
     assert all(row["threads"] == 1 and row["jobs"] == 2 and row["machine"] for row in rows)
-    monkeypatch.setattr("weightcast.bench.local.run_here", None)
+    monkeypatch.setattr("weightcast.bench.engine.local.run_here", None)
     assert run_suite(RunOptions(str(path), out)) == {"ok": 160}
     assert "160 of 160 training runs are here, 0 to run" in capsys.readouterr().err
 

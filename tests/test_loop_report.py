@@ -16,11 +16,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from weightcast.bench.cli import app
-from weightcast.bench.events import LoopDone
+from weightcast.bench.engine.events import LoopDone
+from weightcast.bench.engine.store import Store
 from weightcast.bench.loop_board import loop_board, uses_text
 from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row
 from weightcast.bench.results import IDENTITY, Results, load_results
-from weightcast.bench.store import Store
 from weightcast.datasets import InputError
 from weightcast.reports.agreement_section import agreement
 from weightcast.reports.failures_section import count_statuses, group_loop_failures

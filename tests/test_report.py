@@ -17,19 +17,19 @@ import numpy as np
 import pytest
 
 from weightcast.bench import job
-from weightcast.bench.environment import (
+from weightcast.bench.engine.environment import (
     describe_environment,
     describe_machine,
     write_environment,
 )
-from weightcast.bench.events import Event
+from weightcast.bench.engine.events import Event
+from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.worker import Worker
 from weightcast.bench.leaderboard import rank_results
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.results import Results, load_results
-from weightcast.bench.store import Store
 from weightcast.bench.unit import Site, Unit, run_unit
-from weightcast.bench.worker import Worker
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods, load_plugin, registry
 from weightcast.reports.html import render_report

@@ -18,9 +18,9 @@ from multiprocessing.context import BaseContext
 import psutil
 import pytest
 
-from weightcast.bench.limits import Limits
-from weightcast.bench.worker import Stopped, Worker, WorkerEnded
-from weightcast.bench.workers import worker_context
+from weightcast.bench.engine.limits import Limits
+from weightcast.bench.engine.processes import worker_context
+from weightcast.bench.engine.worker import Stopped, Worker, WorkerEnded
 
 #: What the product promises: a call ends within so many seconds of its limit.
 PROMISED = 2.0
@@ -261,9 +261,9 @@ def test_when_a_worker_is_closed_then_its_process_is_gone(context: BaseContext) 
 def test_when_the_parent_is_killed_then_no_worker_is_left(code: str) -> None:
     script = (
         "import os, time\n"
-        "from weightcast.bench.limits import Limits\n"
-        "from weightcast.bench.worker import Worker\n"
-        "from weightcast.bench.workers import worker_context\n"
+        "from weightcast.bench.engine.limits import Limits\n"
+        "from weightcast.bench.engine.worker import Worker\n"
+        "from weightcast.bench.engine.processes import worker_context\n"
         f"worker = Worker(worker_context(), Limits(60.0, {MEMORY}))\n"
         "print(worker.call(os.getpid), flush=True)\n"
         f"worker.call(exec, {code!r}, {{}})\n"

@@ -9,7 +9,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from weightcast.bench.events import (
+from weightcast.bench.engine.events import (
     CellDone,
     Ended,
     Event,
@@ -18,11 +18,11 @@ from weightcast.bench.events import (
     LoopStarted,
     Started,
 )
-from weightcast.bench.interrupts import orderly_stop
+from weightcast.bench.engine.interrupts import orderly_stop
+from weightcast.bench.engine.store import Store
 from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.plan.loop_settings import CONTROLS
 from weightcast.bench.run_progress import RunProgress, run_progress
-from weightcast.bench.store import Store
 from weightcast.bench.unit import Unit
 from weightcast.methods import get_method
 from weightcast.methods.code import imported_packages

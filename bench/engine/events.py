@@ -18,7 +18,7 @@ class FitRecord:
     Attributes
     ----------
     machine : str
-        Where it was made, as JSON; see `weightcast.bench.environment.describe_machine`.
+        Where it was made, as JSON; see `weightcast.bench.engine.environment.describe_machine`.
     jobs : int
         Workers side by side while it was timed.
     threads : int

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from weightcast.bench.cell import CellRow
-from weightcast.bench.events import CellDone, Ended, Event, FitRecord, Fitted, LoopDone
+from weightcast.bench.engine.events import CellDone, Ended, Event, FitRecord, Fitted, LoopDone
 from weightcast.bench.plan.fits import Fit
 from weightcast.datasets import InputError
 from weightcast.datasets.gates import Gate

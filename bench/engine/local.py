@@ -6,13 +6,13 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 
-from weightcast.bench.events import Event
+from weightcast.bench.engine.events import Event
+from weightcast.bench.engine.limits import Limits
+from weightcast.bench.engine.processes import worker_context
+from weightcast.bench.engine.runner import Work
+from weightcast.bench.engine.worker import Stopped, Worker
 from weightcast.bench.job import Setup, make_cell
-from weightcast.bench.limits import Limits
-from weightcast.bench.runner import Work
 from weightcast.bench.unit import Site
-from weightcast.bench.worker import Stopped, Worker
-from weightcast.bench.workers import worker_context
 
 
 def run_here(

@@ -22,8 +22,8 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from weightcast.bench.limits import Limits
-from weightcast.bench.workers import settle_worker
+from weightcast.bench.engine.limits import Limits
+from weightcast.bench.engine.processes import settle_worker
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool

@@ -18,18 +18,18 @@ from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weightcast.bench.environment import describe_machine
-from weightcast.bench.events import Event
+from weightcast.bench.engine.environment import describe_machine
+from weightcast.bench.engine.events import Event
+from weightcast.bench.engine.limits import Limits, default_memory
+from weightcast.bench.engine.processes import THREADS, worker_context
+from weightcast.bench.engine.worker import Stopped, Worker
 from weightcast.bench.job import Setup
-from weightcast.bench.limits import Limits, default_memory
 from weightcast.bench.unit import Site
-from weightcast.bench.worker import Stopped, Worker
-from weightcast.bench.workers import THREADS, worker_context
 
 if TYPE_CHECKING:
     from distributed import Worker as DaskWorker
 
-    from weightcast.bench.runner import Work
+    from weightcast.bench.engine.runner import Work
 
 #: Seconds after which a process that no unit asked for is ended: its run is over.
 _IDLE = 30.0

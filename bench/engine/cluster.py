@@ -1,7 +1,7 @@
 """Working on units on a Dask cluster: one unit is one Dask task.
 
 Dask hands units out, and hands them out again when a machine is lost; this process alone writes
-results. See `weightcast.bench.cluster_task` for what runs on the cluster.
+results. See `weightcast.bench.engine.cluster_task` for what runs on the cluster.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from weightcast.bench.cell import rows_without_result
-from weightcast.bench.cluster_task import Order, stop_run, work_on
-from weightcast.bench.events import (
+from weightcast.bench.engine.cluster_task import Order, stop_run, work_on
+from weightcast.bench.engine.events import (
     CellDone,
     Ended,
     Event,
@@ -32,12 +32,12 @@ from weightcast.bench.events import (
     LoopStarted,
     Started,
 )
-from weightcast.bench.failure import Failure, failure_of
+from weightcast.bench.engine.failure import Failure, failure_of
+from weightcast.bench.engine.limits import Limits
+from weightcast.bench.engine.runner import Work, heavy_libraries
 from weightcast.bench.job import Setup
-from weightcast.bench.limits import Limits
 from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.plan.loop_settings import loop_row
-from weightcast.bench.runner import Work, heavy_libraries
 from weightcast.datasets import InputError
 from weightcast.datasets.dataset import default_data_folder
 

@@ -1,0 +1,1 @@
+"""Units of work in processes that can be killed, what they tell, and the store."""
