@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from weightcast.bench.engine.failure import Failure, failure_of
-from weightcast.bench.forecasting import ForecastStream, InvalidForecast
 from weightcast.bench.one_by_one import OneByOne
 from weightcast.bench.plan.loop_settings import (
     CONTROLS,
@@ -35,6 +34,7 @@ from weightcast.bench.plan.loop_settings import (
     rates,
     recipe_of,
 )
+from weightcast.bench.scoring.forecasting import ForecastStream, InvalidForecast
 from weightcast.bench.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.training_runs import Measured, Optimizer, TrainingRuns
 from weightcast.datasets import Metadata, Trajectory, make_task

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from weightcast.bench.engine.events import LoopDone, LoopEnded, LoopStarted, Tell
 from weightcast.bench.engine.worker import Worker, WorkerEnded
-from weightcast.bench.job import Setup, make_loop
 from weightcast.bench.plan.loop_settings import LoopJob, loop_row
+from weightcast.bench.scoring.worker_side import Setup, make_loop
 
 if TYPE_CHECKING:
-    from weightcast.bench.unit import Site
+    from weightcast.bench.scoring.unit import Site
 
 
 @dataclass(frozen=True)

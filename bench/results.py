@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weightcast.bench.engine.store import Store
-from weightcast.bench.metrics import WEIGHT_METRICS
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import Sharing
+from weightcast.bench.scoring.metrics import WEIGHT_METRICS
 from weightcast.datasets import InputError
 
 if TYPE_CHECKING:

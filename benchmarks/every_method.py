@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from linear_family import generate
 
-from weightcast.bench.forecasting import ForecastStream
-from weightcast.bench.memory import peak_memory
+from weightcast.bench.scoring.forecasting import ForecastStream
+from weightcast.bench.scoring.memory import peak_memory
 from weightcast.datasets import make_task, open_trajectory
 from weightcast.methods import all_methods, make_method
 

@@ -33,8 +33,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from weightcast.bench.forecasting import ForecastStream
 from weightcast.bench.progress import progress_bar
+from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import InputError, Metadata, RecordedDataSet, Trajectory, get_dataset
 from weightcast.datasets.evaluator import NetworkEvaluator, cross_entropy
 from weightcast.datasets.examples import Examples, inputs, load_examples

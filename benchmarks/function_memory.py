@@ -26,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from weightcast.bench.batch_norm import BatchNorm
-from weightcast.bench.cell import evaluate_cell
-from weightcast.bench.sample import coordinate_sample
+from weightcast.bench.scoring.batch_norm import BatchNorm
+from weightcast.bench.scoring.cell import evaluate_cell
+from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.datasets import (
     Metadata,
     RecordedDataSet,

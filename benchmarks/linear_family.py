@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from weightcast.bench.forecasting import ForecastStream
-from weightcast.bench.memory import peak_memory
+from weightcast.bench.scoring.forecasting import ForecastStream
+from weightcast.bench.scoring.memory import peak_memory
 from weightcast.datasets import Metadata, TensorInfo, Trajectory, make_task, open_trajectory
 from weightcast.datasets.stacked import StackedWriter
 from weightcast.datasets.trajectory import Floats

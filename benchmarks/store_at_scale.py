@@ -27,12 +27,12 @@ from pathlib import Path
 
 import numpy as np
 
-from weightcast.bench.cell import CellRow
 from weightcast.bench.engine.events import CellDone, Event, FitRecord, Fitted
 from weightcast.bench.engine.store import Store
-from weightcast.bench.metrics import WEIGHT_METRICS
 from weightcast.bench.plan.fits import Fit
 from weightcast.bench.plan.place import Place
+from weightcast.bench.scoring.cell import CellRow
+from weightcast.bench.scoring.metrics import WEIGHT_METRICS
 from weightcast.datasets.splits import Split
 
 METHODS = ("last-value", "last-two-line", "ols-line", "damped-line", "lfd2", "lfd2-ols", "lfd-full",

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from weightcast.bench import job
-from weightcast.bench.batch_norm import BatchNorm, Statistics, statistics_for
-from weightcast.bench.cell import CellRow, evaluate_cell
-from weightcast.bench.forecasting import ForecastStream
 from weightcast.bench.plan.fits import Fit, RunCache, make_plan
 from weightcast.bench.plan.suite import load_suite
-from weightcast.bench.sample import coordinate_sample
+from weightcast.bench.scoring.batch_norm import BatchNorm, Statistics, statistics_for
+from weightcast.bench.scoring.cell import CellRow, evaluate_cell
+from weightcast.bench.scoring.forecasting import ForecastStream
+from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.datasets import (
     InputError,
     Recipe,

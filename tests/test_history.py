@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weightcast.bench.forecasting import ForecastStream
+from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import (
     ForecastTask,
     History,

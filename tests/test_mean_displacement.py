@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from weightcast.bench.cell import CellRow, evaluate_cell
-from weightcast.bench.forecasting import ForecastStream
 from weightcast.bench.listing import listing
+from weightcast.bench.scoring.cell import CellRow, evaluate_cell
+from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import Metadata, TensorInfo, Trajectory, get_dataset, make_task
 from weightcast.datasets.gates import mean_displacement_errors
 from weightcast.datasets.task import ForecastTask

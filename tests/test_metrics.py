@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weightcast.bench.forecasting import ForecastBlock
-from weightcast.bench.function import (
+from weightcast.bench.scoring.forecasting import ForecastBlock
+from weightcast.bench.scoring.function import (
     ForecastWeights,
     function_metrics,
     measured_horizons,
     smoothed,
     steps_gained,
 )
-from weightcast.bench.metrics import WEIGHT_METRICS, WeightErrors
-from weightcast.bench.sample import coordinate_sample
+from weightcast.bench.scoring.metrics import WEIGHT_METRICS, WeightErrors
+from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.datasets import get_dataset, make_task
 
 M = 4

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weightcast.bench.forecasting import ForecastStream
+from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import (
     ForecastTask,
     History,

@@ -29,7 +29,7 @@ from weightcast.bench.leaderboard import rank_results
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.results import Results, load_results
-from weightcast.bench.unit import Site, Unit, run_unit
+from weightcast.bench.scoring.unit import Site, Unit, run_unit
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods, load_plugin, registry
 from weightcast.reports.html import render_report

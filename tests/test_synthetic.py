@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from weightcast.bench.best_possible import best_possible
+from weightcast.bench.scoring.best_possible import best_possible
 from weightcast.datasets import GeneratedDataSet, History, InputError, get_dataset, make_task
 from weightcast.datasets.bowl import QUADRATIC_BOWL, QuadraticBowl
 from weightcast.datasets.evaluator import evaluator_for

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from weightcast.bench.tuning import configurations, fit_tuned, validation_error
+from weightcast.bench.scoring.tuning import configurations, fit_tuned, validation_error
 from weightcast.datasets import ForecastTask, Trajectory, make_task
 from weightcast.methods import CoordinateForecaster, all_methods, make_method
 

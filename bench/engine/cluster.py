@@ -19,7 +19,6 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from weightcast.bench.cell import rows_without_result
 from weightcast.bench.engine.cluster_task import Order, stop_run, work_on
 from weightcast.bench.engine.events import (
     CellDone,
@@ -35,9 +34,10 @@ from weightcast.bench.engine.events import (
 from weightcast.bench.engine.failure import Failure, failure_of
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.runner import Work, heavy_libraries
-from weightcast.bench.job import Setup
 from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.plan.loop_settings import loop_row
+from weightcast.bench.scoring.cell import rows_without_result
+from weightcast.bench.scoring.worker_side import Setup
 from weightcast.datasets import InputError
 from weightcast.datasets.dataset import default_data_folder
 

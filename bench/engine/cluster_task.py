@@ -23,8 +23,8 @@ from weightcast.bench.engine.events import Event
 from weightcast.bench.engine.limits import Limits, default_memory
 from weightcast.bench.engine.processes import THREADS, worker_context
 from weightcast.bench.engine.worker import Stopped, Worker
-from weightcast.bench.job import Setup
-from weightcast.bench.unit import Site
+from weightcast.bench.scoring.unit import Site
+from weightcast.bench.scoring.worker_side import Setup
 
 if TYPE_CHECKING:
     from distributed import Worker as DaskWorker

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from weightcast.bench.cell import CellRow
 from weightcast.bench.plan.fits import Fit
 from weightcast.bench.plan.loop_settings import LoopJob
+from weightcast.bench.scoring.cell import CellRow
 
 
 @dataclass

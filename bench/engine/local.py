@@ -11,8 +11,8 @@ from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.processes import worker_context
 from weightcast.bench.engine.runner import Work
 from weightcast.bench.engine.worker import Stopped, Worker
-from weightcast.bench.job import Setup, make_cell
-from weightcast.bench.unit import Site
+from weightcast.bench.scoring.unit import Site
+from weightcast.bench.scoring.worker_side import Setup, make_cell
 
 
 def run_here(

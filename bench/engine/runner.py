@@ -23,7 +23,7 @@ from weightcast.bench.engine.store import Store
 from weightcast.bench.loop_unit import LoopUnit
 from weightcast.bench.plan.loop_settings import CONTROLS
 from weightcast.bench.run_progress import RunProgress, run_progress
-from weightcast.bench.unit import Unit
+from weightcast.bench.scoring.unit import Unit
 from weightcast.methods import get_method
 from weightcast.methods.code import imported_packages
 

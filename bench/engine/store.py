@@ -17,9 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from weightcast.bench.cell import CellRow
 from weightcast.bench.engine.events import CellDone, Ended, Event, FitRecord, Fitted, LoopDone
 from weightcast.bench.plan.fits import Fit
+from weightcast.bench.scoring.cell import CellRow
 from weightcast.datasets import InputError
 from weightcast.datasets.gates import Gate
 

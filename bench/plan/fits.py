@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weightcast.bench.batch_norm import BatchNorm, has_statistics
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.place import WHOLE, Place
 from weightcast.bench.plan.sharing import Sharing, find_sharing, traits
 from weightcast.bench.plan.suite import MethodEntry, Suite
+from weightcast.bench.scoring.batch_norm import BatchNorm, has_statistics
 from weightcast.datasets import InputError, Trajectory, get_dataset, make_task
 from weightcast.datasets.known_runs import checked_lineage
 from weightcast.datasets.lineage import Lineage, refuse_shared

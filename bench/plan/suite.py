@@ -96,7 +96,7 @@ class Suite(BaseModel):
         those of training data under these weights, as the recorded run's own losses were measured.
         ``"keep"``: those that the run recorded at the origin. ``"forecast"``: the method forecasts
         them as it does weights, from those that the context recorded; where it does not, they are
-        kept. `weightcast.bench.batch_norm` says what is then held against what.
+        kept. `weightcast.bench.scoring.batch_norm` says what is then held against what.
     batch_norm_batches : int, optional
         Re-estimate on so many batches of the recipe's size, the first of the training data; on all
         the training data that are measured by default.

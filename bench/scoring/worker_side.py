@@ -18,18 +18,18 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.cell import CellRow, evaluate_cell
 from weightcast.bench.engine.events import FitRecord
 from weightcast.bench.engine.failure import failure_of
 from weightcast.bench.engine.processes import THREADS
-from weightcast.bench.examples import example_forecast, example_truth
-from weightcast.bench.forecasting import Stopwatch
-from weightcast.bench.memory import peak_memory
 from weightcast.bench.plan.fits import Fit, RunCache
 from weightcast.bench.plan.loop_settings import LoopJob, loop_row
 from weightcast.bench.plan.place import Place
-from weightcast.bench.sample import coordinate_sample
-from weightcast.bench.tuning import fit_tuned
+from weightcast.bench.scoring.cell import CellRow, evaluate_cell
+from weightcast.bench.scoring.example import example_forecast, example_truth
+from weightcast.bench.scoring.forecasting import Stopwatch
+from weightcast.bench.scoring.memory import peak_memory
+from weightcast.bench.scoring.sample import coordinate_sample
+from weightcast.bench.scoring.tuning import fit_tuned
 from weightcast.datasets import InputError, Trajectory, make_task
 from weightcast.datasets.evaluator import Evaluator
 from weightcast.datasets.task import ForecastTask

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from weightcast.bench.metrics import WeightErrors
-from weightcast.bench.sample import coordinate_sample
+from weightcast.bench.scoring.metrics import WeightErrors
+from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.datasets import GeneratedDataSet, all_datasets
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.forecasting import ForecastStream
+from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets.rel import RelSums
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Trajectory

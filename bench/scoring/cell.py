@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.batch_norm import BatchNorm, statistics_for
 from weightcast.bench.engine.failure import Failure, failure_of
-from weightcast.bench.forecasting import ForecastStream, InvalidForecast
-from weightcast.bench.function import ForecastWeights, function_metrics, not_finite
-from weightcast.bench.memory import peak_memory
-from weightcast.bench.metrics import WEIGHT_METRICS, WeightErrors
+from weightcast.bench.scoring.batch_norm import BatchNorm, statistics_for
+from weightcast.bench.scoring.forecasting import ForecastStream, InvalidForecast
+from weightcast.bench.scoring.function import ForecastWeights, function_metrics, not_finite
+from weightcast.bench.scoring.memory import peak_memory
+from weightcast.bench.scoring.metrics import WEIGHT_METRICS, WeightErrors
 from weightcast.datasets.dataset import seed_ranges
 from weightcast.datasets.evaluator import Evaluator
 from weightcast.datasets.task import ForecastTask

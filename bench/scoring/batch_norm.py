@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from weightcast.bench.forecasting import ForecastStream
+from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets.evaluator import Evaluator, FirstBatches, NetworkEvaluator
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, State, TensorInfo, Trajectory

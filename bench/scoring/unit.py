@@ -11,7 +11,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from weightcast.bench.cell import CellRow, rows_without_result
 from weightcast.bench.engine.events import (
     CellDone,
     Ended,
@@ -22,8 +21,16 @@ from weightcast.bench.engine.events import (
 )
 from weightcast.bench.engine.failure import Failure
 from weightcast.bench.engine.worker import Worker, WorkerEnded
-from weightcast.bench.job import NotHere, Setup, finish_fit, make_cell, make_fit, make_ready
 from weightcast.bench.plan.fits import Fit
+from weightcast.bench.scoring.cell import CellRow, rows_without_result
+from weightcast.bench.scoring.worker_side import (
+    NotHere,
+    Setup,
+    finish_fit,
+    make_cell,
+    make_fit,
+    make_ready,
+)
 
 #: After so many cells in a row that ended their worker, the unit's others are not tried: each may
 #: take the whole time limit.

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.batch_norm import ESTIMATED, Statistics
-from weightcast.bench.forecasting import ForecastBlock
+from weightcast.bench.scoring.batch_norm import ESTIMATED, Statistics
+from weightcast.bench.scoring.forecasting import ForecastBlock
 from weightcast.datasets.evaluator import Evaluator
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
@@ -72,7 +72,7 @@ def function_metrics(
     statistics : Statistics
         What the network's batch norms get. What the run itself reached is not measured here: it is
         what the recording says, with statistics that were estimated on all the training data that
-        are measured (`weightcast.bench.batch_norm`).
+        are measured (`weightcast.bench.scoring.batch_norm`).
 
     Returns
     -------

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.forecasting import ForecastStream
+from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Trajectory
 from weightcast.methods.forecaster import Forecaster

@@ -1,0 +1,1 @@
+"""One forecast made and judged: cells, metrics, tuning."""
