@@ -307,7 +307,7 @@ def _refuse_loop_options(readout: str | None, target: str | None) -> None:
 def _print_loop(
     results: Results, metric: str | None, readout: str, target: str, csv: Path | None
 ) -> None:
-    from weightcast.bench.loop_board import board_table, loop_board, terminal_tables
+    from weightcast.bench.loop.board import board_table, loop_board, terminal_tables
     from weightcast.bench.mixed import mixed_note
 
     board = loop_board(results.loops, readout=readout, kind=metric or "train_loss", target=target)

@@ -199,7 +199,7 @@ def export_cells(results: Results, path: Path) -> int:
     """
     import pandas as pd
 
-    from weightcast.bench.loop_export import loop_table
+    from weightcast.bench.loop.export import loop_table
 
     parts = [part for part in (results.native, loop_table(results.loops)) if len(part)]
     table = results.cells

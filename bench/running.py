@@ -20,7 +20,7 @@ from weightcast.bench.engine.limits import Limits, default_memory
 from weightcast.bench.engine.processes import THREADS
 from weightcast.bench.engine.store import LOCK, Store, StoreFailed, prepare
 from weightcast.bench.files import write_text
-from weightcast.bench.loop_unit import LoopUnit
+from weightcast.bench.loop.unit import LoopUnit
 from weightcast.bench.mixed import mixed_note
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
@@ -133,7 +133,7 @@ def run_suite(options: RunOptions) -> dict[str, int]:
 
 def _run_loop(suite: Suite, options: RunOptions, store: Store) -> set[str]:
     """Run the loop tier until no learning-rate grid has to grow; return its runs' keys."""
-    from weightcast.bench.loop_scores import edges
+    from weightcast.bench.loop.scores import edges
 
     first = grids = first_grids(suite)
     while True:

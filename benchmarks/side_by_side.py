@@ -21,10 +21,10 @@ import time
 import numpy as np
 import torch
 
-from weightcast.bench.one_by_one import OneByOne
+from weightcast.bench.loop.one_by_one import OneByOne
+from weightcast.bench.loop.runs import Optimizer, TrainingRuns
+from weightcast.bench.loop.side_by_side import SideBySide
 from weightcast.bench.plan.loop_settings import POOL, recipe_of
-from weightcast.bench.side_by_side import SideBySide
-from weightcast.bench.training_runs import Optimizer, TrainingRuns
 
 DATASETS = ("digits-mlp-sgd", "digits-cnn-sgd")
 #: Learning rates at which both optimizers train the two networks without being chaotic.

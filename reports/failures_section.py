@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from weightcast.bench.loop_costs import label_of
+from weightcast.bench.loop.costs import label_of
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.results import OWN, PLACE
 from weightcast.reports.numbers import count

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from weightcast.bench.loop_costs import label_of
+from weightcast.bench.loop.costs import label_of
 from weightcast.bench.mixed import environment_differences
 from weightcast.bench.results import PLACE, Results
 from weightcast.datasets import InputError

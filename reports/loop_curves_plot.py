@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from weightcast.bench.loop_targets import Target
+from weightcast.bench.loop.targets import Target
 from weightcast.reports.figures import INK, draw, log_axis, log_range
 from weightcast.reports.labels import Label, label_ends, short
 from weightcast.reports.loop_view import RunCurves

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from weightcast.bench.loop_board import SHORT
-from weightcast.bench.loop_scores import FASTER, SLOWER
+from weightcast.bench.loop.board import SHORT
+from weightcast.bench.loop.scores import FASTER, SLOWER
 from weightcast.reports.figures import INK, draw, log_axis, log_range
 from weightcast.reports.labels import short
 from weightcast.reports.palette import Look

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from weightcast.bench.loop_board import LoopBoard, beside_others, coarse_grids, uses_text
-from weightcast.bench.loop_costs import budget_of
-from weightcast.bench.loop_scores import (
+from weightcast.bench.loop.board import LoopBoard, beside_others, coarse_grids, uses_text
+from weightcast.bench.loop.costs import budget_of
+from weightcast.bench.loop.scores import (
     FASTER,
     SLOWER,
     USES,

@@ -8,17 +8,17 @@ from functools import cached_property
 
 import numpy as np
 
-from weightcast.bench.loop_board import LoopBoard, loop_board
-from weightcast.bench.loop_costs import (
+from weightcast.bench.loop.board import LoopBoard, loop_board
+from weightcast.bench.loop.costs import (
     Configuration,
     budget_of,
     configuration_of,
     data_set_costs,
     label_of,
 )
-from weightcast.bench.loop_curves import Doubles, Row, curve, jumps_of
-from weightcast.bench.loop_scores import LoopStanding
-from weightcast.bench.loop_targets import Target, calibrated
+from weightcast.bench.loop.curves import Doubles, Row, curve, jumps_of
+from weightcast.bench.loop.scores import LoopStanding
+from weightcast.bench.loop.targets import Target, calibrated
 from weightcast.bench.plan.loop_settings import CONTROLS, NO_FORECAST, NULL
 from weightcast.reports.palette import Look
 

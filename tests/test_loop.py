@@ -15,16 +15,16 @@ import torch
 from weightcast.bench.engine.events import LoopDone, LoopEnded
 from weightcast.bench.engine.runner import TimeLeft
 from weightcast.bench.engine.store import Store
-from weightcast.bench.loop_run import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
-from weightcast.bench.loop_unit import LoopUnit
+from weightcast.bench.loop.one_by_one import OneByOne
+from weightcast.bench.loop.runs import Optimizer, TrainingRuns
+from weightcast.bench.loop.side_by_side import SideBySide, can_stand_side_by_side
+from weightcast.bench.loop.training import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
+from weightcast.bench.loop.unit import LoopUnit
 from weightcast.bench.merging import merge_folders
-from weightcast.bench.one_by_one import OneByOne
 from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
 from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row, rates
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.running import RunOptions, run_suite
-from weightcast.bench.side_by_side import SideBySide, can_stand_side_by_side
-from weightcast.bench.training_runs import Optimizer, TrainingRuns
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.evaluator import batch_norms, cross_entropy
 from weightcast.datasets.networks import build_network

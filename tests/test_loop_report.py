@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from weightcast.bench.cli import app
 from weightcast.bench.engine.events import LoopDone
 from weightcast.bench.engine.store import Store
-from weightcast.bench.loop_board import loop_board, uses_text
+from weightcast.bench.loop.board import loop_board, uses_text
 from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row
 from weightcast.bench.results import IDENTITY, Results, load_results
 from weightcast.datasets import InputError

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weightcast.bench.loop_costs import budget_of, data_set_costs, label_of
-from weightcast.bench.loop_curves import arrival
-from weightcast.bench.loop_intervals import Sides, choose, compare, interval, scored
-from weightcast.bench.loop_pairs import complete
-from weightcast.bench.loop_scores import edges, loop_left_out, loop_standings, loop_summary
-from weightcast.bench.loop_targets import Target, calibrated
-from weightcast.bench.loop_verdicts import (
+from weightcast.bench.loop.costs import budget_of, data_set_costs, label_of
+from weightcast.bench.loop.curves import arrival
+from weightcast.bench.loop.intervals import Sides, choose, compare, interval, scored
+from weightcast.bench.loop.pairs import complete
+from weightcast.bench.loop.scores import edges, loop_left_out, loop_standings, loop_summary
+from weightcast.bench.loop.targets import Target, calibrated
+from weightcast.bench.loop.verdicts import (
     EDGE,
     FASTER,
     FEW_SEEDS,

@@ -34,7 +34,7 @@ from weightcast.bench.engine.events import (
 from weightcast.bench.engine.failure import Failure, failure_of
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.runner import Work, heavy_libraries
-from weightcast.bench.loop_unit import LoopUnit
+from weightcast.bench.loop.unit import LoopUnit
 from weightcast.bench.plan.loop_settings import loop_row
 from weightcast.bench.scoring.cell import rows_without_result
 from weightcast.bench.scoring.worker_side import Setup

@@ -342,7 +342,7 @@ class Store:
         )
 
     def loops(self) -> list[dict[str, Any]]:
-        """Return the loop tier's runs, as `weightcast.bench.loop_run.run_loop` made them."""
+        """Return the loop tier's runs, as `weightcast.bench.loop.training.run_loop` made them."""
         found = self.rows("SELECT * FROM loops ORDER BY dataset, method, params, accept, seed")
         for row in found:
             row["measured"], row["jumps"] = json.loads(row["measured"]), json.loads(row["jumps"])

@@ -173,7 +173,7 @@ def finish_fit(
 
 def make_loop(setup: Setup, job: LoopJob) -> list[dict[str, Any]]:
     """Train the runs of a loop job; what its forecaster raises becomes the rows' status."""
-    from weightcast.bench.loop_run import run_loop
+    from weightcast.bench.loop.training import run_loop
 
     try:
         _ready(setup)

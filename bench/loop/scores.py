@@ -1,6 +1,6 @@
 """Scores of the loop tier: whether a tuned method is at a target before tuned plain training.
 
-How a level is reached says `weightcast.bench.loop_curves`, how targets are set `loop_targets`, what
+How a level is reached says `weightcast.bench.loop.curves`, how targets are set `loop_targets`, what
 a run costs `loop_costs`, which runs are compared `loop_pairs`, how configurations are chosen and
 intervals drawn `loop_intervals`, and what is then said of a method `loop_verdicts`.
 """
@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from weightcast.bench.loop_costs import CostTable, DataSetCosts, budget_of, data_set_costs
-from weightcast.bench.loop_curves import KINDS, READOUTS, Doubles, Row, jumps_of
-from weightcast.bench.loop_intervals import DRAWS, Compared, compare, interval, scored
-from weightcast.bench.loop_pairs import Pair, at_edge, grids_of, own_choices, pair_of
-from weightcast.bench.loop_targets import SHARES, calibrated
-from weightcast.bench.loop_verdicts import (
+from weightcast.bench.loop.costs import CostTable, DataSetCosts, budget_of, data_set_costs
+from weightcast.bench.loop.curves import KINDS, READOUTS, Doubles, Row, jumps_of
+from weightcast.bench.loop.intervals import DRAWS, Compared, compare, interval, scored
+from weightcast.bench.loop.pairs import Pair, at_edge, grids_of, own_choices, pair_of
+from weightcast.bench.loop.targets import SHARES, calibrated
+from weightcast.bench.loop.verdicts import (
     EDGE,
     FASTER,
     FEW_SEEDS,
@@ -68,7 +68,7 @@ def loop_standings(
     Parameters
     ----------
     rows : sequence of Row
-        Of `weightcast.bench.loop_run.run_loop`, any number of data sets and methods. Of a folder
+        Of `weightcast.bench.loop.training.run_loop`, any number of data sets and methods. Of a folder
         half done, a method is compared on the configurations and seeds that both sides have in
         full; what cannot be compared at all is in `loop_left_out`.
     readout : str

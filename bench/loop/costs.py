@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.loop_curves import Arrival, Doubles, Row, arrival, jumps_of
-from weightcast.bench.loop_targets import Target
+from weightcast.bench.loop.curves import Arrival, Doubles, Row, arrival, jumps_of
+from weightcast.bench.loop.targets import Target
 from weightcast.bench.plan.label import method_label
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.loop_curves import Doubles
+from weightcast.bench.loop.curves import Doubles
 
 DRAWS = 2000
 #: Seeds beyond one a role that an interval needs; draws of 2 + 2 seeds have too few values.

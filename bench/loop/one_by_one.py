@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from weightcast.bench.training_runs import Measured, TrainingRuns
+from weightcast.bench.loop.runs import Measured, TrainingRuns
 from weightcast.datasets.evaluator import NetworkEvaluator, batch_norms, cross_entropy
 from weightcast.datasets.examples import inputs
 from weightcast.datasets.networks import build_network

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.loop_costs import Configuration, CostTable, DataSetCosts
-from weightcast.bench.loop_intervals import Sides, choose
+from weightcast.bench.loop.costs import Configuration, CostTable, DataSetCosts
+from weightcast.bench.loop.intervals import Sides, choose
 from weightcast.bench.plan.loop_settings import NO_FORECAST
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weightcast.bench.loop_costs import Configuration
-from weightcast.bench.loop_targets import Target
+from weightcast.bench.loop.costs import Configuration
+from weightcast.bench.loop.targets import Target
 
 FASTER, SLOWER, SAME = "faster", "slower", "not distinguishable"
 EDGE = "refused: best learning rate at the edge of the grid"

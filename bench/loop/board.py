@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from weightcast.bench.loop_costs import Configuration
-from weightcast.bench.loop_curves import Row
-from weightcast.bench.loop_scores import (
+from weightcast.bench.loop.costs import Configuration
+from weightcast.bench.loop.curves import Row
+from weightcast.bench.loop.scores import (
     EDGE,
     FEW_SEEDS,
     NO_NULL,
@@ -22,8 +22,8 @@ from weightcast.bench.loop_scores import (
     loop_standings,
     loop_summary,
 )
-from weightcast.bench.loop_targets import Target
-from weightcast.bench.loop_verdicts import NullRow
+from weightcast.bench.loop.targets import Target
+from weightcast.bench.loop.verdicts import NullRow
 from weightcast.bench.plan.loop_settings import NULL
 from weightcast.datasets.errors import InputError
 
@@ -51,7 +51,7 @@ class LoopBoard:
     Attributes
     ----------
     readout, kind, target : str
-        As in `weightcast.bench.loop_scores.loop_standings`.
+        As in `weightcast.bench.loop.scores.loop_standings`.
     standings : list of LoopStanding
         Lowest ratio first, all data sets'.
     pooled : list of LoopSummary
@@ -87,7 +87,7 @@ def loop_board(
     rows : sequence of Row
         As in `weightcast.bench.results.Results.loops`.
     readout, kind, target : str
-        As in `weightcast.bench.loop_scores.loop_standings`.
+        As in `weightcast.bench.loop.scores.loop_standings`.
 
     Raises
     ------

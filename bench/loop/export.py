@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weightcast.bench.loop_costs import budget_of, data_set_costs
-from weightcast.bench.loop_curves import READOUTS, Row, arrival, jumps_of
-from weightcast.bench.loop_targets import calibrated
+from weightcast.bench.loop.costs import budget_of, data_set_costs
+from weightcast.bench.loop.curves import READOUTS, Row, arrival, jumps_of
+from weightcast.bench.loop.targets import calibrated
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weightcast.bench.loop_curves import KINDS, Doubles, Row, arrival, curve, sustained
+from weightcast.bench.loop.curves import KINDS, Doubles, Row, arrival, curve, sustained
 from weightcast.bench.plan.loop_settings import NO_FORECAST
 
 #: By a target's name, the share of the budget by which calibration runs are there; hard is primary.

@@ -19,7 +19,9 @@ import numpy as np
 import torch
 
 from weightcast.bench.engine.failure import Failure, failure_of
-from weightcast.bench.one_by_one import OneByOne
+from weightcast.bench.loop.one_by_one import OneByOne
+from weightcast.bench.loop.runs import Measured, Optimizer, TrainingRuns
+from weightcast.bench.loop.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.plan.loop_settings import (
     CONTROLS,
     DENOISE,
@@ -35,8 +37,6 @@ from weightcast.bench.plan.loop_settings import (
     recipe_of,
 )
 from weightcast.bench.scoring.forecasting import ForecastStream, InvalidForecast
-from weightcast.bench.side_by_side import SideBySide, can_stand_side_by_side
-from weightcast.bench.training_runs import Measured, Optimizer, TrainingRuns
 from weightcast.datasets import Metadata, Trajectory, make_task
 from weightcast.datasets.evaluator import cross_entropy
 from weightcast.datasets.examples import inputs, load_examples
