@@ -19,7 +19,7 @@ from typer.core import TyperCommand
 from weightcast.datasets.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from weightcast.bench.results import Results
+    from weightcast.bench.results.tables import Results
 
 app = typer.Typer(
     add_completion=False,
@@ -247,8 +247,8 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Rank methods, with run-level 95 % intervals."""
-    from weightcast.bench.leaderboard import BASELINE, rank_csv, rank_results, ranking_table
     from weightcast.bench.printing import ranking_rows
+    from weightcast.bench.results.leaderboard import BASELINE, rank_csv, rank_results, ranking_table
 
     if horizons is HorizonSet.native:
         if tier not in (None, "weights") or metric or baseline:
@@ -260,8 +260,8 @@ def leaderboard(
         raise InputError(f"{source} is a file; --tier loop takes a result folder")
     notes: list[str] = []
     if in_folder:
-        from weightcast.bench.mixed import mixed_note
-        from weightcast.bench.results import load_results
+        from weightcast.bench.results.mixed import mixed_note
+        from weightcast.bench.results.tables import load_results
 
         results = load_results(source)
         if tier == "loop" or (tier is None and results.loops and results.cells.empty):
@@ -308,7 +308,7 @@ def _print_loop(
     results: Results, metric: str | None, readout: str, target: str, csv: Path | None
 ) -> None:
     from weightcast.bench.loop.board import board_table, loop_board, terminal_tables
-    from weightcast.bench.mixed import mixed_note
+    from weightcast.bench.results.mixed import mixed_note
 
     board = loop_board(results.loops, readout=readout, kind=metric or "train_loss", target=target)
     for title, rows in terminal_tables(board):
@@ -323,8 +323,8 @@ def _print_loop(
 
 
 def _print_native(source: Path, track: str, split: str, csv: Path | None) -> None:
-    from weightcast.bench.leaderboard import BESIDE_NATIVE, native_standings, native_table
-    from weightcast.bench.results import load_results
+    from weightcast.bench.results.leaderboard import BESIDE_NATIVE, native_standings, native_table
+    from weightcast.bench.results.tables import load_results
 
     standings, notes = native_standings(load_results(source), track=track, split=split)
     rows = [
@@ -358,7 +358,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="By default DIR/report.html.")] = None,
 ) -> None:
     """Write the HTML report and print its path."""
-    from weightcast.bench.results import load_results
+    from weightcast.bench.results.tables import load_results
     from weightcast.reports.html import render_report
 
     path = out if out is not None else folder / "report.html"
@@ -375,7 +375,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="A .csv or .parquet file to write.")],
 ) -> None:
     """Write one row per cell and tier."""
-    from weightcast.bench.results import export_cells, load_results
+    from weightcast.bench.results.tables import export_cells, load_results
 
     count = export_cells(load_results(folder), file)
     typer.echo(f"{count} rows in {file}")

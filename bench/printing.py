@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from weightcast.bench.statistics import Ranking
+from weightcast.bench.results.ranking import Ranking
 from weightcast.datasets import get_dataset, open_trajectory
 from weightcast.datasets.dataset import seed_ranges
 from weightcast.datasets.gates import run_gates, set_gates

@@ -21,12 +21,12 @@ from weightcast.bench.engine.processes import THREADS
 from weightcast.bench.engine.store import LOCK, Store, StoreFailed, prepare
 from weightcast.bench.files import write_text
 from weightcast.bench.loop.unit import LoopUnit
-from weightcast.bench.mixed import mixed_note
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
 from weightcast.bench.plan.loop_settings import recipe_of
 from weightcast.bench.plan.suite import Suite, load_suite
 from weightcast.bench.recording import record_dataset
+from weightcast.bench.results.mixed import mixed_note
 from weightcast.bench.scoring.unit import Site, Unit
 from weightcast.bench.scoring.worker_side import Setup
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from weightcast.bench.results import load_results
+from weightcast.bench.results.tables import load_results
 
 #: Method → what it does in `predict_block`, and the status that its cells must have.
 METHODS = {

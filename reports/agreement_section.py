@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weightcast.bench.leaderboard import BASELINE
+from weightcast.bench.results.leaderboard import BASELINE
 from weightcast.reports.agreement_plot import Gain, agreement_plot
 from weightcast.reports.figures import CLIP, Picture
 from weightcast.reports.function_plot import Outcome, rank_correlation

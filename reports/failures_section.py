@@ -9,7 +9,7 @@ from typing import Any
 
 from weightcast.bench.loop.costs import label_of
 from weightcast.bench.plan.place import WHOLE
-from weightcast.bench.results import OWN, PLACE
+from weightcast.bench.results.tables import OWN, PLACE
 from weightcast.reports.numbers import count
 from weightcast.reports.privacy import without_folders
 

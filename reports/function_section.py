@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weightcast.bench.leaderboard import BASELINE
+from weightcast.bench.results.leaderboard import BASELINE
 from weightcast.reports.figures import Picture, slug
 from weightcast.reports.function_plot import Outcome, function_plot
 from weightcast.reports.numbers import DASH, median, values

@@ -8,8 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from weightcast.bench.loop.costs import label_of
-from weightcast.bench.mixed import environment_differences
-from weightcast.bench.results import PLACE, Results
+from weightcast.bench.results.mixed import environment_differences
+from weightcast.bench.results.tables import PLACE, Results
 from weightcast.datasets import InputError
 from weightcast.reports.agreement_section import agreement
 from weightcast.reports.compute_section import (

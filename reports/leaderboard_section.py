@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from weightcast.bench.leaderboard import Leaderboard
+from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.methods.registry import is_reference
 from weightcast.reports.figures import Picture
 from weightcast.reports.forest_plot import LOWEST, forest_plot

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from weightcast.bench.plan.place import WHOLE
-from weightcast.bench.results import OWN
+from weightcast.bench.results.tables import OWN
 from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.tables import Cell, Column, Table, key, words
 from weightcast.reports.view import View

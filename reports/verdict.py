@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weightcast.bench.leaderboard import BASELINE, Leaderboard
+from weightcast.bench.results.leaderboard import BASELINE, Leaderboard
 from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.view import Ranked
 

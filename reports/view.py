@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from weightcast.bench.leaderboard import Leaderboard, rank_results
 from weightcast.bench.loop.costs import label_of
 from weightcast.bench.plan.place import WHOLE
-from weightcast.bench.results import OWN, Results
+from weightcast.bench.results.leaderboard import Leaderboard, rank_results
+from weightcast.bench.results.tables import OWN, Results
 from weightcast.bench.scoring.best_possible import best_possible
 from weightcast.datasets import InputError
 from weightcast.methods.registry import method_tag

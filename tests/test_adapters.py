@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from weightcast.bench.forecast_run import forecast_run
 from weightcast.bench.plan.suite import load_suite
-from weightcast.bench.results import load_results
+from weightcast.bench.results.tables import load_results
 from weightcast.bench.running import RunOptions, run_suite
 from weightcast.datasets import History, InputError, Trajectory, make_task
 from weightcast.datasets.stacked import write_stacked

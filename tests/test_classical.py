@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from weightcast.bench.leaderboard import rank_results, ranking_table
 from weightcast.bench.printing import ranking_rows
-from weightcast.bench.results import load_results
+from weightcast.bench.results.leaderboard import rank_results, ranking_table
+from weightcast.bench.results.tables import load_results
 from weightcast.bench.running import RunOptions, run_suite
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import History, InputError, Trajectory, make_task

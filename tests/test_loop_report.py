@@ -20,7 +20,7 @@ from weightcast.bench.engine.events import LoopDone
 from weightcast.bench.engine.store import Store
 from weightcast.bench.loop.board import loop_board, uses_text
 from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row
-from weightcast.bench.results import IDENTITY, Results, load_results
+from weightcast.bench.results.tables import IDENTITY, Results, load_results
 from weightcast.datasets import InputError
 from weightcast.reports.agreement_section import agreement
 from weightcast.reports.failures_section import count_statuses, group_loop_failures

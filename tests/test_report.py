@@ -25,10 +25,10 @@ from weightcast.bench.engine.environment import (
 from weightcast.bench.engine.events import Event
 from weightcast.bench.engine.store import Store
 from weightcast.bench.engine.worker import Worker
-from weightcast.bench.leaderboard import rank_results
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.suite import MethodEntry, Suite
-from weightcast.bench.results import Results, load_results
+from weightcast.bench.results.leaderboard import rank_results
+from weightcast.bench.results.tables import Results, load_results
 from weightcast.bench.scoring.unit import Site, Unit, run_unit
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods, load_plugin, registry

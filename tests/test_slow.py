@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weightcast.bench.leaderboard import rank_results
 from weightcast.bench.recording import record_dataset
-from weightcast.bench.results import load_results
+from weightcast.bench.results.leaderboard import rank_results
+from weightcast.bench.results.tables import load_results
 from weightcast.bench.running import RunOptions, run_suite
 from weightcast.datasets import get_dataset, open_trajectory
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weightcast.bench.leaderboard import CSV_COLUMNS, rank_csv, ranking_table
-from weightcast.bench.statistics import SetErrors, rank_runs, rank_tasks
+from weightcast.bench.results.leaderboard import CSV_COLUMNS, rank_csv, ranking_table
+from weightcast.bench.results.ranking import SetErrors, rank_runs, rank_tasks
 from weightcast.datasets import InputError
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weightcast.bench.leaderboard import rank_results
 from weightcast.bench.plan.sharing import APART, PARTLY, SHARED, UNKNOWN, find_sharing, traits
-from weightcast.bench.results import Results, load_results
+from weightcast.bench.results.leaderboard import rank_results
+from weightcast.bench.results.tables import Results, load_results
 from weightcast.datasets import InputError, Metadata, Trajectory, get_dataset
 from weightcast.datasets.lineage import lineage
 from weightcast.datasets.stacked import write_stacked

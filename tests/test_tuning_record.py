@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from weightcast.bench.cli import app
 from weightcast.bench.engine.store import Store
 from weightcast.bench.plan.suite import load_suite
-from weightcast.bench.results import export_cells, load_results
+from weightcast.bench.results.tables import export_cells, load_results
 from weightcast.bench.scoring.tuning import configurations
 from weightcast.methods import all_methods, make_method, registry
 

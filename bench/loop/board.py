@@ -85,7 +85,7 @@ def loop_board(
     Parameters
     ----------
     rows : sequence of Row
-        As in `weightcast.bench.results.Results.loops`.
+        As in `weightcast.bench.results.tables.Results.loops`.
     readout, kind, target : str
         As in `weightcast.bench.loop.scores.loop_standings`.
 

@@ -32,7 +32,7 @@ def loop_table(rows: Sequence[Row]) -> pd.DataFrame:
     Parameters
     ----------
     rows : sequence of Row
-        As in `weightcast.bench.results.Results.loops`.
+        As in `weightcast.bench.results.tables.Results.loops`.
     """
     import pandas as pd
 

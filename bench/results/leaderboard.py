@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import sharing_line
-from weightcast.bench.results import PLACE, Results
+from weightcast.bench.results.ranking import Ranking, SetErrors, rank_runs, rank_tasks
+from weightcast.bench.results.tables import PLACE, Results
 from weightcast.bench.scoring.forecasting import needs_truth
-from weightcast.bench.statistics import Ranking, SetErrors, rank_runs, rank_tasks
 from weightcast.datasets import InputError
 from weightcast.datasets.errors import unknown
 from weightcast.methods import all_methods

@@ -12,7 +12,7 @@ def environment_differences(machines: Sequence[dict[str, Any]]) -> list[str]:
     Parameters
     ----------
     machines : sequence of dict
-        As in `weightcast.bench.results.Results.machines`.
+        As in `weightcast.bench.results.tables.Results.machines`.
 
     Returns
     -------

@@ -1,0 +1,1 @@
+"""Result folders read, ranked and exported."""
