@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import Any
 
-from weightcast.bench.signs_of_life import signs_of_life
+from weightcast.bench.progress.signs_of_life import signs_of_life
 from weightcast.methods.contract import CHECKS, Outcome, Subject, run_check
 
 #: Seconds between lines on progress.

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from weightcast.bench.checkpoint_writer import CheckpointWriter
 from weightcast.bench.fit_runs import NamedRun, cadence, check_fit_runs, sides
-from weightcast.bench.progress import Advance, progress_bar
+from weightcast.bench.progress.bar import Advance, progress_bar
+from weightcast.bench.progress.signs_of_life import Reading, signs_of_life
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.scoring.tuning import fit_tuned
-from weightcast.bench.signs_of_life import Reading, signs_of_life
 from weightcast.datasets import ForecastTask, InputError, Trajectory, make_task, open_trajectory
 from weightcast.datasets.checkpoints import MANIFEST
 from weightcast.datasets.evaluator import Evaluator

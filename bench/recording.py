@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from weightcast.bench.engine.processes import settle_worker, worker_context, worker_pool
-from weightcast.bench.progress import Advance, duration, progress_bar
+from weightcast.bench.progress.bar import Advance, duration, progress_bar
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.dataset import default_data_folder
 

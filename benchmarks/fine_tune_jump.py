@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from weightcast.bench.progress import progress_bar
+from weightcast.bench.progress.bar import progress_bar
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import InputError, Metadata, RecordedDataSet, Trajectory, get_dataset
 from weightcast.datasets.evaluator import NetworkEvaluator, cross_entropy

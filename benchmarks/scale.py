@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from weightcast.bench.progress import Advance, progress_bar
+from weightcast.bench.progress.bar import Advance, progress_bar
 from weightcast.datasets import InputError, Metadata, TensorInfo, open_trajectory
 from weightcast.datasets.stacked import StackedWriter
 

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from weightcast.bench import run_progress as module
-from weightcast.bench.run_progress import Counts, RunTable, run_progress
+from weightcast.bench.progress.run_progress import Counts, RunTable, run_progress
 
 METHODS = ["last-value", "arima", "lfd2", "lstm"]
 DATASETS = ["linreg-sgd", "digits-mlp-sgd"]
@@ -317,7 +317,7 @@ def test_when_nothing_is_to_run_then_only_messages_are_printed(
 
 SCRIPT = """
 import sys, time
-from weightcast.bench.run_progress import run_progress
+from weightcast.bench.progress.run_progress import run_progress
 
 cells = {(d, m): 3 for d in ("linreg-sgd", "digits-mlp-sgd") for m in ("arima", "lstm")}
 with run_progress("quick", cells) as progress:

@@ -22,7 +22,7 @@ from weightcast.bench.engine.interrupts import orderly_stop
 from weightcast.bench.engine.store import Store
 from weightcast.bench.loop.unit import LoopUnit
 from weightcast.bench.plan.loop_settings import CONTROLS
-from weightcast.bench.run_progress import RunProgress, run_progress
+from weightcast.bench.progress.run_progress import RunProgress, run_progress
 from weightcast.bench.scoring.unit import Unit
 from weightcast.methods import get_method
 from weightcast.methods.code import imported_packages

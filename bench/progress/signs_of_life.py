@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from weightcast.bench.progress import EVERY, duration
+from weightcast.bench.progress.bar import EVERY, duration
 from weightcast.datasets import Trajectory
 from weightcast.datasets.trajectory import Floats, TensorInfo
 from weightcast.datasets.window import Window
