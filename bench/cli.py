@@ -92,7 +92,7 @@ def list_(
     plugin: Plugins = None,
 ) -> None:
     """List what is registered."""
-    from weightcast.bench.listing import listing
+    from weightcast.bench.commands.listing import listing
 
     _load_plugins(plugin)
     rows = listing(what.value)
@@ -164,7 +164,7 @@ def run(
     ] = False,
 ) -> None:
     """Run what is missing from a result folder."""
-    from weightcast.bench.running import Interrupted, RunFailed, RunOptions, run_suite
+    from weightcast.bench.commands.run import Interrupted, RunFailed, RunOptions, run_suite
 
     if timeout is not None and timeout <= 0:
         raise InputError(f"--timeout {timeout:g} is not above 0; give seconds, e.g. 600")
@@ -247,7 +247,7 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Rank methods, with run-level 95 % intervals."""
-    from weightcast.bench.printing import ranking_rows
+    from weightcast.bench.commands.info import ranking_rows
     from weightcast.bench.results.leaderboard import BASELINE, rank_csv, rank_results, ranking_table
 
     if horizons is HorizonSet.native:
@@ -396,7 +396,7 @@ def merge(
     ],
 ) -> None:
     """Put parts of a suite that were run on several machines together."""
-    from weightcast.bench.merging import merge_folders
+    from weightcast.bench.commands.merge import merge_folders
 
     merged = merge_folders(folders, out)
     for note in merged.notes:
@@ -416,7 +416,7 @@ def record(
     plugin: Plugins = None,
 ) -> None:
     """Train a data set's runs and write their trajectories; runs already there are kept."""
-    from weightcast.bench.recording import RecordingFailed, record_dataset
+    from weightcast.bench.commands.record import RecordingFailed, record_dataset
 
     _load_plugins(plugin)
     try:
@@ -494,7 +494,7 @@ def info(
     plugin: Plugins = None,
 ) -> None:
     """Describe a trajectory or a data set, with its admission gates, after reading it whole."""
-    from weightcast.bench.printing import (
+    from weightcast.bench.commands.info import (
         dataset_info,
         dataset_lines,
         trajectory_info,
@@ -565,7 +565,7 @@ def forecast(
     # One thread, as in the benchmark: small networks learn many times slower with more on a busy
     # machine. The numerical libraries read this once, when they load.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from weightcast.bench.forecast_run import ForecastFailed, forecast_run
+    from weightcast.bench.commands.forecast import ForecastFailed, forecast_run
 
     _load_plugins(plugin)
     try:
@@ -593,7 +593,7 @@ def check(
 ) -> None:
     """Check that a method keeps the contract of all methods; exit 1 where it does not."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from weightcast.bench.checking import check_methods
+    from weightcast.bench.commands.check import check_methods
 
     _load_plugins(plugin)
     names = [method]

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weightcast.bench.forecast_run import forecast_run
+from weightcast.bench.commands.forecast import forecast_run
+from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.tables import load_results
-from weightcast.bench.running import RunOptions, run_suite
 from weightcast.datasets import History, InputError, Trajectory, make_task
 from weightcast.datasets.stacked import write_stacked
 from weightcast.methods import all_methods, get_method, make_method

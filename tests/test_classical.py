@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from weightcast.bench.printing import ranking_rows
+from weightcast.bench.commands.info import ranking_rows
+from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.results.leaderboard import rank_results, ranking_table
 from weightcast.bench.results.tables import load_results
-from weightcast.bench.running import RunOptions, run_suite
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import History, InputError, Trajectory, make_task
 from weightcast.datasets.task import ForecastTask

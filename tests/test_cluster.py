@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from weightcast.bench import cluster
+from weightcast.bench.commands.run import RunFailed, RunOptions, run_suite
 from weightcast.bench.engine.events import CellDone, Event
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.tables import COMPUTE, Results, load_results
-from weightcast.bench.running import RunFailed, RunOptions, run_suite
 from weightcast.bench.scoring.unit import Unit
 from weightcast.bench.scoring.worker_side import Setup
 from weightcast.datasets import InputError

@@ -26,12 +26,12 @@ import numpy as np
 import pytest
 
 from weightcast.bench import local
+from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine.events import CellDone, Event, Fitted
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.store import NAME, Store
 from weightcast.bench.plan.fits import Fit, RunCache, make_plan
 from weightcast.bench.plan.suite import Suite, load_suite
-from weightcast.bench.running import RunOptions, run_suite
 from weightcast.bench.scoring.unit import ENOUGH, Site, Unit
 from weightcast.bench.scoring.worker_side import Setup
 from weightcast.datasets import InputError, Trajectory, get_dataset

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
+from weightcast.bench.commands.record import record_dataset
 from weightcast.bench.loop.one_by_one import OneByOne
 from weightcast.bench.loop.runs import Optimizer
 from weightcast.bench.loop.side_by_side import can_stand_side_by_side
-from weightcast.bench.recording import record_dataset
 from weightcast.datasets import InputError, RecordedDataSet, get_dataset, open_trajectory
 from weightcast.datasets.examples import EXAMPLES, Examples, load_examples
 from weightcast.datasets.fetching import fetched_files

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from weightcast.bench import forecast_run as module
 from weightcast.bench import signs_of_life
 from weightcast.bench.cli import main
-from weightcast.bench.forecast_run import ForecastFailed, forecast_run
+from weightcast.bench.commands.forecast import ForecastFailed, forecast_run
 from weightcast.datasets import (
     InputError,
     Recipe,

@@ -17,8 +17,8 @@ import torch
 from typer.testing import CliRunner
 
 from weightcast.bench.cli import app
-from weightcast.bench.recording import record_dataset
-from weightcast.bench.running import RunOptions, run_suite
+from weightcast.bench.commands.record import record_dataset
+from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.datasets import (
     InputError,
     Metadata,
@@ -358,7 +358,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> str:
         recipe=_recipe(name="small", steps=90, snapshot_every=30),
         bytes_per_run=20_000, seconds_per_run=0.1,
     )  # fmt: skip
-    monkeypatch.setattr("weightcast.bench.recording.get_dataset", lambda name: dataset)
+    monkeypatch.setattr("weightcast.bench.commands.record.get_dataset", lambda name: dataset)
     return "small"
 
 
@@ -436,5 +436,5 @@ def _alive(folder: Path) -> bool:
 def _record_on_a_full_disk(out: Path) -> None:
     """Start a recording that clears up and then stops before it trains."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("weightcast.bench.recording.SPARE_BYTES", 2**60)
+        patch.setattr("weightcast.bench.commands.record.SPARE_BYTES", 2**60)
         record_dataset("digits-cnn-sgd", "0", out, 1)

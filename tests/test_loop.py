@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from weightcast.bench.commands.merge import merge_folders
+from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine.events import LoopDone, LoopEnded
 from weightcast.bench.engine.runner import TimeLeft
 from weightcast.bench.engine.store import Store
@@ -20,11 +22,9 @@ from weightcast.bench.loop.runs import Optimizer, TrainingRuns
 from weightcast.bench.loop.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.loop.training import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
 from weightcast.bench.loop.unit import LoopUnit
-from weightcast.bench.merging import merge_folders
 from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
 from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row, rates
 from weightcast.bench.plan.suite import load_suite
-from weightcast.bench.running import RunOptions, run_suite
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.evaluator import batch_norms, cross_entropy
 from weightcast.datasets.networks import build_network

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from weightcast.bench.listing import listing
+from weightcast.bench.commands.listing import listing
 from weightcast.bench.scoring.cell import CellRow, evaluate_cell
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import Metadata, TensorInfo, Trajectory, get_dataset, make_task

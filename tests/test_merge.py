@@ -15,13 +15,13 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from weightcast.bench.cli import app
+from weightcast.bench.commands.merge import Merged, merge_folders
+from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine.store import NAME, Store
-from weightcast.bench.merging import Merged, merge_folders
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.mixed import environment_differences, mixed_note
 from weightcast.bench.results.tables import Results, load_results
-from weightcast.bench.running import RunOptions, run_suite
 from weightcast.datasets import InputError
 from weightcast.reports.html import render_report
 

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.results.leaderboard import native_standings, rank_results
 from weightcast.bench.results.tables import Results, export_cells, load_results
-from weightcast.bench.running import RunOptions, run_suite
 from weightcast.bench.scoring.cell import native_horizons
 from weightcast.bench.scoring.metrics import WeightErrors
 from weightcast.datasets import (

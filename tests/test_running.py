@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine.store import Store
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.suite import MethodEntry, load_suite
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import COMPUTE, IDENTITY, export_cells, load_results
-from weightcast.bench.running import RunOptions, run_suite
 from weightcast.datasets import InputError
 from weightcast.methods import get_method
 

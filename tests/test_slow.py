@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weightcast.bench.recording import record_dataset
+from weightcast.bench.commands.record import record_dataset
+from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import load_results
-from weightcast.bench.running import RunOptions, run_suite
 from weightcast.datasets import get_dataset, open_trajectory
 
 pytestmark = pytest.mark.slow

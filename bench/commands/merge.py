@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from weightcast.bench.commands.run import only_writer
 from weightcast.bench.engine.store import LOCK, NAME, Store
 from weightcast.bench.files import write_text
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.suite import Suite, load_suite
 from weightcast.bench.results.mixed import mixed_note
-from weightcast.bench.running import only_writer
 from weightcast.datasets import InputError
 
 _BUILD = ".merging"

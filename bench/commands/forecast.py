@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.checkpoint_writer import CheckpointWriter
-from weightcast.bench.fit_runs import NamedRun, cadence, check_fit_runs, sides
+from weightcast.bench.commands.fit_runs import NamedRun, cadence, check_fit_runs, sides
 from weightcast.bench.progress.bar import Advance, progress_bar
 from weightcast.bench.progress.signs_of_life import Reading, signs_of_life
 from weightcast.bench.scoring.forecasting import ForecastStream

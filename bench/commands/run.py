@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from weightcast.bench.commands.record import record_dataset
 from weightcast.bench.engine.environment import (
     describe_environment,
     describe_machine,
@@ -25,7 +26,6 @@ from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
 from weightcast.bench.plan.loop_settings import recipe_of
 from weightcast.bench.plan.suite import Suite, load_suite
-from weightcast.bench.recording import record_dataset
 from weightcast.bench.results.mixed import mixed_note
 from weightcast.bench.scoring.unit import Site, Unit
 from weightcast.bench.scoring.worker_side import Setup
