@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from weightcast.bench.cli import app
+from weightcast.bench.cli.app import app
 from weightcast.methods import load_plugin, registry
 from weightcast.methods.contract import CHECKS, check_method
 

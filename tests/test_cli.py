@@ -33,7 +33,7 @@ def weightcast(*arguments: object, **environment: str) -> subprocess.CompletedPr
         [
             sys.executable,
             "-c",
-            "from weightcast.bench.cli import main; main()",
+            "from weightcast.bench.cli.app import main; main()",
             *map(str, arguments),
         ],
         capture_output=True,
@@ -55,7 +55,7 @@ def _refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
 def test_when_help_or_list_is_asked_for_then_no_heavy_library_loads() -> None:
     code = (
         "import sys\n"
-        "from weightcast.bench.cli import app\n"
+        "from weightcast.bench.cli.app import app\n"
         "try: app(sys.argv[1:], prog_name='weightcast')\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'sktime', 'statsmodels', 'sklearn', 'scipy', 'matplotlib', 'pandas',"

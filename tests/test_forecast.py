@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from weightcast.bench import forecast_run as module
 from weightcast.bench import signs_of_life
-from weightcast.bench.cli import main
+from weightcast.bench.cli.app import main
 from weightcast.bench.commands.forecast import ForecastFailed, forecast_run
 from weightcast.datasets import (
     InputError,
@@ -47,7 +47,7 @@ def _in_a_process(*arguments: object) -> Done:
         [
             sys.executable,
             "-c",
-            "from weightcast.bench.cli import main; main()",
+            "from weightcast.bench.cli.app import main; main()",
             "forecast",
             *map(str, arguments),
         ],

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from weightcast.bench.cli import app
+from weightcast.bench.cli.app import app
 from weightcast.bench.engine.events import LoopDone
 from weightcast.bench.engine.store import Store
 from weightcast.bench.loop.board import loop_board, uses_text

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from weightcast.bench.cli import app
+from weightcast.bench.cli.app import app
 from weightcast.bench.commands.merge import Merged, merge_folders
 from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine.store import NAME, Store

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from weightcast.bench.cli import app
+from weightcast.bench.cli.app import app
 from weightcast.bench.engine.store import Store
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.tables import export_cells, load_results

@@ -1,0 +1,1 @@
+"""The command line: the words that are typed, and nothing that is heavy."""
