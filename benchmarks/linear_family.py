@@ -23,7 +23,7 @@ import psutil
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.scoring.memory import peak_memory
 from weightcast.datasets import Metadata, TensorInfo, Trajectory, make_task, open_trajectory
-from weightcast.datasets.stacked import StackedWriter
+from weightcast.datasets.files.stacked import StackedWriter
 from weightcast.datasets.trajectory import Floats
 from weightcast.methods import all_methods, make_method
 

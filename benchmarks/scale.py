@@ -32,7 +32,7 @@ import psutil
 
 from weightcast.bench.progress.bar import Advance, progress_bar
 from weightcast.datasets import InputError, Metadata, TensorInfo, open_trajectory
-from weightcast.datasets.stacked import StackedWriter
+from weightcast.datasets.files.stacked import StackedWriter
 
 LIMIT = 1.5 * 2**30
 POLL_SECONDS = 0.05

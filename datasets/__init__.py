@@ -2,8 +2,8 @@
 
 from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.files.open import open_trajectory
 from weightcast.datasets.history import History
-from weightcast.datasets.open import open_trajectory
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.registry import all_datasets, get_dataset, register_dataset
 from weightcast.datasets.task import ForecastTask, Pair, make_task

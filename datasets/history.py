@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.datasets.context_file import ContextFile, WeightsOnDisk
+from weightcast.datasets.files.context_file import ContextFile, WeightsOnDisk
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory, block_ranges
 

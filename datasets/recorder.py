@@ -22,9 +22,9 @@ from torch import nn
 from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.evaluator import cross_entropy, network_state
 from weightcast.datasets.examples import Examples, inputs, load_examples
+from weightcast.datasets.files.stacked import StackedWriter, StateInfo, header_room
 from weightcast.datasets.networks import describe_tensors
 from weightcast.datasets.recipe import Recipe
-from weightcast.datasets.stacked import StackedWriter, StateInfo, header_room
 from weightcast.datasets.trajectory import Floats, Metadata
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")

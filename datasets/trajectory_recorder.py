@@ -1,7 +1,7 @@
 """The TrajectoryRecorder: records any PyTorch training loop in three added lines.
 
 How many snapshots there will be is not known, so they are appended to a hidden recording file
-beside the trajectory, ``.NAME.recording`` (`weightcast.datasets.recording_file`). `close` copies it
+beside the trajectory, ``.NAME.recording`` (`weightcast.datasets.files.recording_file`). `close` copies it
 into the stacked layout one snapshot at a time, gives that file its name, and removes the recording:
 memory holds one snapshot, the disk for a moment two trajectories.
 """
@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.recording_file import Measured, RecordingWriter, read_recording
-from weightcast.datasets.stacked import write_stacked
+from weightcast.datasets.files.recording_file import Measured, RecordingWriter, read_recording
+from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.trajectory import Floats, Metadata
 
 if TYPE_CHECKING:

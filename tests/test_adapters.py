@@ -18,7 +18,7 @@ from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.tables import load_results
 from weightcast.datasets import History, InputError, Trajectory, make_task
-from weightcast.datasets.stacked import write_stacked
+from weightcast.datasets.files.stacked import write_stacked
 from weightcast.methods import all_methods, get_method, make_method
 from weightcast.methods.adapter_name import (
     AdapterName,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from weightcast.datasets import get_dataset
-from weightcast.datasets.stacked import write_stacked
+from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.trajectory import Trajectory
 
 TEN_LINES = '''

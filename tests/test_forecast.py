@@ -32,9 +32,9 @@ from weightcast.datasets import (
     get_dataset,
     open_trajectory,
 )
-from weightcast.datasets.importing import import_run
+from weightcast.datasets.files.importing import import_run
+from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.recorder import record_run
-from weightcast.datasets.stacked import write_stacked
 from weightcast.datasets.window import Window
 from weightcast.methods import all_methods, registry
 

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 
 from weightcast.datasets import InputError, open_trajectory
-from weightcast.datasets.discovery import find_checkpoints
-from weightcast.datasets.importing import import_run
-from weightcast.datasets.naming import guess_tensors
-from weightcast.datasets.trainer_state import read_trainer_state
+from weightcast.datasets.files.discovery import find_checkpoints
+from weightcast.datasets.files.importing import import_run
+from weightcast.datasets.files.naming import guess_tensors
+from weightcast.datasets.files.trainer_state import read_trainer_state
 
 State = dict[str, torch.Tensor]
 

@@ -33,8 +33,8 @@ from weightcast.datasets import (
     make_task,
 )
 from weightcast.datasets import history as history_module
-from weightcast.datasets.context_file import ContextFile
-from weightcast.datasets.stacked import StackedSource
+from weightcast.datasets.files.context_file import ContextFile
+from weightcast.datasets.files.stacked import StackedSource
 from weightcast.datasets.trajectory import MemorySource
 from weightcast.methods import (
     CoordinateForecaster,

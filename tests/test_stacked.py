@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from weightcast.datasets import InputError, Metadata, TensorInfo, Trajectory, open_trajectory
-from weightcast.datasets.stacked import StackedWriter, write_stacked
+from weightcast.datasets.files.stacked import StackedWriter, write_stacked
 
 
 @pytest.fixture

@@ -471,7 +471,7 @@ def import_(
     optimizer: Annotated[str | None, typer.Option(help="What trained it, e.g. adamw.")] = None,
 ) -> None:
     """Make a trajectory of a training run's checkpoints."""
-    from weightcast.datasets.importing import import_run
+    from weightcast.datasets.files.importing import import_run
 
     if in_place == (out is not None):
         raise InputError("give either --out FILE.safetensors or --in-place")

@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.checkpoint_writer import CheckpointWriter
 from weightcast.bench.commands.fit_runs import NamedRun, cadence, check_fit_runs, sides
 from weightcast.bench.progress.bar import Advance, progress_bar
 from weightcast.bench.progress.signs_of_life import Reading, signs_of_life
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.scoring.tuning import fit_tuned
 from weightcast.datasets import ForecastTask, InputError, Trajectory, make_task, open_trajectory
-from weightcast.datasets.checkpoints import MANIFEST
 from weightcast.datasets.evaluator import Evaluator
-from weightcast.datasets.tensor_files import Checkpoint
+from weightcast.datasets.files.checkpoint_writer import CheckpointWriter
+from weightcast.datasets.files.checkpoints import MANIFEST
+from weightcast.datasets.files.tensor_files import Checkpoint
 from weightcast.datasets.trajectory import Floats, block_ranges
 from weightcast.datasets.window import Window
 from weightcast.methods import CoordinateForecaster, Forecaster, make_method

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.partial_file import PartialFile
+from weightcast.datasets.files.partial_file import PartialFile
 from weightcast.datasets.trajectory import Floats, Metadata, State, TensorInfo, Trajectory
 
 FORMAT = "weightcast-stacked-1"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from weightcast.datasets.checkpoints import MANIFEST, read_checkpoints
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.stacked import read_stacked
+from weightcast.datasets.files.checkpoints import MANIFEST, read_checkpoints
+from weightcast.datasets.files.stacked import read_stacked
 from weightcast.datasets.trajectory import Trajectory
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets import InputError
-from weightcast.datasets.partial_file import PartialFile
-from weightcast.datasets.stacked import StateInfo
+from weightcast.datasets.files.partial_file import PartialFile
+from weightcast.datasets.files.stacked import StateInfo
 from weightcast.datasets.trajectory import State, TensorInfo
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.tensor_files import ENDINGS
+from weightcast.datasets.files.tensor_files import ENDINGS
 
 #: Files in a numbered folder, the first that is there wins.
 NAMES = (

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.stacked import metadata_from_json, metadata_to_json
-from weightcast.datasets.tensor_files import Checkpoint
+from weightcast.datasets.files.stacked import metadata_from_json, metadata_to_json
+from weightcast.datasets.files.tensor_files import Checkpoint
 from weightcast.datasets.trajectory import Floats, Metadata, TensorInfo, Trajectory
 
 FORMAT = "weightcast-checkpoints-1"

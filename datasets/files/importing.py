@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from weightcast.datasets.checkpoints import CheckpointSource, read_checkpoints, write_manifest
-from weightcast.datasets.discovery import Found, find_checkpoints, refuse_equal_steps
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.naming import guess_tensors, is_buffer, natural_key
-from weightcast.datasets.recording_file import is_recording, read_recording
-from weightcast.datasets.stacked import FORMAT as STACKED
-from weightcast.datasets.stacked import write_stacked
-from weightcast.datasets.tensor_files import Checkpoint, SafetensorsFile
-from weightcast.datasets.trainer_state import read_trainer_state
+from weightcast.datasets.files.checkpoints import CheckpointSource, read_checkpoints, write_manifest
+from weightcast.datasets.files.discovery import Found, find_checkpoints, refuse_equal_steps
+from weightcast.datasets.files.naming import guess_tensors, is_buffer, natural_key
+from weightcast.datasets.files.recording_file import is_recording, read_recording
+from weightcast.datasets.files.stacked import FORMAT as STACKED
+from weightcast.datasets.files.stacked import write_stacked
+from weightcast.datasets.files.tensor_files import Checkpoint, SafetensorsFile
+from weightcast.datasets.files.trainer_state import read_trainer_state
 from weightcast.datasets.trajectory import (
     BLOCK_BYTES,
     Floats,
