@@ -38,7 +38,7 @@ from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import InputError, Metadata, RecordedDataSet, Trajectory, get_dataset
 from weightcast.datasets.evaluator import NetworkEvaluator, cross_entropy
 from weightcast.datasets.examples import Examples, inputs, load_examples
-from weightcast.datasets.networks import build_network, describe_tensors
+from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats

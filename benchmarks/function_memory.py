@@ -64,7 +64,7 @@ class Formula:
 
 def generated() -> Trajectory:
     """Make a run with the recipe's network, snapshots and curves, and generated weights."""
-    from weightcast.datasets.networks import build_network, describe_tensors
+    from weightcast.datasets.networks.build import build_network, describe_tensors
 
     dataset = get_dataset(DATASET)
     assert isinstance(dataset, RecordedDataSet)

@@ -32,7 +32,7 @@ def _train(name: str) -> None:
     import torch
 
     from weightcast.datasets.examples import load_examples
-    from weightcast.datasets.networks import build_network
+    from weightcast.datasets.networks.build import build_network
 
     recipe = _recipe(name)
     torch.set_num_threads(1)

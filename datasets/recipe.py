@@ -38,7 +38,7 @@ class Recipe:
     name : str
         The data set that the recipe makes.
     network : str
-        A name that `weightcast.datasets.networks.build_network` knows.
+        A name that `weightcast.datasets.networks.build.build_network` knows.
     network_options : dict
     data : str
         A name that `weightcast.datasets.examples.load_examples` knows.
@@ -166,7 +166,7 @@ class Recipe:
         """
         from weightcast.datasets.evaluator import NetworkEvaluator
         from weightcast.datasets.examples import load_examples
-        from weightcast.datasets.networks import build_network
+        from weightcast.datasets.networks.build import build_network
 
         network = build_network(self.network, **self.network_options)
         examples = load_examples(self.data, **self.data_options)

@@ -23,7 +23,7 @@ from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.evaluator import cross_entropy, network_state
 from weightcast.datasets.examples import Examples, inputs, load_examples
 from weightcast.datasets.files.stacked import StackedWriter, StateInfo, header_room
-from weightcast.datasets.networks import describe_tensors
+from weightcast.datasets.networks.build import describe_tensors
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.trajectory import Floats, Metadata
 
@@ -153,7 +153,7 @@ def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
 def _pretrained(recipe: Recipe, network: nn.Module) -> str:
     if "pretrained" not in recipe.network_options:
         return ""
-    from weightcast.datasets.pretrained import describe_start
+    from weightcast.datasets.networks.pretrained import describe_start
 
     return describe_start(network, recipe.network_options)
 

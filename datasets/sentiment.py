@@ -8,7 +8,7 @@ import torch
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.examples import Examples
 from weightcast.datasets.fetching import fetched_files
-from weightcast.datasets.pretrained import load_tokenizer
+from weightcast.datasets.networks.pretrained import load_tokenizer
 
 #: Ratings run from -4 to 4; nearer to 0 than this, people do not agree.
 LEAST_RATING = 0.3
@@ -25,7 +25,7 @@ def movie_reviews(tokenizer: str, length: int = 32) -> Examples:
     Parameters
     ----------
     tokenizer : str
-        Whose tokens: what `weightcast.datasets.pretrained.load_tokenizer` takes.
+        Whose tokens: what `weightcast.datasets.networks.pretrained.load_tokenizer` takes.
     length : int
         Tokens; longer sentences are cut, shorter ones padded.
 

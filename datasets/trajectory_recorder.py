@@ -72,7 +72,7 @@ class TrajectoryRecorder:
         first_step: int = 0,
         overwrite: bool = False,
     ) -> None:
-        from weightcast.datasets.networks import describe_tensors
+        from weightcast.datasets.networks.build import describe_tensors
 
         self.path = Path(path)
         if self.path.suffix != ".safetensors":

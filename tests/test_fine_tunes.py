@@ -25,7 +25,7 @@ from weightcast.datasets.examples import EXAMPLES, Examples, load_examples
 from weightcast.datasets.fetching import fetched_files
 from weightcast.datasets.fine_tunes import fine_tune, fine_tunes
 from weightcast.datasets.gates import set_gates
-from weightcast.datasets.networks import build_network, describe_tensors
+from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.recorder import record_run
 

@@ -33,7 +33,7 @@ from weightcast.datasets.examples import FETCHED, load_examples
 from weightcast.datasets.fetching import fetched_files
 from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.ladder import ladder
-from weightcast.datasets.networks import build_network, describe_tensors
+from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.rdata import read_character_vectors
 from weightcast.datasets.recorder import record_run
 from weightcast.datasets.text import ALPHABET, encode

@@ -27,7 +27,7 @@ from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, 
 from weightcast.bench.plan.suite import load_suite
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.evaluator import batch_norms, cross_entropy
-from weightcast.datasets.networks import build_network
+from weightcast.datasets.networks.build import build_network
 from weightcast.methods import get_method, load_plugin
 
 SETTINGS = LoopSettings(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset, open_trajectory
-from weightcast.datasets.networks import build_network, describe_tensors
+from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.recorder import record_run
 
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from weightcast.datasets.examples import Examples, inputs, load_examples
-from weightcast.datasets.networks import build_network, describe_tensors
+from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.trajectory import TensorInfo
 

@@ -72,7 +72,7 @@ def sequence_classifier(
         A name on the hub, a folder, or what ``weightcast fetch`` calls it.
     classes : int
     widened : bool
-        Double the width as `weightcast.datasets.widening` does: the pretrained model must be a
+        Double the width as `weightcast.datasets.networks.widening` does: the pretrained model must be a
         BERT, and a DistilBERT of twice its width comes out.
     trained_layers : int, optional
         Train the last so many layers and the head only, as in SubTuning (Kaplun et al. 2023, arXiv
@@ -85,7 +85,7 @@ def sequence_classifier(
     """
     with _loading(pretrained) as transformers:
         if widened:
-            from weightcast.datasets.widening import widen
+            from weightcast.datasets.networks.widening import widen
 
             bert = transformers.AutoModel.from_pretrained(locate(pretrained))
             model: Any = widen(bert, classes)

@@ -9,10 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from weightcast.datasets.attention import CharacterTransformer, QueryKeyValue, RowTransformer
-from weightcast.datasets.convolutional import cnn, resnet
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.datasets.recurrent import RowLstm
+from weightcast.datasets.networks.attention import (
+    CharacterTransformer,
+    QueryKeyValue,
+    RowTransformer,
+)
+from weightcast.datasets.networks.convolutional import cnn, resnet
+from weightcast.datasets.networks.recurrent import RowLstm
 from weightcast.datasets.trajectory import TensorInfo
 
 
@@ -27,7 +31,7 @@ def mlp(sizes: Sequence[int]) -> nn.Module:
 
 
 def _sequence_classifier(**options: Any) -> nn.Module:
-    from weightcast.datasets.pretrained import sequence_classifier
+    from weightcast.datasets.networks.pretrained import sequence_classifier
 
     return sequence_classifier(**options)
 
