@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.datasets.families import problem_loss
 from weightcast.datasets.recipe import Recipe
+from weightcast.datasets.synthetic.families import problem_loss
 from weightcast.datasets.trajectory import Floats, Metadata
 
 if TYPE_CHECKING:

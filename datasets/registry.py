@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
-from weightcast.datasets.bowl import QUADRATIC_BOWL
 from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
 from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.fine_tunes import fine_tune, fine_tunes, is_fine_tune
 from weightcast.datasets.ladder import ladder
-from weightcast.datasets.linreg import (
+from weightcast.datasets.recipe import Recipe
+from weightcast.datasets.synthetic.bowl import QUADRATIC_BOWL
+from weightcast.datasets.synthetic.generator import Generator
+from weightcast.datasets.synthetic.linreg import (
     LINREG_ADAM,
     LINREG_COSINE,
     LINREG_GD,
@@ -17,9 +19,7 @@ from weightcast.datasets.linreg import (
     LINREG_SGD,
     LINREG_STEP,
 )
-from weightcast.datasets.logistic import LOGISTIC_SGD
-from weightcast.datasets.recipe import Recipe
-from weightcast.datasets.synthetic import Generator
+from weightcast.datasets.synthetic.logistic import LOGISTIC_SGD
 
 _DATASETS: dict[str, DataSet] = {}
 _plugins_loaded = False

@@ -14,8 +14,8 @@ from weightcast.datasets import (
     register_dataset,
 )
 from weightcast.datasets.gates import run_gates
-from weightcast.datasets.linreg import LINREG_SGD, RATE
 from weightcast.datasets.splits import rotate
+from weightcast.datasets.synthetic.linreg import LINREG_SGD, RATE
 
 DIGITS = ["digits-mlp-sgd", "digits-mlp-adam"]
 

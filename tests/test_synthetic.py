@@ -13,10 +13,12 @@ import torch
 
 from weightcast.bench.scoring.best_possible import best_possible
 from weightcast.datasets import GeneratedDataSet, History, InputError, get_dataset, make_task
-from weightcast.datasets.bowl import QUADRATIC_BOWL, QuadraticBowl
 from weightcast.datasets.evaluator import evaluator_for
 from weightcast.datasets.gates import set_gates
-from weightcast.datasets.linreg import (
+from weightcast.datasets.rel import RelSums
+from weightcast.datasets.synthetic.bowl import QUADRATIC_BOWL, QuadraticBowl
+from weightcast.datasets.synthetic.generator import Generator, _walk
+from weightcast.datasets.synthetic.linreg import (
     LINREG_ADAM,
     LINREG_COSINE,
     LINREG_GD,
@@ -25,9 +27,7 @@ from weightcast.datasets.linreg import (
     LINREG_STEP,
     LinearRegression,
 )
-from weightcast.datasets.logistic import LOGISTIC_SGD, RIDGE, LogisticRegression
-from weightcast.datasets.rel import RelSums
-from weightcast.datasets.synthetic import Generator, _walk
+from weightcast.datasets.synthetic.logistic import LOGISTIC_SGD, RIDGE, LogisticRegression
 from weightcast.datasets.window import named_window
 from weightcast.methods import make_method
 

@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from weightcast.datasets.problem import Problem, Rows
 from weightcast.datasets.rates import constant
-from weightcast.datasets.synthetic import Generator
+from weightcast.datasets.synthetic.generator import Generator
+from weightcast.datasets.synthetic.problem import Problem, Rows
+from weightcast.datasets.synthetic.updates import Doubles, GradientDescent
 from weightcast.datasets.trajectory import TensorInfo
-from weightcast.datasets.updates import Doubles, GradientDescent
 
 DIMENSIONS, CONDITION, STEPS, RATE = 50, 1000.0, 100, 1.0
 

@@ -32,11 +32,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from weightcast.datasets.problem import Problem, Rows
 from weightcast.datasets.rates import constant, cosine, stepped
-from weightcast.datasets.synthetic import Generator
+from weightcast.datasets.synthetic.generator import Generator
+from weightcast.datasets.synthetic.problem import Problem, Rows
+from weightcast.datasets.synthetic.updates import Adam, Doubles, GradientDescent, HeavyBall
 from weightcast.datasets.trajectory import TensorInfo
-from weightcast.datasets.updates import Adam, Doubles, GradientDescent, HeavyBall
 
 SAMPLES, BATCH, STEPS, RATE, NOISE = 256, 32, 100, 0.05, 0.1
 

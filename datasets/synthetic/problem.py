@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.datasets.synthetic.updates import Doubles
 from weightcast.datasets.trajectory import Floats, TensorInfo
-from weightcast.datasets.updates import Doubles
 
 #: Rows of the data that make up a batch, (b,) or (..., b); None for all of them.
 Rows = NDArray[np.int64] | None

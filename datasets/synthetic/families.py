@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from weightcast.datasets.bowl import QuadraticBowl
 from weightcast.datasets.errors import unknown
-from weightcast.datasets.linreg import LinearRegression
-from weightcast.datasets.logistic import LogisticRegression
-from weightcast.datasets.problem import Problem, ProblemLoss
-from weightcast.datasets.streams import random_stream
+from weightcast.datasets.synthetic.bowl import QuadraticBowl
+from weightcast.datasets.synthetic.linreg import LinearRegression
+from weightcast.datasets.synthetic.logistic import LogisticRegression
+from weightcast.datasets.synthetic.problem import Problem, ProblemLoss
+from weightcast.datasets.synthetic.streams import random_stream
 from weightcast.datasets.trajectory import Metadata
 
 FAMILIES: dict[str, type[Problem]] = {

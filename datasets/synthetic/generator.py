@@ -5,7 +5,7 @@ g_t = ∇L_{B_t}(w_t),
 
     (w_{t+1}, s_{t+1}) = update(w_t, g_t, η_t, s_t) ,
 
-where s is the optimizer's memory (see `weightcast.datasets.updates`). Without a batch size every
+where s is the optimizer's memory (see `weightcast.datasets.synthetic.updates`). Without a batch size every
 g_t is the full gradient ∇L(w_t), and the run is deterministic from its start. Each step is a
 snapshot.
 
@@ -36,10 +36,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.problem import Problem, Rows
-from weightcast.datasets.streams import random_stream
+from weightcast.datasets.synthetic.problem import Problem, Rows
+from weightcast.datasets.synthetic.streams import random_stream
+from weightcast.datasets.synthetic.updates import Doubles, State, Update
 from weightcast.datasets.trajectory import Metadata, Trajectory
-from weightcast.datasets.updates import Doubles, State, Update
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Generator:
     name : str
         The data set's; with the seed it fixes problem, start and batches.
     family : str
-        The problems' name in `weightcast.datasets.families`.
+        The problems' name in `weightcast.datasets.synthetic.families`.
     problem : type of Problem
     update : Update
     rates : tuple of float

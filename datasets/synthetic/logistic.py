@@ -24,11 +24,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from weightcast.datasets.problem import Problem, Rows
 from weightcast.datasets.rates import constant
-from weightcast.datasets.synthetic import Generator
+from weightcast.datasets.synthetic.generator import Generator
+from weightcast.datasets.synthetic.problem import Problem, Rows
+from weightcast.datasets.synthetic.updates import Doubles, GradientDescent
 from weightcast.datasets.trajectory import TensorInfo
-from weightcast.datasets.updates import Doubles, GradientDescent
 
 FEATURES, SAMPLES, BATCH, STEPS, RATE, RIDGE = 20, 512, 32, 100, 0.5, 0.01
 

@@ -1,0 +1,1 @@
+"""Generated problems whose truth is known."""
