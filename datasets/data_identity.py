@@ -8,7 +8,7 @@ from pathlib import Path
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.examples import FETCHED
-from weightcast.datasets.materials import MATERIALS
+from weightcast.datasets.fetching.materials import MATERIALS
 from weightcast.datasets.recipe import Recipe
 
 

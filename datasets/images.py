@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from weightcast.datasets.examples import Examples
-from weightcast.datasets.fetching import fetched_files
+from weightcast.datasets.fetching.fetch import fetched_files
 
 
 def digits() -> Examples:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from weightcast.datasets.fetching import cache_folder
+from weightcast.datasets.fetching.fetch import cache_folder
 from weightcast.datasets.files.partial_file import PartialFile
 from weightcast.datasets.lineage import Lineage, lineage
 from weightcast.datasets.trajectory import Trajectory

@@ -144,8 +144,8 @@ class Recipe:
             Naming the command that fetches what is missing.
         """
         from weightcast.datasets.examples import FETCHED
-        from weightcast.datasets.fetching import fetched_files
-        from weightcast.datasets.materials import MATERIALS
+        from weightcast.datasets.fetching.fetch import fetched_files
+        from weightcast.datasets.fetching.materials import MATERIALS
 
         if self.data in FETCHED:
             fetched_files(FETCHED[self.data])

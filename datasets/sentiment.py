@@ -7,7 +7,7 @@ import torch
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.examples import Examples
-from weightcast.datasets.fetching import fetched_files
+from weightcast.datasets.fetching.fetch import fetched_files
 from weightcast.datasets.networks.pretrained import load_tokenizer
 
 #: Ratings run from -4 to 4; nearer to 0 than this, people do not agree.

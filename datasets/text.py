@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from weightcast.datasets.examples import Examples
-from weightcast.datasets.fetching import fetched_files
+from weightcast.datasets.fetching.fetch import fetched_files
 
 #: The 80 characters that a network knows; any other (there is one, a pound sign) becomes a blank.
 ALPHABET = "\n " + string.ascii_letters + string.digits + "!\"&'()*,-.:;?[]_"

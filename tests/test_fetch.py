@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from weightcast.datasets import InputError, fetching
-from weightcast.datasets.fetching import fetch, fetched_files, is_fetched
-from weightcast.datasets.materials import Material, Part
+from weightcast.datasets.fetching.fetch import fetch, fetched_files, is_fetched
+from weightcast.datasets.fetching.materials import Material, Part
 
 CONTENT = b"some pixels"
 

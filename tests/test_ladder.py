@@ -30,11 +30,11 @@ from weightcast.datasets import (
 )
 from weightcast.datasets.evaluator import NetworkEvaluator
 from weightcast.datasets.examples import FETCHED, load_examples
-from weightcast.datasets.fetching import fetched_files
+from weightcast.datasets.fetching.fetch import fetched_files
+from weightcast.datasets.fetching.rdata import read_character_vectors
 from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.ladder import ladder
 from weightcast.datasets.networks.build import build_network, describe_tensors
-from weightcast.datasets.rdata import read_character_vectors
 from weightcast.datasets.recorder import record_run
 from weightcast.datasets.text import ALPHABET, encode
 from weightcast.datasets.window import Window

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.fetching import fetched_files
-from weightcast.datasets.materials import MATERIALS
+from weightcast.datasets.fetching.fetch import fetched_files
+from weightcast.datasets.fetching.materials import MATERIALS
 
 
 def locate(pretrained: str) -> str:

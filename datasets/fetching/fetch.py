@@ -20,7 +20,7 @@ import zlib
 from pathlib import Path
 
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.datasets.materials import MATERIALS, Material, Part
+from weightcast.datasets.fetching.materials import MATERIALS, Material, Part
 
 
 def cache_folder() -> Path:

@@ -64,7 +64,7 @@ class Material:
 
 def _novels(packed: bytes) -> bytes:
     """Join the novels of janeaustenr's ``Rdata.rdb``, line by line."""
-    from weightcast.datasets.rdata import read_character_vectors
+    from weightcast.datasets.fetching.rdata import read_character_vectors
 
     novels = read_character_vectors(packed)
     return "".join(f"{line}\n" for novel in novels for line in novel).encode()

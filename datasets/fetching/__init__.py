@@ -1,0 +1,1 @@
+"""What recorded sets need from packages that others publish."""
