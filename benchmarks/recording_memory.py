@@ -31,7 +31,7 @@ def _train(name: str) -> None:
     """Train as anybody would, with nothing of the recorder."""
     import torch
 
-    from weightcast.datasets.examples import load_examples
+    from weightcast.datasets.examples.load import load_examples
     from weightcast.datasets.networks.build import build_network
 
     recipe = _recipe(name)

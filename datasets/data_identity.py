@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.examples import FETCHED
+from weightcast.datasets.examples.load import FETCHED
 from weightcast.datasets.fetching.materials import MATERIALS
 from weightcast.datasets.recipe import Recipe
 

@@ -17,7 +17,7 @@ from weightcast.datasets.trajectory import Floats, Metadata
 if TYPE_CHECKING:
     import torch
 
-    from weightcast.datasets.examples import Examples
+    from weightcast.datasets.examples.load import Examples
 
 #: Numbers of input that go through a network at once: all digits, 167 larger images.
 _CHUNK = 2**17
@@ -202,7 +202,7 @@ class NetworkEvaluator:
         self, x: torch.Tensor, y: torch.Tensor, rows: int | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Cut examples so that what a network computes on the way stays small, and in the cache."""
-        from weightcast.datasets.examples import inputs
+        from weightcast.datasets.examples.load import inputs
 
         rows = rows or self._at_once or max(1, _CHUNK // x[0].numel())
         for start in range(0, len(x), rows):

@@ -41,7 +41,7 @@ class Recipe:
         A name that `weightcast.datasets.networks.build.build_network` knows.
     network_options : dict
     data : str
-        A name that `weightcast.datasets.examples.load_examples` knows.
+        A name that `weightcast.datasets.examples.load.load_examples` knows.
     optimizer : str
         ``"sgd"``, ``"adam"`` or ``"adamw"``.
     learning_rate : float
@@ -143,7 +143,7 @@ class Recipe:
         InputError
             Naming the command that fetches what is missing.
         """
-        from weightcast.datasets.examples import FETCHED
+        from weightcast.datasets.examples.load import FETCHED
         from weightcast.datasets.fetching.fetch import fetched_files
         from weightcast.datasets.fetching.materials import MATERIALS
 
@@ -165,7 +165,7 @@ class Recipe:
             If the network or the data are not known, or the data have yet to be fetched.
         """
         from weightcast.datasets.evaluator import NetworkEvaluator
-        from weightcast.datasets.examples import load_examples
+        from weightcast.datasets.examples.load import load_examples
         from weightcast.datasets.networks.build import build_network
 
         network = build_network(self.network, **self.network_options)

@@ -21,7 +21,7 @@ from torch import nn
 
 from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.evaluator import cross_entropy, network_state
-from weightcast.datasets.examples import Examples, inputs, load_examples
+from weightcast.datasets.examples.load import Examples, inputs, load_examples
 from weightcast.datasets.files.stacked import StackedWriter, StateInfo, header_room
 from weightcast.datasets.networks.build import describe_tensors
 from weightcast.datasets.recipe import Recipe

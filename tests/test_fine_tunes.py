@@ -21,7 +21,7 @@ from weightcast.bench.loop.one_by_one import OneByOne
 from weightcast.bench.loop.runs import Optimizer
 from weightcast.bench.loop.side_by_side import can_stand_side_by_side
 from weightcast.datasets import InputError, RecordedDataSet, get_dataset, open_trajectory
-from weightcast.datasets.examples import EXAMPLES, Examples, load_examples
+from weightcast.datasets.examples.load import EXAMPLES, Examples, load_examples
 from weightcast.datasets.fetching.fetch import fetched_files
 from weightcast.datasets.fine_tunes import fine_tune, fine_tunes
 from weightcast.datasets.gates import set_gates

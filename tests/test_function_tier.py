@@ -27,7 +27,7 @@ from weightcast.datasets import (
     open_trajectory,
 )
 from weightcast.datasets.evaluator import FirstBatches, NetworkEvaluator
-from weightcast.datasets.examples import load_examples
+from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.networks.build import build_network
 from weightcast.datasets.recorder import record_run
 from weightcast.datasets.registry import _DATASETS

@@ -60,25 +60,25 @@ def inputs(x: torch.Tensor) -> torch.Tensor:
 
 
 def _digits() -> Examples:
-    from weightcast.datasets.images import digits
+    from weightcast.datasets.examples.images import digits
 
     return digits()
 
 
 def _fashion() -> Examples:
-    from weightcast.datasets.images import fashion
+    from weightcast.datasets.examples.images import fashion
 
     return fashion()
 
 
 def _austen() -> Examples:
-    from weightcast.datasets.text import austen
+    from weightcast.datasets.examples.text import austen
 
     return austen()
 
 
 def _movie_reviews(**options: Any) -> Examples:
-    from weightcast.datasets.sentiment import movie_reviews
+    from weightcast.datasets.examples.sentiment import movie_reviews
 
     return movie_reviews(**options)
 

@@ -1,0 +1,1 @@
+"""The examples that recorded networks learn from."""
