@@ -51,7 +51,7 @@ def _train(name: str) -> None:
 
 
 def _record(name: str) -> None:
-    from weightcast.datasets.recorder import record_run
+    from weightcast.datasets.recorded.recorder import record_run
 
     with tempfile.TemporaryDirectory() as folder:
         record_run(_recipe(name), 0, Path(folder) / "run.safetensors")

@@ -6,9 +6,9 @@ from importlib.metadata import entry_points
 
 from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.datasets.fine_tunes import fine_tune, fine_tunes, is_fine_tune
-from weightcast.datasets.ladder import ladder
 from weightcast.datasets.recipe import Recipe
+from weightcast.datasets.recorded.fine_tunes import fine_tune, fine_tunes, is_fine_tune
+from weightcast.datasets.recorded.ladder import ladder
 from weightcast.datasets.synthetic.bowl import QUADRATIC_BOWL
 from weightcast.datasets.synthetic.generator import Generator
 from weightcast.datasets.synthetic.linreg import (

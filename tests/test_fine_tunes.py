@@ -23,11 +23,11 @@ from weightcast.bench.loop.side_by_side import can_stand_side_by_side
 from weightcast.datasets import InputError, RecordedDataSet, get_dataset, open_trajectory
 from weightcast.datasets.examples.load import EXAMPLES, Examples, load_examples
 from weightcast.datasets.fetching.fetch import fetched_files
-from weightcast.datasets.fine_tunes import fine_tune, fine_tunes
 from weightcast.datasets.gates import set_gates
 from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.recipe import Recipe
-from weightcast.datasets.recorder import record_run
+from weightcast.datasets.recorded.fine_tunes import fine_tune, fine_tunes
+from weightcast.datasets.recorded.recorder import record_run
 
 transformers = pytest.importorskip("transformers")
 

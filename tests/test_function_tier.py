@@ -29,7 +29,7 @@ from weightcast.datasets import (
 from weightcast.datasets.evaluator import FirstBatches, NetworkEvaluator
 from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.networks.build import build_network
-from weightcast.datasets.recorder import record_run
+from weightcast.datasets.recorded.recorder import record_run
 from weightcast.datasets.registry import _DATASETS
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, State

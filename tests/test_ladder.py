@@ -34,9 +34,9 @@ from weightcast.datasets.examples.text import ALPHABET, encode
 from weightcast.datasets.fetching.fetch import fetched_files
 from weightcast.datasets.fetching.rdata import read_character_vectors
 from weightcast.datasets.files.stacked import write_stacked
-from weightcast.datasets.ladder import ladder
 from weightcast.datasets.networks.build import build_network, describe_tensors
-from weightcast.datasets.recorder import record_run
+from weightcast.datasets.recorded.ladder import ladder
+from weightcast.datasets.recorded.recorder import record_run
 from weightcast.datasets.window import Window
 
 LADDER = {dataset.name: dataset for dataset in ladder()}

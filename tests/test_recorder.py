@@ -15,7 +15,7 @@ import pytest
 
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset, open_trajectory
 from weightcast.datasets.networks.build import build_network, describe_tensors
-from weightcast.datasets.recorder import record_run
+from weightcast.datasets.recorded.recorder import record_run
 
 
 @pytest.fixture

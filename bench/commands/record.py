@@ -199,6 +199,6 @@ def _record_in_worker(recipe: Recipe, seed: int, folder: Path, place: int) -> No
 
 
 def _record(recipe: Recipe, seed: int, folder: Path, on_step: Callable[[int], None]) -> None:
-    from weightcast.datasets.recorder import record_run
+    from weightcast.datasets.recorded.recorder import record_run
 
     record_run(recipe, seed, folder / f"{seed}.safetensors", on_step)

@@ -1,0 +1,1 @@
+"""The recorded data sets, and what trains and writes their runs."""
