@@ -13,7 +13,7 @@ from weightcast.datasets import (
     get_dataset,
     register_dataset,
 )
-from weightcast.datasets.gates import run_gates
+from weightcast.datasets.admission.gates import run_gates
 from weightcast.datasets.splits import rotate
 from weightcast.datasets.synthetic.linreg import LINREG_SGD, RATE
 

@@ -21,9 +21,9 @@ from weightcast.bench.loop.one_by_one import OneByOne
 from weightcast.bench.loop.runs import Optimizer
 from weightcast.bench.loop.side_by_side import can_stand_side_by_side
 from weightcast.datasets import InputError, RecordedDataSet, get_dataset, open_trajectory
+from weightcast.datasets.admission.gates import set_gates
 from weightcast.datasets.examples.load import EXAMPLES, Examples, load_examples
 from weightcast.datasets.fetching.fetch import fetched_files
-from weightcast.datasets.gates import set_gates
 from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.recorded.fine_tunes import fine_tune, fine_tunes

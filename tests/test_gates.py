@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from weightcast.datasets import History, InputError, Trajectory, get_dataset, make_task
+from weightcast.datasets.admission.gates import mean_displacement_errors, set_gates
+from weightcast.datasets.admission.lineage import lineage, refuse_shared
 from weightcast.datasets.examples.load import load_examples
-from weightcast.datasets.gates import mean_displacement_errors, set_gates
-from weightcast.datasets.lineage import lineage, refuse_shared
 from weightcast.datasets.window import named_window, thinned
 
 Make = Callable[..., Trajectory]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from weightcast.datasets import InputError, Trajectory, known_runs, open_trajectory
+from weightcast.datasets.admission.known_runs import checked_lineage
+from weightcast.datasets.admission.lineage import lineage
 from weightcast.datasets.files.stacked import write_stacked
-from weightcast.datasets.known_runs import checked_lineage
-from weightcast.datasets.lineage import lineage
 
 MakeRun = Callable[..., Trajectory]
 

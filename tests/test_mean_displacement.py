@@ -14,7 +14,7 @@ from weightcast.bench.commands.listing import listing
 from weightcast.bench.scoring.cell import CellRow, evaluate_cell
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import Metadata, TensorInfo, Trajectory, get_dataset, make_task
-from weightcast.datasets.gates import mean_displacement_errors
+from weightcast.datasets.admission.gates import mean_displacement_errors
 from weightcast.datasets.task import ForecastTask
 from weightcast.methods import Forecaster, make_method
 

@@ -13,8 +13,8 @@ import torch
 
 from weightcast.bench.scoring.best_possible import best_possible
 from weightcast.datasets import GeneratedDataSet, History, InputError, get_dataset, make_task
+from weightcast.datasets.admission.gates import set_gates
 from weightcast.datasets.evaluator import evaluator_for
-from weightcast.datasets.gates import set_gates
 from weightcast.datasets.rel import RelSums
 from weightcast.datasets.synthetic.bowl import QUADRATIC_BOWL, QuadraticBowl
 from weightcast.datasets.synthetic.generator import Generator, _walk

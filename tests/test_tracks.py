@@ -15,8 +15,8 @@ from weightcast.bench.plan.sharing import APART, PARTLY, SHARED, UNKNOWN, find_s
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import Results, load_results
 from weightcast.datasets import InputError, Metadata, Trajectory, get_dataset
+from weightcast.datasets.admission.lineage import lineage
 from weightcast.datasets.files.stacked import write_stacked
-from weightcast.datasets.lineage import lineage
 from weightcast.reports.html import render_report
 
 TIED = "tied-mlp"  # fine-tunes of one network, as far as anybody can see

@@ -10,8 +10,8 @@ import numpy as np
 
 from weightcast.bench.results.ranking import Ranking
 from weightcast.datasets import get_dataset, open_trajectory
+from weightcast.datasets.admission.gates import run_gates, set_gates
 from weightcast.datasets.dataset import seed_ranges
-from weightcast.datasets.gates import run_gates, set_gates
 from weightcast.methods.registry import is_reference
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")

@@ -30,7 +30,7 @@ from weightcast.bench.results.mixed import mixed_note
 from weightcast.bench.scoring.unit import Site, Unit
 from weightcast.bench.scoring.worker_side import Setup
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
-from weightcast.datasets.gates import set_gates
+from weightcast.datasets.admission.gates import set_gates
 
 
 class Interrupted(Exception):

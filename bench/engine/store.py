@@ -21,7 +21,7 @@ from weightcast.bench.engine.events import CellDone, Ended, Event, FitRecord, Fi
 from weightcast.bench.plan.fits import Fit
 from weightcast.bench.scoring.cell import CellRow
 from weightcast.datasets import InputError
-from weightcast.datasets.gates import Gate
+from weightcast.datasets.admission.gates import Gate
 
 NAME = "results.sqlite"
 #: Held by whoever writes to the folder.

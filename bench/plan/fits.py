@@ -21,8 +21,8 @@ from weightcast.bench.plan.sharing import Sharing, find_sharing, traits
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.scoring.batch_norm import BatchNorm, has_statistics
 from weightcast.datasets import InputError, Trajectory, get_dataset, make_task
-from weightcast.datasets.known_runs import checked_lineage
-from weightcast.datasets.lineage import Lineage, refuse_shared
+from weightcast.datasets.admission.known_runs import checked_lineage
+from weightcast.datasets.admission.lineage import Lineage, refuse_shared
 from weightcast.datasets.splits import Split, rotate
 from weightcast.methods import get_method, make_method
 from weightcast.methods.code import code_hash

@@ -21,7 +21,7 @@ from weightcast.bench.plan.loop_settings import (
 )
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.datasets import InputError
-from weightcast.datasets.data_identity import data_identity
+from weightcast.datasets.admission.data_identity import data_identity
 from weightcast.methods import get_method
 from weightcast.methods.code import code_hash
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from weightcast.datasets.lineage import Lineage
+from weightcast.datasets.admission.lineage import Lineage
 from weightcast.datasets.trajectory import Trajectory
 
 #: A run's traits by name, each a set of parts; an empty one is not known.

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets import InputError
+from weightcast.datasets.admission.gates import FEWEST_RUNS
 from weightcast.datasets.errors import unknown
-from weightcast.datasets.gates import FEWEST_RUNS
 
 Doubles = NDArray[np.float64]
 

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from weightcast.datasets.admission.lineage import Lineage, lineage
 from weightcast.datasets.fetching.fetch import cache_folder
 from weightcast.datasets.files.partial_file import PartialFile
-from weightcast.datasets.lineage import Lineage, lineage
 from weightcast.datasets.trajectory import Trajectory
 
 #: Bytes from which a file is worth remembering; smaller ones are read in less than a second.

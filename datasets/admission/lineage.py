@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from weightcast.datasets.admission.gates import SHARED_START_TRACKS
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.gates import SHARED_START_TRACKS
 from weightcast.datasets.trajectory import Trajectory
 
 

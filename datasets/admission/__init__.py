@@ -1,0 +1,1 @@
+"""What a data set must pass: gates, lineage, identity of its bytes."""
