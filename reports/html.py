@@ -11,44 +11,44 @@ from weightcast.bench.loop.costs import label_of
 from weightcast.bench.results.mixed import environment_differences
 from weightcast.bench.results.tables import PLACE, Results
 from weightcast.datasets import InputError
-from weightcast.reports.agreement_section import agreement
-from weightcast.reports.compute_section import (
+from weightcast.reports.example_plot import Example, make_example
+from weightcast.reports.figures import Picture
+from weightcast.reports.horizon_plot import horizon_plot
+from weightcast.reports.loop_view import LoopView
+from weightcast.reports.numbers import count, plural
+from weightcast.reports.privacy import without_folders
+from weightcast.reports.sections.agreement import agreement
+from weightcast.reports.sections.compute import (
     compute_pictures,
     compute_table,
     jobs_note,
     overhead_note,
 )
-from weightcast.reports.example_plot import Example, make_example
-from weightcast.reports.failures_section import (
+from weightcast.reports.sections.failures import (
     count_statuses,
     failed_cells,
     failed_loops,
     group_failures,
     group_loop_failures,
 )
-from weightcast.reports.figures import Picture
-from weightcast.reports.function_section import (
+from weightcast.reports.sections.function import (
     agreement_table,
     function_pictures,
     function_table,
     function_tasks,
 )
-from weightcast.reports.horizon_plot import horizon_plot
-from weightcast.reports.leaderboard_section import standings, weights_standings
-from weightcast.reports.loop_section import curves_note, loop_section, takeaway
-from weightcast.reports.loop_view import LoopView
-from weightcast.reports.native_section import native_table
-from weightcast.reports.numbers import count, plural
-from weightcast.reports.privacy import without_folders
-from weightcast.reports.setting_section import (
+from weightcast.reports.sections.leaderboard import standings, weights_standings
+from weightcast.reports.sections.loop import curves_note, loop_section, takeaway
+from weightcast.reports.sections.native import native_table
+from weightcast.reports.sections.setting import (
     dataset_table,
     environment_facts,
     loop_facts,
     suite_facts,
 )
-from weightcast.reports.shift_section import shift_table
-from weightcast.reports.track_section import fine_tune_standings, sharing_table
-from weightcast.reports.verdict import verdict
+from weightcast.reports.sections.shift import shift_table
+from weightcast.reports.sections.track import fine_tune_standings, sharing_table
+from weightcast.reports.sections.verdict import verdict
 from weightcast.reports.view import View
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -22,12 +22,12 @@ from weightcast.bench.loop.board import loop_board, uses_text
 from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row
 from weightcast.bench.results.tables import IDENTITY, Results, load_results
 from weightcast.datasets import InputError
-from weightcast.reports.agreement_section import agreement
-from weightcast.reports.failures_section import count_statuses, group_loop_failures
 from weightcast.reports.html import render_report
-from weightcast.reports.loop_section import loop_section, takeaway
 from weightcast.reports.loop_view import LoopView
 from weightcast.reports.numbers import fixed, interval
+from weightcast.reports.sections.agreement import agreement
+from weightcast.reports.sections.failures import count_statuses, group_loop_failures
+from weightcast.reports.sections.loop import loop_section, takeaway
 from weightcast.reports.view import Task, View
 
 ATTACK = "ValueError: <script>alert(1)</script>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import TRAITS
-from weightcast.reports.leaderboard_section import Standings, standings
+from weightcast.reports.sections.leaderboard import Standings, standings
 from weightcast.reports.tables import Column, Table, words
 from weightcast.reports.view import View
 
