@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from weightcast.bench.results.leaderboard import BASELINE
-from weightcast.reports.agreement_plot import Gain, agreement_plot
 from weightcast.reports.figures import CLIP, Picture
-from weightcast.reports.function_plot import Outcome, rank_correlation
 from weightcast.reports.numbers import fixed, median, plural
+from weightcast.reports.plots.agreement import Gain, agreement_plot
+from weightcast.reports.plots.function import Outcome, rank_correlation
 from weightcast.reports.tables import Cell, Column, Table, key, words
 from weightcast.reports.view import Task, View
 

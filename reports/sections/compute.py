@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from weightcast.datasets import all_datasets
-from weightcast.reports.compute_plot import Cost, compute_plot
 from weightcast.reports.figures import Picture, slug
 from weightcast.reports.numbers import DASH, median, memory, number, plural, seconds
+from weightcast.reports.plots.compute import Cost, compute_plot
 from weightcast.reports.tables import Cell, Column, Table, amount, key, value, words
 from weightcast.reports.view import Task, View
 

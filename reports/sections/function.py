@@ -8,8 +8,8 @@ import numpy as np
 
 from weightcast.bench.results.leaderboard import BASELINE
 from weightcast.reports.figures import Picture, slug
-from weightcast.reports.function_plot import Outcome, function_plot
 from weightcast.reports.numbers import DASH, median, values
+from weightcast.reports.plots.function import Outcome, function_plot
 from weightcast.reports.tables import Cell, Column, Table, key, share, value, words
 from weightcast.reports.view import Task, View
 

@@ -9,8 +9,8 @@ from typing import Any
 from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.methods.registry import is_reference
 from weightcast.reports.figures import Picture
-from weightcast.reports.forest_plot import LOWEST, forest_plot
 from weightcast.reports.numbers import fixed, interval, plural
+from weightcast.reports.plots.forest import LOWEST, forest_plot
 from weightcast.reports.tables import Cell, Column, Table, decimal, key, value, words
 from weightcast.reports.view import Ranked, View
 

@@ -18,8 +18,6 @@ from weightcast.bench.loop.scores import (
 from weightcast.bench.plan.loop_settings import NO_FORECAST, NULL
 from weightcast.datasets import all_datasets
 from weightcast.reports.figures import Picture, slug
-from weightcast.reports.loop_curves_plot import FURTHEST, loop_curves_plot, loss_limits
-from weightcast.reports.loop_ratio_plot import Ratio, loop_ratio_plot, ratio_limits
 from weightcast.reports.loop_view import READOUTS, TARGETS, LoopView
 from weightcast.reports.numbers import (
     DASH,
@@ -29,6 +27,8 @@ from weightcast.reports.numbers import (
     plural,
     seconds,
 )
+from weightcast.reports.plots.loop_curves import FURTHEST, loop_curves_plot, loss_limits
+from weightcast.reports.plots.loop_ratio import Ratio, loop_ratio_plot, ratio_limits
 from weightcast.reports.tables import Cell, Column, Table, amount, decimal, key, value, words
 
 _POOLED = "all data sets"
