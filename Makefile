@@ -32,7 +32,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # A left-over build folder would ship deleted modules.
-$(VENV)/bench.stamp: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard bench/*.py methods/*.py datasets/*.py reports/*.py reports/templates/* bench/suites/*)
+$(VENV)/bench.stamp: $(VENV)/bin/python pyproject.toml constraints.txt $(shell find bench methods datasets reports -name "*.py" -o -name "*.toml" -o -path "*/templates/*")
 	rm -rf build
 	$(PIP) install --quiet --constraint constraints.txt .
 	@touch $@

@@ -1,7 +1,8 @@
 """The TrajectoryRecorder: records any PyTorch training loop in three added lines.
 
 How many snapshots there will be is not known, so they are appended to a hidden recording file
-beside the trajectory, ``.NAME.recording`` (`weightcast.datasets.files.recording_file`). `close` copies it
+beside the trajectory, ``.NAME.recording`` (`weightcast.datasets.files.recording_file`). `close`
+copies it
 into the stacked layout one snapshot at a time, gives that file its name, and removes the recording:
 memory holds one snapshot, the disk for a moment two trajectories.
 """

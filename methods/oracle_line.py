@@ -30,8 +30,8 @@ class OracleLine(CoordinateForecaster):
     Notes
     -----
     ``needs`` has ``"truth"``, which the harness honours for references of this package alone
-    (`weightcast.bench.scoring.forecasting`). The truth is shown to a copy that serves one forecast, so
-    what was fitted knows no more than any method.
+    (`weightcast.bench.scoring.forecasting`). The truth is shown to a copy that serves one forecast,
+    so what was fitted knows no more than any method.
     """
 
     _tags: ClassVar[dict[str, Any]] = {

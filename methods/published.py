@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.tensor_files import ENDINGS, TensorFile, open_tensors
+from weightcast.datasets.files.tensor_files import ENDINGS, TensorFile, open_tensors
 from weightcast.datasets.trajectory import Floats
 
 if TYPE_CHECKING:

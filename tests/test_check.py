@@ -389,7 +389,7 @@ def test_when_the_name_is_unknown_then_the_exit_status_is_2() -> None:
 def test_when_checks_take_long_then_progress_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from weightcast.bench import checking
+    from weightcast.bench.commands import check as checking
 
     monkeypatch.setattr(checking, "_EVERY", 0.0)
     done = _check("last-value", "--json")

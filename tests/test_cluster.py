@@ -14,8 +14,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from weightcast.bench import cluster
 from weightcast.bench.commands.run import RunFailed, RunOptions, run_suite
+from weightcast.bench.engine import cluster
 from weightcast.bench.engine.events import CellDone, Event
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.plan.fits import RunCache, make_plan

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weightcast.bench import local
 from weightcast.bench.commands.run import RunOptions, run_suite
+from weightcast.bench.engine import local
 from weightcast.bench.engine.events import CellDone, Event, Fitted
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.store import NAME, Store

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from weightcast.datasets import InputError, fetching
+from weightcast.datasets import InputError
+from weightcast.datasets.fetching import fetch as fetching
 from weightcast.datasets.fetching.fetch import fetch, fetched_files, is_fetched
 from weightcast.datasets.fetching.materials import Material, Part
 

@@ -20,10 +20,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from weightcast.bench import forecast_run as module
-from weightcast.bench import signs_of_life
 from weightcast.bench.cli.app import main
+from weightcast.bench.commands import forecast as module
 from weightcast.bench.commands.forecast import ForecastFailed, forecast_run
+from weightcast.bench.progress import signs_of_life
 from weightcast.datasets import (
     InputError,
     Recipe,

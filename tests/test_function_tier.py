@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from weightcast.bench import job
 from weightcast.bench.plan.fits import Fit, RunCache, make_plan
 from weightcast.bench.plan.suite import load_suite
+from weightcast.bench.scoring import worker_side
 from weightcast.bench.scoring.batch_norm import BatchNorm, Statistics, statistics_for
 from weightcast.bench.scoring.cell import CellRow, evaluate_cell
 from weightcast.bench.scoring.forecasting import ForecastStream
@@ -408,10 +408,10 @@ def test_when_a_worker_does_a_cell_then_it_follows_the_suites_rule(
 ) -> None:
     suite = load_suite(_suite(tmp_path, datasets=[NAME], batch_norm="keep")).resolve()
     fit = make_plan(suite, RunCache(folder))[0]
-    setup = job.Setup(data=folder)
-    record, fitted = job.make_fit(setup, fit)
+    setup = worker_side.Setup(data=folder)
+    record, fitted = worker_side.make_fit(setup, fit)
     assert record.status == "ok"
-    rows = job.make_cell(setup, fit, fit.split.test[0], fitted)
+    rows = worker_side.make_cell(setup, fit, fit.split.test[0], fitted)
     assert rows[-1].metrics["batch_norm"] == "keep"
 
 

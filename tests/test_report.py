@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weightcast.bench import job
 from weightcast.bench.engine.environment import (
     describe_environment,
     describe_machine,
@@ -29,6 +28,7 @@ from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import Results, load_results
+from weightcast.bench.scoring import worker_side
 from weightcast.bench.scoring.unit import Site, Unit, run_unit
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods, load_plugin, registry
@@ -76,7 +76,7 @@ def write_folder(folder: Path, plugin: Path, suite: Suite) -> None:
         for fit in make_plan(suite, RunCache(None)):
             events: list[Event] = []
             unit = Unit(fit, fit.split.test)
-            run_unit(unit, ThisProcess(), job.Setup((plugin,)), site, events.append, stop)
+            run_unit(unit, ThisProcess(), worker_side.Setup((plugin,)), site, events.append, stop)
             store.add(events)
 
 
@@ -106,7 +106,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             patch.setenv(name, "1")
         patch.setattr(registry, "_METHODS", dict(registry._METHODS))
-        patch.setattr(job, "_desk", None)
+        patch.setattr(worker_side, "_desk", None)
         load_plugin(plugin)
         yield plugin
 
@@ -218,7 +218,7 @@ def test_when_rendered_twice_then_the_page_is_the_same(results: Results, report:
 def test_when_rendered_then_no_folder_of_this_machine_is_told(
     results: Results, report: str, engine: Path
 ) -> None:
-    for place in (results.folder.parent, engine.parent, Path(job.__file__).parent):
+    for place in (results.folder.parent, engine.parent, Path(worker_side.__file__).parent):
         assert str(place) not in report
     assert "File &#34;plugin.py&#34;" in report
     assert f"weightcast export {results.folder.name} cells.csv" in report

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from weightcast.bench import run_progress as module
+from weightcast.bench.progress import run_progress as module
 from weightcast.bench.progress.run_progress import Counts, RunTable, run_progress
 
 METHODS = ["last-value", "arima", "lfd2", "lstm"]

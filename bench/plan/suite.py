@@ -23,7 +23,7 @@ from weightcast.datasets.errors import unknown
 from weightcast.methods import all_methods, get_method, make_method
 from weightcast.methods.adapter_name import canonical_name
 
-SUITES = Path(__file__).parent / "suites"
+SUITES = Path(__file__).parents[1] / "suites"
 
 
 class MethodEntry(BaseModel):

@@ -1,7 +1,7 @@
 """What a checkpoint's tensors are, guessed from their names and shapes.
 
-Where the network itself is at hand `weightcast.datasets.networks.build.describe_tensors` knows better.
-The rule, first match first:
+Where the network itself is at hand `weightcast.datasets.networks.build.describe_tensors` knows
+better. The rule, first match first:
 
 1. ``running_mean``, ``running_var``, ``num_batches_tracked``, ``inv_freq`` and ``masked_bias`` are
    buffers, no parameters; nor is anything that is not floating-point.

@@ -72,8 +72,8 @@ def sequence_classifier(
         A name on the hub, a folder, or what ``weightcast fetch`` calls it.
     classes : int
     widened : bool
-        Double the width as `weightcast.datasets.networks.widening` does: the pretrained model must be a
-        BERT, and a DistilBERT of twice its width comes out.
+        Double the width as `weightcast.datasets.networks.widening` does: the pretrained model must
+        be a BERT, and a DistilBERT of twice its width comes out.
     trained_layers : int, optional
         Train the last so many layers and the head only, as in SubTuning (Kaplun et al. 2023, arXiv
         2302.06354); all by default.

