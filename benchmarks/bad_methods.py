@@ -78,7 +78,7 @@ def main() -> int:
             encoding="utf-8",
         )
         command = [
-            sys.executable, "-P", "-c", "from weightcast.bench.cli.app import main; main()", "run",
+            sys.executable, "-P", "-c", "from weightcast.bench.cli import main; main()", "run",
             "--suite", str(suite), "--out", str(out), "--plugin", str(plugin),
             "--timeout", str(options.timeout), "--max-memory", str(options.max_memory),
             "--jobs", str(options.jobs),

@@ -38,7 +38,7 @@ rotations = 4
 
 def weightcast_run(suite: Path, out: Path, *options: str) -> float:
     """Run the suite in a process of its own; return its seconds."""
-    code = "from weightcast.bench.cli.app import main; main()"
+    code = "from weightcast.bench.cli import main; main()"
     command = [sys.executable, "-c", code, "run", "--suite", str(suite), "--out", str(out)]
     began = time.perf_counter()
     subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)

@@ -222,7 +222,7 @@ class Killer:
 
     def _started(self, out: Path) -> subprocess.Popen[bytes]:
         command = [
-            sys.executable, "-c", "from weightcast.bench.cli.app import main; main()", "run",
+            sys.executable, "-c", "from weightcast.bench.cli import main; main()", "run",
             "--suite", str(self._suite), "--out", str(out), "--plugin", str(self._plugin),
             "--methods", ",".join(METHODS),
         ]  # fmt: skip

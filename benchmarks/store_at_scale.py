@@ -44,7 +44,7 @@ PER_FIT = 2 * RUNS // ROTATIONS
 #: Times the floor that a step may take.
 LIMITS = {"store": 20.0, "read the keys": 1.0, "leaderboard": 12.0, "export": 12.0}
 
-_WEIGHTCAST = [sys.executable, "-c", "from weightcast.bench.cli.app import main; main()"]
+_WEIGHTCAST = [sys.executable, "-c", "from weightcast.bench.cli import main; main()"]
 
 
 def main() -> int:

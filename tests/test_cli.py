@@ -33,7 +33,7 @@ def weightcast(*arguments: object, **environment: str) -> subprocess.CompletedPr
         [
             sys.executable,
             "-c",
-            "from weightcast.bench.cli.app import main; main()",
+            "from weightcast.bench.cli import main; main()",
             *map(str, arguments),
         ],
         capture_output=True,

@@ -140,7 +140,7 @@ def test_when_the_name_is_unknown_then_the_choices_are_listed() -> None:
 
 def _weightcast(cache: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from weightcast.bench.cli.app import main; main()"]
+        [sys.executable, "-c", "from weightcast.bench.cli import main; main()"]
         + [str(argument) for argument in arguments],
         capture_output=True,
         text=True,

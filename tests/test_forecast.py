@@ -20,7 +20,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from weightcast.bench.cli.app import main
+from weightcast.bench.cli import main
 from weightcast.bench.commands import forecast as module
 from weightcast.bench.commands.forecast import ForecastFailed, forecast_run
 from weightcast.bench.progress import signs_of_life
@@ -47,7 +47,7 @@ def _in_a_process(*arguments: object) -> Done:
         [
             sys.executable,
             "-c",
-            "from weightcast.bench.cli.app import main; main()",
+            "from weightcast.bench.cli import main; main()",
             "forecast",
             *map(str, arguments),
         ],

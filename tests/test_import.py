@@ -30,7 +30,7 @@ def weightcast(*arguments: object) -> subprocess.CompletedProcess[str]:
         [
             sys.executable,
             "-c",
-            "from weightcast.bench.cli.app import main; main()",
+            "from weightcast.bench.cli import main; main()",
             *map(str, arguments),
         ],
         capture_output=True,

@@ -407,7 +407,7 @@ def test_when_a_recording_is_killed_then_the_next_one_keeps_whole_runs_and_clear
     tmp_path: Path,
 ) -> None:
     command = [
-        sys.executable, "-c", "from weightcast.bench.cli.app import main; main()",
+        sys.executable, "-c", "from weightcast.bench.cli import main; main()",
         "record", "digits-cnn-sgd", "--seeds", "0,1", "--out", str(tmp_path), "--jobs", "2",
     ]  # fmt: skip
     folder = tmp_path / "digits-cnn-sgd"

@@ -720,7 +720,7 @@ def test_when_native_horizons_are_asked_for_then_command_line_and_report_show_th
 ) -> None:
     def weightcast(*arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", "from weightcast.bench.cli.app import main; main()",
+            [sys.executable, "-c", "from weightcast.bench.cli import main; main()",
              *map(str, arguments)],
             capture_output=True, text=True, encoding="utf-8", check=False,
             env={**os.environ, "COLUMNS": "200"},

@@ -76,7 +76,7 @@ def test_when_recording_is_killed_then_no_trajectory_is_left_and_the_next_one_is
 ) -> None:
     command = [
         sys.executable, "-c",
-        "from weightcast.bench.cli.app import main; main()",
+        "from weightcast.bench.cli import main; main()",
         "record", "digits-mlp-sgd", "--seeds", "0", "--out", str(tmp_path),
     ]  # fmt: skip
     folder = tmp_path / "digits-mlp-sgd"

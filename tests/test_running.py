@@ -180,7 +180,7 @@ def test_when_a_run_is_killed_then_a_second_one_finishes_it_and_loses_nothing(
 ) -> None:
     out = tmp_path / "out"
     command = [
-        sys.executable, "-c", "from weightcast.bench.cli.app import main; main()",
+        sys.executable, "-c", "from weightcast.bench.cli import main; main()",
         "run", "--suite", "quick", "--datasets", "linreg-sgd", "--out", str(out), "--jobs", "1",
         "--methods", "last-value,last-two-line,ols-line,lfd2-ols,lfd-full,ar1,damped-line",
     ]  # fmt: skip
@@ -355,7 +355,7 @@ def test_when_a_run_is_interrupted_then_it_says_how_to_resume_and_keeps_what_was
         sys.executable, "-c",
         # A shell's background jobs inherit an ignored SIGINT; this run is to be in front.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from weightcast.bench.cli.app import main; main()",
+        "from weightcast.bench.cli import main; main()",
         "run", "--suite", "quick", "--datasets", "linreg-sgd", "--out", str(out), "--jobs", "1",
         "--methods", "last-value,last-two-line,ols-line,transformer",
     ]  # fmt: skip

@@ -58,7 +58,7 @@ def test_when_a_recording_is_killed_ten_times_then_every_file_is_whole_and_none_
     kills = 0
     while kills < 10:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from weightcast.bench.cli.app import main; main()", *command],
+            [sys.executable, "-c", "from weightcast.bench.cli import main; main()", *command],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:

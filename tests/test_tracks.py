@@ -51,7 +51,7 @@ every = 2
 def _weightcast(*arguments: object) -> str:
     """Run the command line in a process of its own, where a plugin may register what it likes."""
     done = subprocess.run(
-        [sys.executable, "-c", "from weightcast.bench.cli.app import main; main()",
+        [sys.executable, "-c", "from weightcast.bench.cli import main; main()",
          *map(str, arguments)],
         capture_output=True, text=True, encoding="utf-8", check=False,
         env={**os.environ, "COLUMNS": "200"},

@@ -164,7 +164,7 @@ def test_when_the_process_is_killed_then_its_whole_snapshots_are_saved_by_import
     net = nn.Linear(100, 100)
     with pytest.raises(InputError, match=r"was killed.*weightcast import"):
         TrajectoryRecorder(net, path, every=1)
-    command = "from weightcast.bench.cli.app import main; main()"
+    command = "from weightcast.bench.cli import main; main()"
     subprocess.run(
         [sys.executable, "-c", command, "import", str(left), "--out", str(path)], check=True
     )

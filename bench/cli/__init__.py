@@ -1,1 +1,10 @@
-"""The command line: the words that are typed, and nothing that is heavy."""
+"""The command line: the words that are typed, and nothing that is heavy.
+
+Heavy libraries load inside the verbs that need them.
+"""
+
+# Each module adds its verbs to the application, in the order in which --help shows them.
+from weightcast.bench.cli import run, read, data, methods  # noqa: F401, I001
+from weightcast.bench.cli.app import main
+
+__all__ = ["main"]

@@ -43,7 +43,7 @@ class RunFailed(Exception):
 
 @dataclass
 class RunOptions:
-    """What the command line asked for; see `weightcast.bench.cli.app.run`."""
+    """What the command line asked for; see `weightcast.bench.cli.run.run`."""
 
     suite: str
     out: Path

@@ -1,0 +1,215 @@
+"""The verbs that read result folders: ranked, reported, exported, merged."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from weightcast.bench.cli.app import ResultFolder, app, clear_errors, print_table
+from weightcast.datasets.errors import InputError
+
+if TYPE_CHECKING:
+    from weightcast.bench.results.tables import Results
+
+
+class HorizonSet(StrEnum):
+    """Which horizons `weightcast leaderboard` is about."""
+
+    common = "common"
+    native = "native"
+
+
+@app.command()
+@clear_errors
+def leaderboard(
+    source: Annotated[Path, typer.Argument(help="A result folder, or a CSV of method,task,error.")],
+    tier: Annotated[
+        str | None,
+        typer.Option(
+            help="weights, function or loop; by default weights, or loop where nothing else is."
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="By default the tier's headline metric; of the loop tier train_loss or "
+            "test_accuracy."
+        ),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="What skill is relative to.")] = None,
+    track: Annotated[str, typer.Option(help="main, fine-tune or a shift.")] = "main",
+    split: Annotated[
+        str, typer.Option(help="seeds (whole runs), early, middle or late.")
+    ] = "seeds",
+    csv: Annotated[Path | None, typer.Option(help="Write the ranking here too.")] = None,
+    horizons: Annotated[
+        HorizonSet,
+        typer.Option(help="native compares methods at the horizons that each was made for."),
+    ] = HorizonSet.common,
+    readout: Annotated[
+        str | None,
+        typer.Option(help="Of the loop tier: raw (by default) or average, the moving average."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Of the loop tier: hard (by default) or easy.")
+    ] = None,
+) -> None:
+    """Rank methods, with run-level 95 % intervals."""
+    from weightcast.bench.commands.info import ranking_rows
+    from weightcast.bench.results.leaderboard import BASELINE, rank_csv, rank_results, ranking_table
+
+    if horizons is HorizonSet.native:
+        if tier not in (None, "weights") or metric or baseline:
+            raise InputError("--horizons native has one tier and metric, and no baseline to choose")
+        _print_native(source, track, split, csv)
+        return
+    in_folder = source.is_dir() or source.suffix != ".csv"
+    if tier == "loop" and not in_folder:
+        raise InputError(f"{source} is a file; --tier loop takes a result folder")
+    notes: list[str] = []
+    if in_folder:
+        from weightcast.bench.results.mixed import mixed_note
+        from weightcast.bench.results.tables import load_results
+
+        results = load_results(source)
+        if tier == "loop" or (tier is None and results.loops and results.cells.empty):
+            if baseline or (track, split) != ("main", "seeds"):
+                raise InputError(
+                    "the loop tier compares with tuned plain training on whole runs; leave "
+                    "--baseline, --track and --split out"
+                )
+            _print_loop(results, metric, readout or "raw", target or "hard", csv)
+            return
+        _refuse_loop_options(readout, target)
+        if results.loops and results.cells.empty:
+            raise InputError(f"{source} holds runs of the loop tier alone; leave --tier out")
+        board = rank_results(
+            results,
+            tier=tier or "weights",
+            metric=metric,
+            baseline=baseline or BASELINE,
+            track=track,
+            split=split,
+        )
+        ranking = board.ranking
+        notes = [note for note in (*board.notes, mixed_note(results.machines)) if note]
+        what = f"{board.tier} tier, {board.metric}, {len(ranking.tasks)} tasks"
+    else:
+        _refuse_loop_options(readout, target)
+        ranking = rank_csv(source, baseline)
+        what = f"{source.name}, {len(ranking.tasks)} tasks"
+    print_table(ranking_rows(ranking), title=f"{what}; skill against {ranking.baseline}")
+    for note in notes:
+        typer.echo(f"note: {note}")
+    if csv is not None:
+        from weightcast.bench.files import write_text
+
+        write_text(csv, ranking_table(ranking).to_csv(index=False))
+
+
+def _refuse_loop_options(readout: str | None, target: str | None) -> None:
+    if readout or target:
+        raise InputError("--readout and --target are for --tier loop; leave them out or add it")
+
+
+def _print_loop(
+    results: Results, metric: str | None, readout: str, target: str, csv: Path | None
+) -> None:
+    from weightcast.bench.loop.board import board_table, loop_board, terminal_tables
+    from weightcast.bench.results.mixed import mixed_note
+
+    board = loop_board(results.loops, readout=readout, kind=metric or "train_loss", target=target)
+    for title, rows in terminal_tables(board):
+        print_table(rows, title=title)
+    for note in (*board.notes, mixed_note(results.machines)):
+        if note:
+            typer.echo(f"note: {note}")
+    if csv is not None:
+        from weightcast.bench.files import write_text
+
+        write_text(csv, board_table(board).to_csv(index=False))
+
+
+def _print_native(source: Path, track: str, split: str, csv: Path | None) -> None:
+    from weightcast.bench.results.leaderboard import BESIDE_NATIVE, native_standings, native_table
+    from weightcast.bench.results.tables import load_results
+
+    standings, notes = native_standings(load_results(source), track=track, split=split)
+    rows = [
+        {
+            "method": s.method,
+            "task": s.task,
+            "horizons": s.horizons,
+            "error": f"{s.error:.3f}",
+            **{name: f"{s.others[name]:.3f}" for name in BESIDE_NATIVE},
+            "runs": s.runs,
+            "failures": s.failures,
+        }
+        for s in standings
+    ]
+    print_table(
+        [{k: "—" if v == "nan" else v for k, v in row.items()} for row in rows],
+        title="weights tier at native horizons: median over runs of error over distance moved",
+    )
+    for note in notes:
+        typer.echo(f"note: {note}")
+    if csv is not None:
+        from weightcast.bench.files import write_text
+
+        write_text(csv, native_table(standings).to_csv(index=False))
+
+
+@app.command()
+@clear_errors
+def report(
+    folder: ResultFolder,
+    out: Annotated[Path | None, typer.Option(help="By default DIR/report.html.")] = None,
+) -> None:
+    """Write the HTML report and print its path."""
+    from weightcast.bench.results.tables import load_results
+    from weightcast.reports.html import render_report
+
+    path = out if out is not None else folder / "report.html"
+    from weightcast.bench.files import write_text
+
+    write_text(path, render_report(load_results(folder)))
+    typer.echo(str(path))
+
+
+@app.command()
+@clear_errors
+def export(
+    folder: ResultFolder,
+    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file to write.")],
+) -> None:
+    """Write one row per cell and tier."""
+    from weightcast.bench.results.tables import export_cells, load_results
+
+    count = export_cells(load_results(folder), file)
+    typer.echo(f"{count} rows in {file}")
+
+
+@app.command()
+@clear_errors
+def merge(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Result folders of one suite; of a cell in several the first one's counts.",
+            metavar="DIR...",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="A new folder, or one with results of the suite, which it keeps.")
+    ],
+) -> None:
+    """Put parts of a suite that were run on several machines together."""
+    from weightcast.bench.commands.merge import merge_folders
+
+    merged = merge_folders(folders, out)
+    for note in merged.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(merged.line())

@@ -1,0 +1,139 @@
+"""`weightcast run`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from weightcast.bench.cli.app import DataFolder, Plugins, app, clear_errors, load_plugins
+from weightcast.datasets.errors import InputError, unknown
+
+
+class Device(StrEnum):
+    """Where networks of methods are trained and run."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.command()
+@clear_errors
+def run(
+    suite: Annotated[str, typer.Option(help="A suite's name, or a .toml file.")],
+    out: Annotated[Path, typer.Option(help="The result folder; what is there already is kept.")],
+    methods: Annotated[
+        str | None, typer.Option(help="Only these methods, separated by commas.")
+    ] = None,
+    datasets: Annotated[
+        str | None, typer.Option(help="Only these data sets, separated by commas.")
+    ] = None,
+    plugin: Plugins = None,
+    data: DataFolder = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; by default the suite's number.")
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds for each fit and each cell; by default the suite's, an hour."),
+    ] = None,
+    max_memory: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Megabytes a worker process; by default its share of 90 % of the machine's.",
+        ),
+    ] = None,
+    device: Annotated[
+        Device,
+        typer.Option(
+            help="cuda: methods that are networks train and run on a GPU; they then have rows of "
+            "their own."
+        ),
+    ] = Device.cpu,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Run on a Dask cluster, e.g. tcp://10.0.0.1:8786.", metavar="ADDRESS"),
+    ] = None,
+    timing: Annotated[
+        bool,
+        typer.Option(
+            "--timing",
+            help="One cell at a time, so that seconds compare; runs again what was timed with "
+            "others beside it.",
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run cells without a result again.")
+    ] = False,
+    no_tuning: Annotated[
+        bool, typer.Option("--no-tuning", help="Run every method's defaults.")
+    ] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Record missing data sets first.")
+    ] = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave missing data sets out, and say so.")
+    ] = False,
+) -> None:
+    """Run what is missing from a result folder."""
+    from weightcast.bench.commands.run import Interrupted, RunFailed, RunOptions, run_suite
+
+    if timeout is not None and timeout <= 0:
+        raise InputError(f"--timeout {timeout:g} is not above 0; give seconds, e.g. 600")
+    if scheduler == "":
+        raise InputError("--scheduler is empty; give an address, e.g. tcp://10.0.0.1:8786")
+    if timing and (scheduler or (jobs or 1) > 1):
+        raise InputError("--timing runs one cell at a time; leave --jobs and --scheduler out")
+    if scheduler and jobs:
+        raise InputError("--jobs is for this machine, --scheduler for a cluster; give one of them")
+    if record and skip_missing:
+        raise InputError("--record and --skip-missing exclude each other; give one of them")
+    plugins = load_plugins(plugin)
+    options = RunOptions(
+        suite=suite,
+        out=out,
+        methods=_names(methods),
+        datasets=_names(datasets),
+        # Plugin methods run even where the suite does not name them.
+        extra_methods=plugins if methods is None else [],
+        plugins=[path.resolve() for path in plugin or []],
+        data=data,
+        jobs=jobs,
+        timeout=timeout,
+        max_memory=max_memory,
+        scheduler=scheduler,
+        device=device.value,
+        timing=timing,
+        retry_failed=retry_failed,
+        tuning=not no_tuning,
+        record=record,
+        skip_missing=skip_missing,
+        command=[shlex.quote(argument) for argument in sys.argv[1:]],
+    )
+    try:
+        statuses = run_suite(options)
+    except Interrupted as stop:
+        typer.echo(f"weightcast: {stop}", err=True)
+        raise typer.Exit(130) from None
+    except RunFailed as error:
+        typer.echo(f"weightcast: {error}", err=True)
+        raise typer.Exit(1) from None
+    failed = {status: count for status, count in sorted(statuses.items()) if status != "ok"}
+    said = ", ".join(f"{count:,} {status}" for status, count in failed.items())
+    typer.echo(f"{sum(failed.values()):,} failed cells: {said}" if failed else "no failed cells")
+
+
+def _names(given: str | None) -> list[str] | None:
+    if given is None:
+        return None
+    from weightcast.methods.adapter_name import split_names
+
+    names = split_names(given)
+    if not names:
+        raise unknown("name", given, [])
+    return names
