@@ -37,7 +37,8 @@ from weightcast.bench.progress.bar import progress_bar
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import InputError, Metadata, RecordedDataSet, Trajectory, get_dataset
 from weightcast.datasets.evaluator import NetworkEvaluator, cross_entropy
-from weightcast.datasets.examples.load import Examples, inputs, load_examples
+from weightcast.datasets.examples.examples import Examples, inputs
+from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.task import ForecastTask

@@ -38,6 +38,7 @@ from weightcast.datasets import (
     make_task,
     open_trajectory,
 )
+from weightcast.datasets.evaluator import evaluator_for
 from weightcast.datasets.trajectory import Floats
 from weightcast.methods import make_method
 
@@ -96,7 +97,7 @@ def cell(name: str, recording: Path | None) -> None:
     method = make_method(name).fit([run], [run], task)
     sample = coordinate_sample(run.meta.dataset, run.n_coordinates, SAMPLE)
     start = time.perf_counter()
-    rows = evaluate_cell(method, run, task, sample, run.evaluator(), BatchNorm())
+    rows = evaluate_cell(method, run, task, sample, evaluator_for(run.meta), BatchNorm())
     function = next(row for row in rows if row.tier == "function")
     print(
         json.dumps(

@@ -2,6 +2,7 @@
 
 from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.evaluator import evaluator_for, rebuild
 from weightcast.datasets.files.open import open_trajectory
 from weightcast.datasets.history import History
 from weightcast.datasets.recipe import Recipe
@@ -25,8 +26,10 @@ __all__ = [
     "Trajectory",
     "TrajectoryRecorder",
     "all_datasets",
+    "evaluator_for",
     "get_dataset",
     "make_task",
     "open_trajectory",
+    "rebuild",
     "register_dataset",
 ]

@@ -17,7 +17,7 @@ from weightcast.datasets.trajectory import Floats, Metadata
 if TYPE_CHECKING:
     import torch
 
-    from weightcast.datasets.examples.load import Examples
+    from weightcast.datasets.examples.examples import Examples
 
 #: Numbers of input that go through a network at once: all digits, 167 larger images.
 _CHUNK = 2**17
@@ -202,7 +202,7 @@ class NetworkEvaluator:
         self, x: torch.Tensor, y: torch.Tensor, rows: int | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Cut examples so that what a network computes on the way stays small, and in the cache."""
-        from weightcast.datasets.examples.load import inputs
+        from weightcast.datasets.examples.examples import inputs
 
         rows = rows or self._at_once or max(1, _CHUNK // x[0].numel())
         for start in range(0, len(x), rows):
@@ -243,10 +243,34 @@ def _evaluating(network: torch.nn.Module) -> Iterator[None]:
         network.train(training)
 
 
+def rebuild(recipe: Recipe, *, with_test: bool = True) -> tuple[torch.nn.Module, NetworkEvaluator]:
+    """Rebuild a recipe's network and what measures it.
+
+    The network's values are meaningless until weights are loaded. ``with_test=False`` leaves the
+    test data out.
+
+    Raises
+    ------
+    InputError
+        If the network or the data are not known, or the data have yet to be fetched.
+    """
+    from weightcast.datasets.examples.load import load_examples
+    from weightcast.datasets.networks.build import build_network
+
+    network = build_network(recipe.network, **recipe.network_options)
+    examples = load_examples(recipe.data, **recipe.data_options)
+    return network, NetworkEvaluator(
+        network, examples, with_test=with_test, measured=recipe.measured
+    )
+
+
 def evaluator_for(meta: Metadata, *, with_test: bool = True) -> Evaluator | None:
-    """Rebuild the evaluator that a run's recipe describes; None where there is no recipe."""
+    """Rebuild what measures a run's network, or None where no recipe is known.
+
+    ``with_test=False`` leaves the test data out, for methods that may use training loss only.
+    """
     if not meta.recipe:
         return None
     if "generator" in meta.recipe:
         return problem_loss(meta)
-    return Recipe.from_json(meta.recipe).build(with_test=with_test)[1]
+    return rebuild(Recipe.from_json(meta.recipe), with_test=with_test)[1]

@@ -10,18 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.datasets.evaluator import Evaluator, evaluator_for
 from weightcast.datasets.files.context_file import ContextFile, WeightsOnDisk
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory, block_ranges
-
-if TYPE_CHECKING:
-    from weightcast.datasets.evaluator import Evaluator
-
 
 #: Bytes of context that are held in memory at the most.
 IN_MEMORY = 2**29
@@ -89,7 +85,7 @@ class History:
                 info.name: run.read(info, rows).reshape(len(rows), *info.shape)
                 for info in run.tensors
             }
-        evaluator = run.evaluator(with_test=False) if with_loss else None
+        evaluator = evaluator_for(run.meta, with_test=False) if with_loss else None
         return cls(
             tensors=run.tensors,
             weights=weights,

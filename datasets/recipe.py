@@ -11,16 +11,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.rates import constant, cosine, stepped
-
-if TYPE_CHECKING:
-    import torch
-
-    from weightcast.datasets.evaluator import NetworkEvaluator
-
 
 SCHEDULES: dict[str, Callable[..., tuple[float, ...]]] = {
     "constant": constant,
@@ -152,24 +146,3 @@ class Recipe:
         pretrained = self.network_options.get("pretrained")
         if pretrained in MATERIALS:
             fetched_files(pretrained)
-
-    def build(self, *, with_test: bool = True) -> tuple[torch.nn.Module, NetworkEvaluator]:
-        """Rebuild the network and what measures it.
-
-        The network's values are meaningless until weights are loaded. ``with_test=False`` leaves
-        the test data out.
-
-        Raises
-        ------
-        InputError
-            If the network or the data are not known, or the data have yet to be fetched.
-        """
-        from weightcast.datasets.evaluator import NetworkEvaluator
-        from weightcast.datasets.examples.load import load_examples
-        from weightcast.datasets.networks.build import build_network
-
-        network = build_network(self.network, **self.network_options)
-        examples = load_examples(self.data, **self.data_options)
-        return network, NetworkEvaluator(
-            network, examples, with_test=with_test, measured=self.measured
-        )

@@ -12,17 +12,13 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from weightcast.datasets.evaluator import Evaluator
 
 Floats = NDArray[np.float32]
 #: What a network keeps beside its trained weights, by name: batch-norm statistics, say.
@@ -334,15 +330,6 @@ class Trajectory:
                         f"{self.label}: tensor {info.name} has NaN or infinity at step {step}; "
                         "record the run again or leave it out"
                     )
-
-    def evaluator(self, *, with_test: bool = True) -> Evaluator | None:
-        """Rebuild what measures this run's network, or None where no recipe is known.
-
-        ``with_test=False`` leaves the test data out, for methods that may use training loss only.
-        """
-        from weightcast.datasets.evaluator import evaluator_for
-
-        return evaluator_for(self.meta, with_test=with_test)
 
 
 def block_ranges(

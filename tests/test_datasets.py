@@ -14,6 +14,7 @@ from weightcast.datasets import (
     register_dataset,
 )
 from weightcast.datasets.admission.gates import run_gates
+from weightcast.datasets.evaluator import evaluator_for
 from weightcast.datasets.splits import rotate
 from weightcast.datasets.synthetic.linreg import LINREG_SGD, RATE
 
@@ -55,7 +56,7 @@ def test_when_recorded_weights_are_put_into_the_network_then_its_recorded_metric
     name: str,
 ) -> None:
     run = get_dataset(name).run(5)
-    evaluator = run.evaluator()
+    evaluator = evaluator_for(run.meta)
     assert evaluator is not None
     for index in (0, 17, 60):
         measured = evaluator.measure(run.snapshot(index))
@@ -112,7 +113,7 @@ def test_when_linreg_has_trained_then_it_is_near_its_optimum_and_its_loss_is_as_
         w = run.read(run.tensors[0])
         best = np.array(run.meta.truth["optimum"])
         closer += np.linalg.norm(w[-1] - best) < 0.5 * np.linalg.norm(w[0] - best)
-        evaluator = run.evaluator()
+        evaluator = evaluator_for(run.meta)
         assert evaluator is not None
         assert evaluator.train_loss(run.snapshot(50)) == pytest.approx(run.meta.train_loss[50])
     assert closer >= 30

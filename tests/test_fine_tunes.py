@@ -22,7 +22,9 @@ from weightcast.bench.loop.runs import Optimizer
 from weightcast.bench.loop.side_by_side import can_stand_side_by_side
 from weightcast.datasets import InputError, RecordedDataSet, get_dataset, open_trajectory
 from weightcast.datasets.admission.gates import set_gates
-from weightcast.datasets.examples.load import EXAMPLES, Examples, load_examples
+from weightcast.datasets.evaluator import evaluator_for
+from weightcast.datasets.examples.examples import Examples
+from weightcast.datasets.examples.load import EXAMPLES, load_examples
 from weightcast.datasets.fetching.fetch import fetched_files
 from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.recipe import Recipe
@@ -139,7 +141,7 @@ def test_when_a_fine_tune_is_recorded_then_it_says_what_it_started_from(
         "classifier.weight"
     ]
     # Measured again through the recipe, the network is what it was.
-    evaluator = a.evaluator()
+    evaluator = evaluator_for(a.meta)
     assert evaluator is not None
     again = evaluator.measure(a.snapshot(2))
     assert again["train_loss"] == pytest.approx(a.meta.train_loss[2], rel=1e-6)

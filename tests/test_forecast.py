@@ -32,6 +32,7 @@ from weightcast.datasets import (
     get_dataset,
     open_trajectory,
 )
+from weightcast.datasets.evaluator import rebuild
 from weightcast.datasets.files.importing import import_run
 from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.recorded.recorder import record_run
@@ -141,7 +142,7 @@ def test_when_the_last_value_is_asked_for_then_the_checkpoint_is_the_last_snapsh
         "format": "pt", "method": "last-value", "source": "0.safetensors", "origin_step": "2700",
         "forecast_step": "2835", "context": "60", "horizon": "3",
     }  # fmt: skip
-    network, _ = Recipe.from_json(run.meta.recipe).build()
+    network, _ = rebuild(Recipe.from_json(run.meta.recipe))
     assert not any(network.load_state_dict(written, strict=True))
     line = done.stdout.strip()
     assert line.startswith(f"{out}: last-value, step 2700 -> 2835, 2,410 coordinates, ")
@@ -248,7 +249,7 @@ def test_when_a_network_has_batch_norm_then_the_origins_statistics_are_written_b
     for name, values in state.items():
         assert written[name].numpy().dtype == values.dtype
         np.testing.assert_array_equal(written[name].numpy(), values)
-    network, evaluator = recipe.build()
+    network, evaluator = rebuild(recipe)
     assert not any(network.load_state_dict(written, strict=True))
     assert found.train_loss_forecast == evaluator.train_loss(
         {info.name: written[info.name].numpy() for info in run.tensors}

@@ -26,7 +26,7 @@ from weightcast.datasets import (
     make_task,
     open_trajectory,
 )
-from weightcast.datasets.evaluator import FirstBatches, NetworkEvaluator
+from weightcast.datasets.evaluator import FirstBatches, NetworkEvaluator, evaluator_for
 from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.networks.build import build_network
 from weightcast.datasets.recorded.recorder import record_run
@@ -132,12 +132,12 @@ def _cell(
     """Evaluate a cell; return its rows by tier."""
     task = make_task(run, CONTEXT)
     sample = coordinate_sample(run.meta.dataset, run.n_coordinates, 16)
-    rows = evaluate_cell(method, run, task, sample, run.evaluator(), batch_norm)
+    rows = evaluate_cell(method, run, task, sample, evaluator_for(run.meta), batch_norm)
     return {row.tier: row for row in rows}
 
 
 def _statistics(method: Forecaster, run: Trajectory, batch_norm: BatchNorm) -> Statistics:
-    evaluator = run.evaluator()
+    evaluator = evaluator_for(run.meta)
     assert evaluator is not None
     return statistics_for(batch_norm, method, run, make_task(run, CONTEXT), evaluator, [4, 5])
 
@@ -288,7 +288,7 @@ def test_when_nothing_is_said_then_statistics_are_those_of_the_measured_training
 def test_when_batches_were_asked_for_once_then_what_comes_next_knows_nothing_of_it(
     run: Trajectory,
 ) -> None:
-    evaluator = run.evaluator()
+    evaluator = evaluator_for(run.meta)
     assert isinstance(evaluator, NetworkEvaluator)
     weights = run.snapshot(-1)
     before = evaluator.measure(weights)

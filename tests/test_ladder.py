@@ -28,7 +28,7 @@ from weightcast.datasets import (
     all_datasets,
     open_trajectory,
 )
-from weightcast.datasets.evaluator import NetworkEvaluator
+from weightcast.datasets.evaluator import NetworkEvaluator, evaluator_for, rebuild
 from weightcast.datasets.examples.load import FETCHED, load_examples
 from weightcast.datasets.examples.text import ALPHABET, encode
 from weightcast.datasets.fetching.fetch import fetched_files
@@ -77,7 +77,7 @@ def _recipe(network: str = "mlp", **changes: object) -> Recipe:
 
 
 def _evaluator(run: Trajectory) -> NetworkEvaluator:
-    evaluator = run.evaluator()
+    evaluator = evaluator_for(run.meta)
     assert isinstance(evaluator, NetworkEvaluator)
     return evaluator
 
@@ -116,7 +116,7 @@ def test_when_a_rung_is_asked_for_what_it_measures_then_an_untrained_one_knows_n
     if not _have(recipe.data):
         pytest.skip(f"{recipe.data} has not been fetched")
     torch.manual_seed(0)
-    network, evaluator = recipe.build()
+    network, evaluator = rebuild(recipe)
     weights = {name: value.detach().numpy() for name, value in network.named_parameters()}
     measured = evaluator.measure(weights)
     assert measured["test_loss"] == pytest.approx(math.log(10), abs=0.3)
@@ -280,7 +280,7 @@ def test_when_data_are_missing_then_the_command_that_fetches_them_is_named(
     weights = np.zeros((1, 1), dtype=np.float32)
     run = Trajectory.from_arrays({"w": weights}, [0], Metadata(name, 0, recipe.to_json()))
     with pytest.raises(InputError, match=says):
-        run.evaluator()
+        evaluator_for(run.meta)
 
 
 @pytest.mark.parametrize("skip", [False, True])

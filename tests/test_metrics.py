@@ -18,6 +18,7 @@ from weightcast.bench.scoring.function import (
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS, WeightErrors
 from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.datasets import get_dataset, make_task
+from weightcast.datasets.evaluator import evaluator_for
 
 M = 4
 
@@ -178,7 +179,7 @@ def test_when_the_truth_itself_is_forecast_then_the_network_does_as_the_recorded
         truth = run.read(tensor, range(11, 61)).T
         rows = np.arange(tensor.size)
         weights.add(ForecastBlock(tensor, rows, run.read(tensor, [10])[0], truth, abstained=False))
-    evaluator = run.evaluator()
+    evaluator = evaluator_for(run.meta)
     assert evaluator is not None
     row = function_metrics(weights, run, task, evaluator)
     for label, horizon in {"h5": 5, "h10": 10, "h20": 20, "last": 50}.items():

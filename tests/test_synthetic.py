@@ -99,7 +99,7 @@ def test_when_a_run_has_truth_then_its_gradient_vanishes_there_and_its_loss_is_l
 @every
 def test_when_weights_are_evaluated_then_the_recorded_loss_comes_back(generator: Generator) -> None:
     run = generator.run(2)
-    evaluator = run.evaluator(with_test=False)
+    evaluator = evaluator_for(run.meta, with_test=False)
     assert evaluator is not None
     for index in (0, 40, 100):
         measured = evaluator.measure(run.snapshot(index))

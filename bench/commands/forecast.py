@@ -25,7 +25,7 @@ from weightcast.bench.progress.signs_of_life import Reading, signs_of_life
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.scoring.tuning import fit_tuned
 from weightcast.datasets import ForecastTask, InputError, Trajectory, make_task, open_trajectory
-from weightcast.datasets.evaluator import Evaluator
+from weightcast.datasets.evaluator import Evaluator, evaluator_for
 from weightcast.datasets.files.checkpoint_writer import CheckpointWriter
 from weightcast.datasets.files.checkpoints import MANIFEST
 from weightcast.datasets.files.tensor_files import Checkpoint
@@ -366,7 +366,7 @@ def _write_forecast(stream: ForecastStream, method: str, writer: CheckpointWrite
 def _evaluator(run: Trajectory) -> tuple[Evaluator | None, str]:
     """Rebuild what measures the run, or say why that cannot be."""
     try:
-        evaluator = run.evaluator(with_test=False)
+        evaluator = evaluator_for(run.meta, with_test=False)
     except Exception as error:  # a recipe from elsewhere can fail anyhow
         return None, f"its recipe cannot be rebuilt here: {_reason(error)}"
     return evaluator, "" if evaluator else "it has no recipe to rebuild the network and data from"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from weightcast.bench.loop.runs import Measured, TrainingRuns
 from weightcast.datasets.evaluator import NetworkEvaluator, batch_norms, cross_entropy
-from weightcast.datasets.examples.load import inputs
+from weightcast.datasets.examples.examples import inputs
 from weightcast.datasets.networks.build import build_network
 from weightcast.datasets.recipe import Recipe
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from weightcast.datasets.examples.load import Examples, inputs, load_examples
+from weightcast.datasets.examples.examples import Examples, inputs
+from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.trajectory import TensorInfo

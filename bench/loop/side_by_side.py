@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, vmap
 
 from weightcast.bench.loop.runs import Measured, TrainingRuns
 from weightcast.datasets.evaluator import cross_entropy, network_state
-from weightcast.datasets.examples.load import inputs
+from weightcast.datasets.examples.examples import inputs
 from weightcast.datasets.recipe import Recipe
 
 #: Bytes of inputs that go through all networks at once while losses are measured.

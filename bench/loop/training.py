@@ -39,7 +39,8 @@ from weightcast.bench.plan.loop_settings import (
 from weightcast.bench.scoring.forecasting import ForecastStream, InvalidForecast
 from weightcast.datasets import Metadata, Trajectory, make_task
 from weightcast.datasets.evaluator import cross_entropy
-from weightcast.datasets.examples.load import inputs, load_examples
+from weightcast.datasets.examples.examples import inputs
+from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.networks.build import build_network
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.task import ForecastTask

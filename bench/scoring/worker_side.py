@@ -31,7 +31,7 @@ from weightcast.bench.scoring.memory import peak_memory
 from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.bench.scoring.tuning import fit_tuned
 from weightcast.datasets import InputError, Trajectory, make_task
-from weightcast.datasets.evaluator import Evaluator
+from weightcast.datasets.evaluator import Evaluator, evaluator_for
 from weightcast.datasets.task import ForecastTask
 from weightcast.methods import load_plugin, make_method
 from weightcast.methods.code import code_hash
@@ -85,7 +85,7 @@ class _Desk:
         # In a shift track the test runs' steps and learning rates are not those of training runs.
         self.task = make_task(first, fit.context, seed=fit.seed + fit.split.rotation)
         self.sample = coordinate_sample(fit.place.dataset, first.n_coordinates, fit.sample)
-        self.evaluator = first.evaluator() if "function" in fit.tiers else None
+        self.evaluator = evaluator_for(first.meta) if "function" in fit.tiers else None
         self.key = fit.key
 
     def test_run(self, fit: Fit, seed: int) -> Trajectory:

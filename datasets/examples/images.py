@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from weightcast.datasets.examples.load import Examples
+from weightcast.datasets.examples.examples import Examples
 from weightcast.datasets.fetching.fetch import fetched_files
 
 

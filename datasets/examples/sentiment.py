@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.examples.load import Examples
+from weightcast.datasets.examples.examples import Examples
 from weightcast.datasets.fetching.fetch import fetched_files
 from weightcast.datasets.networks.pretrained import load_tokenizer
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from weightcast.datasets.examples.load import Examples
+from weightcast.datasets.examples.examples import Examples
 from weightcast.datasets.fetching.fetch import fetched_files
 
 #: The 80 characters that a network knows; any other (there is one, a pound sign) becomes a blank.

@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.datasets.evaluator import cross_entropy, network_state
-from weightcast.datasets.examples.load import Examples, inputs, load_examples
+from weightcast.datasets.evaluator import cross_entropy, network_state, rebuild
+from weightcast.datasets.examples.examples import Examples, inputs
+from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.files.stacked import StackedWriter, StateInfo, header_room
 from weightcast.datasets.networks.build import describe_tensors
 from weightcast.datasets.recipe import Recipe
@@ -61,7 +62,7 @@ def record_run(
 
 def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]) -> None:
     torch.manual_seed(recipe.random_seed(seed, "initial state"))
-    network, evaluator = recipe.build()
+    network, evaluator = rebuild(recipe)
     in_place = not evaluator.needs_own_network
     if not in_place:
         # Measuring must leave no trace in what is trained; where it leaves none, one network's
