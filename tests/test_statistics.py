@@ -155,21 +155,3 @@ def test_when_a_csv_is_ranked_then_the_table_has_the_promised_columns(tmp_path: 
     assert tuple(table.columns) == CSV_COLUMNS
     assert table["method"].tolist() == ["m", "last-value"]
     assert table["failures"].tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("method,task\na,x\n", "lacks the column error"),
-        ("method,task,error\n", "has no rows"),
-        ("method,task,error\na,x,1\na,x,2\n", "two errors for a on x"),
-        ("method,task,error\na,x,high\n", "'high' of a on x is not a number"),
-        ("method,task,error\na,x,-1\n", "is not a number of at least 0"),
-        ("", "cannot be read as CSV"),
-    ],
-)
-def test_when_a_csv_is_wrong_then_one_line_says_how(tmp_path: Path, text: str, says: str) -> None:
-    path = tmp_path / "errors.csv"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=says):
-        rank_csv(path)

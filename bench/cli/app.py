@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import io
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from weightcast.bench.printable import printable
 from weightcast.datasets.errors import InputError
 
 app = typer.Typer(
@@ -32,7 +35,7 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except InputError as error:
-            typer.echo(f"weightcast: {error}", err=True)
+            typer.echo(f"weightcast: {printable(str(error))}", err=True)
             raise typer.Exit(2) from None
 
     return wrapped
@@ -40,6 +43,10 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without a letter of a name gets it as an escape.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="weightcast")
 
 
@@ -67,17 +74,28 @@ def load_plugins(paths: list[Path] | None) -> list[str]:
 
 
 def print_table(rows: list[dict[str, Any]], title: str | None = None) -> None:
-    """Print rows as a table, a column a key."""
+    """Print rows as a table, a column a key; names in it are no markup."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    shown = None if title is None else Text(printable(title), "table.title")
+    table = Table(title=shown, title_justify="left", box=None, pad_edge=False)
     for index, name in enumerate(rows[0] if rows else {}):
         numeric = all(isinstance(row[name], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=index == 0)
+        table.add_column(
+            Text(printable(name)), justify="right" if numeric else "left", no_wrap=index == 0
+        )
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(printable(str(value))) for value in row.values()))
     console.print(table)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print what a reader must know, a line a note; empty ones are none."""
+    for note in notes:
+        if note:
+            typer.echo(f"note: {printable(note)}")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weightcast.bench.cli.app import ResultFolder, app, clear_errors, print_table
+from weightcast.bench.cli.app import ResultFolder, app, clear_errors, print_notes, print_table
 from weightcast.datasets.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from weightcast.bench.results.tables import Results
 
 
@@ -95,19 +97,23 @@ def leaderboard(
             split=split,
         )
         ranking = board.ranking
-        notes = [note for note in (*board.notes, mixed_note(results.machines)) if note]
+        notes = [*board.notes, mixed_note(results.machines)]
         what = f"{board.tier} tier, {board.metric}, {len(ranking.tasks)} tasks"
     else:
         _refuse_loop_options(readout, target)
         ranking = rank_csv(source, baseline)
         what = f"{source.name}, {len(ranking.tasks)} tasks"
     print_table(ranking_rows(ranking), title=f"{what}; skill against {ranking.baseline}")
-    for note in notes:
-        typer.echo(f"note: {note}")
+    print_notes(notes)
     if csv is not None:
-        from weightcast.bench.files import write_text
+        _write_csv(csv, ranking_table(ranking))
 
-        write_text(csv, ranking_table(ranking).to_csv(index=False))
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    from weightcast.bench.files import write_text
+    from weightcast.bench.results.csv_cells import csv_text
+
+    write_text(path, csv_text(table))
 
 
 def _refuse_loop_options(readout: str | None, target: str | None) -> None:
@@ -124,13 +130,9 @@ def _print_loop(
     board = loop_board(results.loops, readout=readout, kind=metric or "train_loss", target=target)
     for title, rows in terminal_tables(board):
         print_table(rows, title=title)
-    for note in (*board.notes, mixed_note(results.machines)):
-        if note:
-            typer.echo(f"note: {note}")
+    print_notes([*board.notes, mixed_note(results.machines)])
     if csv is not None:
-        from weightcast.bench.files import write_text
-
-        write_text(csv, board_table(board).to_csv(index=False))
+        _write_csv(csv, board_table(board))
 
 
 def _print_native(source: Path, track: str, split: str, csv: Path | None) -> None:
@@ -154,12 +156,9 @@ def _print_native(source: Path, track: str, split: str, csv: Path | None) -> Non
         [{k: "—" if v == "nan" else v for k, v in row.items()} for row in rows],
         title="weights tier at native horizons: median over runs of error over distance moved",
     )
-    for note in notes:
-        typer.echo(f"note: {note}")
+    print_notes(notes)
     if csv is not None:
-        from weightcast.bench.files import write_text
-
-        write_text(csv, native_table(standings).to_csv(index=False))
+        _write_csv(csv, native_table(standings))
 
 
 @app.command()

@@ -13,6 +13,7 @@ from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import sharing_line
 from weightcast.bench.results.ranking import Ranking, SetErrors, rank_runs, rank_tasks
 from weightcast.bench.results.tables import PLACE, Results
+from weightcast.bench.results.task_csv import read_task_errors
 from weightcast.bench.scoring.forecasting import needs_truth
 from weightcast.datasets import InputError
 from weightcast.datasets.errors import unknown
@@ -345,40 +346,12 @@ def rank_csv(path: Path, baseline: str | None = None) -> Ranking:
     Raises
     ------
     InputError
-        If the file cannot be read, lacks a column, or has two errors for one method and task.
+        If the file cannot be read, lacks a column, or has a line that does not fit.
     """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as CSV: {error}") from None
-    lacking = {"method", "task", "error"} - set(table.columns)
-    if lacking:
-        raise InputError(
-            f"{path} lacks the column {', '.join(sorted(lacking))}; "
-            "it needs method,task,error with a header line"
-        )
-    if table.empty:
-        raise InputError(f"{path} has no rows")
-    table = table.astype({"method": str, "task": str})
-    twice = table[table.duplicated(["method", "task"])]
-    if len(twice):
-        row = twice.iloc[0]
-        raise InputError(f"{path} has two errors for {row['method']} on {row['task']}")
-    error_values = pd.to_numeric(table["error"], errors="coerce")
-    bad = table[(error_values < 0) | (error_values.isna() & table["error"].notna())]
-    if len(bad):
-        raise InputError(
-            f"{path}: error '{bad.iloc[0]['error']}' of {bad.iloc[0]['method']} on "
-            f"{bad.iloc[0]['task']} is not a number of at least 0"
-        )
-    table = table.assign(error=error_values)
-    wide = table.pivot_table(index="method", columns="task", values="error", dropna=False)
-    methods = [str(name) for name in wide.index]
+    found = read_task_errors(path)
     if baseline is None:
-        baseline = BASELINE if BASELINE in methods else methods[0]
-    return rank_tasks(methods, wide.to_numpy(float), [str(t) for t in wide.columns], baseline)
+        baseline = BASELINE if BASELINE in found.methods else found.methods[0]
+    return rank_tasks(found.methods, found.errors, found.tasks, baseline)
 
 
 def ranking_table(ranking: Ranking) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from weightcast.bench.engine.store import Store
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import Sharing
+from weightcast.bench.results.csv_cells import csv_text
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS
 from weightcast.datasets import InputError
 
@@ -214,7 +215,7 @@ def export_cells(results: Results, path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".csv":
-            table.to_csv(partial, index=False)
+            partial.write_text(csv_text(table), encoding="utf-8", newline="")
         else:
             table.to_parquet(partial, index=False)
         os.replace(partial, path)
