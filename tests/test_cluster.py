@@ -29,6 +29,7 @@ from weightcast.methods import load_plugin
 distributed = pytest.importorskip("distributed")
 
 WritePlugin = Callable[..., Path]
+WaitFor = Callable[..., bool]
 
 SMALL = """
 name = "small"
@@ -118,20 +119,6 @@ def _at_work(dask_worker: int) -> bool:
     return len(_processes(dask_worker)) > 1
 
 
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _wait(until: Callable[[], bool], seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not until() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return until()
-
-
 def _pids(started: Any) -> list[int]:
     with distributed.Client(started, set_as_default=False) as client:
         return list(client.run(os.getpid).values())
@@ -196,14 +183,19 @@ def test_when_methods_misbehave_then_they_fare_as_in_a_local_run(
 
 
 def test_when_a_dask_worker_is_killed_half_way_then_no_cell_is_lost_or_there_twice(
-    dask_cluster: Any, small: str, tmp_path: Path, write_plugin: WritePlugin
+    dask_cluster: Any,
+    small: str,
+    tmp_path: Path,
+    write_plugin: WritePlugin,
+    wait_for: WaitFor,
+    alive: Callable[[int], bool],
 ) -> None:
     plugin = write_plugin("slowly", SLOWLY)
     victim, out = _pids(dask_cluster)[0], tmp_path / "out"
     children: list[psutil.Process] = []
 
     def kill() -> None:
-        if _wait(lambda: _at_work(victim)):
+        if wait_for(lambda: _at_work(victim)):
             time.sleep(1.5)
             children.extend(_processes(victim))
             os.kill(victim, signal.SIGKILL)
@@ -214,7 +206,7 @@ def test_when_a_dask_worker_is_killed_half_way_then_no_cell_is_lost_or_there_twi
     killer.join()
     assert len(children) > 1
     assert victim not in _pids(dask_cluster)
-    assert _wait(lambda: not any(_alive(child) for child in children))
+    assert wait_for(lambda: not any(alive(child.pid) for child in children))
     assert not cells.duplicated(["method", "run", "tier"]).any()
     assert len(cells) == 4 * 24
     assert set(cells["status"]) == {"ok"}
@@ -298,19 +290,34 @@ def test_when_a_run_is_to_stop_then_cells_under_way_come_back_and_no_others(
     assert {cell.jobs for cell in done} == {2}
 
 
-# Now and then, on a busy machine, a process outlives the run.
-@pytest.mark.slow
 def test_when_a_run_is_given_up_then_its_processes_end_at_once(
-    dask_cluster: Any, small: str, write_plugin: WritePlugin
+    dask_cluster: Any, small: str, tmp_path: Path, write_plugin: WritePlugin, wait_for: WaitFor
 ) -> None:
-    plugin, pids = write_plugin("sleeps", "time.sleep(50)"), _pids(dask_cluster)
+    asleep = tmp_path / "asleep"
+    asleep.mkdir()
+    body = f"open(f'{asleep}/{{os.getpid()}}', 'w').close()\ntime.sleep(50)"
+    plugin, pids = write_plugin("sleeps", body), _pids(dask_cluster)
     sleeping = load_plugin(plugin)
     units = _units(small, ["last-value"])[:1] + _units(small, sleeping)
     happening, _ = _begin(dask_cluster, units, plugin, threading.Event())
-    assert _wait(lambda: all(_at_work(pid) for pid in pids))
+    assert wait_for(lambda: len(list(asleep.iterdir())) == len(pids))
     began = time.monotonic()
     happening.close()  # type: ignore[attr-defined]
-    assert _wait(lambda: not any(_at_work(pid) for pid in pids))
+    assert wait_for(lambda: not any(_at_work(pid) for pid in pids))
+    assert time.monotonic() - began < 10
+
+
+def test_when_a_run_is_over_then_no_process_waits_for_another_unit(
+    dask_cluster: Any, small: str, write_plugin: WritePlugin, wait_for: WaitFor
+) -> None:
+    plugin = write_plugin("mine", "return context[:, -1:] + task.horizons")
+    pids = _pids(dask_cluster)
+    units = _units(small, load_plugin(plugin))
+    happening, _ = _begin(dask_cluster, units, plugin, threading.Event())
+    assert any(_at_work(pid) for pid in pids)
+    assert list(happening)
+    began = time.monotonic()
+    assert wait_for(lambda: not any(_at_work(pid) for pid in pids))
     assert time.monotonic() - began < 10
 
 
@@ -333,14 +340,18 @@ def test_when_dask_gives_a_unit_up_then_its_cells_crashed_and_the_run_goes_on(
 
 
 def test_when_the_cluster_goes_then_the_run_says_what_did_not_come_back(
-    small: str, tmp_path: Path, write_plugin: WritePlugin, capsys: pytest.CaptureFixture[str]
+    small: str,
+    tmp_path: Path,
+    write_plugin: WritePlugin,
+    wait_for: WaitFor,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     plugin = write_plugin("naps", "time.sleep(50)")
     with _cluster(1) as started:
         pid = _pids(started)[0]
 
         def close() -> None:
-            _wait(lambda: _at_work(pid))
+            wait_for(lambda: _at_work(pid))
             started.close()
 
         closer = threading.Thread(target=close)
