@@ -48,6 +48,7 @@ BUILTIN = (
     "wnn",
     "nino_mlp",
     "line_search",
+    "fixed_step",
     "oracle_line",
     "mean_displacement",
 )
