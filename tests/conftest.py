@@ -28,7 +28,8 @@ settings.load_profile("patient")
 WaitFor = Callable[..., bool]
 Slack = Callable[[], AbstractContextManager[Callable[[], float]]]
 
-SLEEP = "import time; time.sleep(0.5)"
+#: A fifth of a second, with the start of the process, where nothing else runs.
+WORK = "import time\nwhile time.process_time() < 0.15: pass"
 MAIN = "from weightcast.bench.cli import main; main()"
 
 
@@ -154,25 +155,25 @@ def alive() -> Callable[[int], bool]:
 
 @pytest.fixture
 def slack() -> Slack:
-    """Measure how many times longer than asked for short sleeps of processes take over a block."""
+    """Measure how many times longer than on an idle machine a process's work takes over a block."""
 
     @contextmanager
     def measured() -> Iterator[Callable[[], float]]:
         found, done = [1.0], threading.Event()
 
-        def sleep_on() -> None:
-            while not done.is_set():
+        def look() -> None:
+            while not done.wait(0.3):
                 start = time.perf_counter()
-                subprocess.run([sys.executable, "-S", "-c", SLEEP], check=True)
-                found.append((time.perf_counter() - start) / 0.6)
+                subprocess.run([sys.executable, "-S", "-c", WORK], check=True)
+                found.append((time.perf_counter() - start) / 0.2)
 
-        sleeping = threading.Thread(target=sleep_on)
-        sleeping.start()
+        looking = threading.Thread(target=look)
+        looking.start()
         try:
             yield lambda: max(found)
         finally:
             done.set()
-            sleeping.join()
+            looking.join()
 
     return measured
 
