@@ -18,9 +18,6 @@ from weightcast.datasets.evaluator import evaluator_for
 from weightcast.datasets.splits import rotate
 from weightcast.datasets.synthetic.linreg import LINREG_SGD, RATE
 
-#: Run on other kernels, too: numbers hold however a processor rounds them.
-pytestmark = pytest.mark.kernels
-
 DIGITS = ["digits-mlp-sgd", "digits-mlp-adam"]
 
 

@@ -31,9 +31,6 @@ from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.recorded.fine_tunes import fine_tune, fine_tunes
 from weightcast.datasets.recorded.recorder import record_run
 
-#: Run on other kernels, too: numbers hold however a processor rounds them.
-pytestmark = pytest.mark.kernels
-
 transformers = pytest.importorskip("transformers")
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "."]

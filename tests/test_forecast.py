@@ -39,9 +39,6 @@ from weightcast.datasets.recorded.recorder import record_run
 from weightcast.datasets.window import Window
 from weightcast.methods import all_methods, registry
 
-#: Run on other kernels, too: numbers hold however a processor rounds them.
-pytestmark = pytest.mark.kernels
-
 SET = "digits-mlp-sgd"
 Done = subprocess.CompletedProcess[str]
 

@@ -39,9 +39,6 @@ from weightcast.datasets.recorded.ladder import ladder
 from weightcast.datasets.recorded.recorder import record_run
 from weightcast.datasets.window import Window
 
-#: Run on other kernels, too: numbers hold however a processor rounds them.
-pytestmark = pytest.mark.kernels
-
 LADDER = {dataset.name: dataset for dataset in ladder()}
 PARAMETERS = {
     "digits-mlp": 2_410,

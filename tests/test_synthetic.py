@@ -31,9 +31,6 @@ from weightcast.datasets.synthetic.logistic import LOGISTIC_SGD, RIDGE, Logistic
 from weightcast.datasets.window import named_window
 from weightcast.methods import make_method
 
-#: Run on other kernels, too: numbers hold however a processor rounds them.
-pytestmark = pytest.mark.kernels
-
 GENERATORS = [
     LINREG_SGD, LINREG_GD, LINREG_MOMENTUM, LINREG_ADAM, LINREG_STEP, LINREG_COSINE,
     QUADRATIC_BOWL, LOGISTIC_SGD,
