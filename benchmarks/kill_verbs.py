@@ -39,7 +39,7 @@ from weightcast.datasets.files.stacked import write_stacked
 
 #: Seconds within which a killed command's workers must be gone.
 GONE = 3.0
-SET = "digits-mlp-sgd"
+SET, SMALL = "digits-mlp-sgd", "killed-mlp"
 CHECKPOINTS, WIDTH = 40, 400
 SUITE = """
 name = "kills"
@@ -49,6 +49,18 @@ contexts = [10]
 rotations = 4
 tiers = ["weights"]
 jobs = 2
+"""
+
+PLUGIN = f"""
+from weightcast.datasets import Recipe, RecordedDataSet, register_dataset
+
+recipe = Recipe(
+    name="{SMALL}", network="mlp", network_options={{"sizes": [64, 32, 10]}}, data="digits",
+    optimizer="sgd", learning_rate=0.1, batch_size=64, steps=200, snapshot_every=10, measured=64,
+)
+register_dataset(
+    RecordedDataSet("{SMALL}", tuple(range(4)), "killed", "digits", "BSD-3-Clause", recipe=recipe)
+)
 """
 
 #: Names of finished things in a folder, each with a mark of what it holds.
@@ -268,61 +280,84 @@ def _checkpoints(folder: Path) -> Path:
     return folder
 
 
-def verbs(folder: Path) -> list[Verb]:
-    """Make what the verbs need, and return them."""
-    suite, run = folder / "kills.toml", folder / "run.safetensors"
+def _parts(folder: Path) -> list[Path]:
+    """Run two parts of a suite."""
+    suite = folder / "kills.toml"
     suite.write_text(SUITE, encoding="utf-8")
-    parts = []
-    for methods in ("last-value,ols-line", "last-two-line"):
-        parts.append(folder / f"part-{len(parts)}")
-        _weightcast("run", "--suite", suite, "--out", parts[-1], "--methods", methods)
-    results = folder / "results"
-    _weightcast("merge", *parts, "--out", results)
+    parts = [folder / "part-0", folder / "part-1"]
+    for part, methods in zip(parts, ("last-value,ols-line", "last-two-line"), strict=True):
+        if not part.exists():
+            _weightcast("run", "--suite", suite, "--out", part, "--methods", methods)
+    return parts
+
+
+def record(folder: Path) -> Verb:
+    """Four short runs, two side by side."""
+    plugin = folder / "plugin.py"
+    plugin.write_text(PLUGIN, encoding="utf-8")
+    what = [SMALL, "--seeds", "0-3", "--jobs", 2, "--plugin", plugin]
+    return Verb("record", lambda out: [*what, "--out", out], _runs)
+
+
+def import_(folder: Path) -> Verb:
+    """A run of some megabytes a checkpoint."""
+    source = _checkpoints(folder / "checkpoints")
+    return Verb("import", lambda out: [source, "--out", out / "run.safetensors"], _runs)
+
+
+def merge(folder: Path) -> Verb:
+    """Two parts of a suite."""
+    parts = _parts(folder)
+    return Verb("merge", lambda out: [*parts, "--out", out], _results)
+
+
+def report(folder: Path) -> Verb:
+    """A page, in place of an older one in every other folder."""
+    results = _parts(folder)[0]
+    return Verb(
+        "report",
+        lambda out: [results, "--out", out / "report.html"],
+        _page,
+        lambda out: (out / "report.html").write_text("an older page", encoding="utf-8"),
+    )
+
+
+def forecast(folder: Path) -> Verb:
+    """A forecast, in place of an older one in every other folder."""
+    run, name = folder / "run.safetensors", "next.safetensors"
     write_stacked(get_dataset(SET).run(0), run)
-    forecast = ("--horizon", 5, "--no-measure")
-    checkpoints = _checkpoints(folder / "checkpoints")
-    return [
-        Verb(
-            "record",
-            lambda out: [SET, "--seeds", "0-2", "--jobs", 2, "--out", out],
-            _runs,
-        ),
-        Verb("import", lambda out: [checkpoints, "--out", out / "run.safetensors"], _runs),
-        Verb("merge", lambda out: [*parts, "--out", out], _results),
-        Verb(
-            "report",
-            lambda out: [results, "--out", out / "report.html"],
-            _page,
-            lambda out: (out / "report.html").write_text("an older page", encoding="utf-8"),
-        ),
-        Verb(
-            "forecast",
-            lambda out: [run, "--method", "ols-line", *forecast, "--out", out / "next.safetensors"],
-            _weights,
-            lambda out: _weightcast(
-                "forecast", run, "--method", "last-value", *forecast,
-                "--out", out / "next.safetensors",
-            ),
-        ),
-    ]  # fmt: skip
+
+    def arguments(method: str, out: Path) -> list[object]:
+        return [run, "--method", method, "--horizon", 5, "--no-measure", "--out", out / name]
+
+    return Verb(
+        "forecast",
+        lambda out: arguments("ols-line", out),
+        _weights,
+        lambda out: _weightcast("forecast", *arguments("last-value", out)),
+    )
+
+
+VERBS = {
+    "record": record, "import": import_, "merge": merge, "report": report, "forecast": forecast,
+}  # fmt: skip
 
 
 def main() -> None:
     """Kill, count, print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--verbs", default="record,import,merge,report,forecast")
+    parser.add_argument("--verbs", nargs="+", choices=VERBS, default=list(VERBS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     counts = {}
     with tempfile.TemporaryDirectory() as name:
-        for verb in verbs(Path(name)):
-            if verb.name in options.verbs.split(","):
-                began = time.perf_counter()
-                work = Path(name) / "work"
-                work.mkdir(exist_ok=True)
-                counts[verb.name] = Killer(verb, work, options.seed).kill(options.kills)
-                print(f"{verb.name}: {time.perf_counter() - began:.0f} s", flush=True)
+        work = Path(name) / "work"
+        work.mkdir()
+        for verb in options.verbs:
+            began = time.perf_counter()
+            counts[verb] = Killer(VERBS[verb](Path(name)), work, options.seed).kill(options.kills)
+            print(f"{verb}: {time.perf_counter() - began:.0f} s", flush=True)
     print(f"{'':18}" + "".join(f"{verb:>10}" for verb in counts))
     for field in fields(Count):
         figures = [getattr(count, field.name) for count in counts.values()]

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from weightcast.bench.commands.run import RunFailed, RunOptions, run_suite
-from weightcast.bench.engine import cluster
+from weightcast.bench.engine import cluster, cluster_task
 from weightcast.bench.engine.events import CellDone, Event
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.plan.fits import RunCache, make_plan
@@ -67,6 +67,14 @@ sgd = [0.02, 0.04, 0.08]
 SLOWLY = """
 if task.tensor.shape == (10,):
     time.sleep(0.3)
+return np.repeat(context[:, -1:], len(task.horizons), axis=1)
+"""
+#: The first nine forecasts go through.
+HELD = """
+if task.tensor.shape == (10,):
+    open(f"BEGUN/{os.getpid()}-{time.time_ns()}", "w").close()
+    while len(os.listdir("BEGUN")) > 9 and not os.path.exists("TOLD"):
+        time.sleep(0.02)
 return np.repeat(context[:, -1:], len(task.horizons), axis=1)
 """
 
@@ -275,15 +283,30 @@ def _begin(
 
 
 def test_when_a_run_is_to_stop_then_cells_under_way_come_back_and_no_others(
-    dask_cluster: Any, small: str, write_plugin: WritePlugin
+    dask_cluster: Any, small: str, tmp_path: Path, write_plugin: WritePlugin, wait_for: WaitFor
 ) -> None:
     Path(small).write_text(SMALL.replace("rotations = 4", "rotations = 3"), encoding="utf-8")
-    plugin, stop = write_plugin("stoppable", SLOWLY.replace("0.3", "0.6")), threading.Event()
+    begun, told = tmp_path / "begun", tmp_path / "told"
+    begun.mkdir()
+    # Two of three units come to their end; the cell that is under way then waits for the stop.
+    body = HELD.replace("BEGUN", str(begun)).replace("TOLD", str(told))
+    plugin, stop = write_plugin("stoppable", body), threading.Event()
     units = _units(small, load_plugin(plugin))
     happening, events = _begin(dask_cluster, units, plugin, stop)
-    time.sleep(0.5)
     stop.set()
+
+    def stopping() -> bool:
+        return all(stop.is_set() for stop in cluster_task._stops.values())
+
+    def let_go() -> None:
+        with distributed.Client(dask_cluster, set_as_default=False) as client:
+            assert wait_for(lambda: all(client.run(stopping).values()))
+        told.touch()
+
+    letting_go = threading.Thread(target=let_go)
+    letting_go.start()
     events += [event for batch in happening for event in batch]
+    letting_go.join()
     done = [event for event in events if isinstance(event, CellDone)]
     assert 4 <= len(done) < 12
     assert all(row.status == "ok" for cell in done for row in cell.rows)
