@@ -1,15 +1,20 @@
 """Trajectories of network weights: what they are, where they lie, how they are made and split."""
 
-from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
-from weightcast.datasets.errors import InputError
-from weightcast.datasets.evaluator import evaluator_for, rebuild
-from weightcast.datasets.files.open import open_trajectory
-from weightcast.datasets.history import History
-from weightcast.datasets.recipe import Recipe
-from weightcast.datasets.registry import all_datasets, get_dataset, register_dataset
-from weightcast.datasets.task import ForecastTask, Pair, make_task
-from weightcast.datasets.trajectory import Block, Metadata, TensorInfo, Trajectory
-from weightcast.datasets.trajectory_recorder import TrajectoryRecorder
+from typing import TYPE_CHECKING
+
+from weightcast.datasets.lazily import names_from
+
+if TYPE_CHECKING:
+    from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
+    from weightcast.datasets.errors import InputError
+    from weightcast.datasets.evaluator import evaluator_for, rebuild
+    from weightcast.datasets.files.open import open_trajectory
+    from weightcast.datasets.history import History
+    from weightcast.datasets.recipe import Recipe
+    from weightcast.datasets.registry import all_datasets, get_dataset, register_dataset
+    from weightcast.datasets.task import ForecastTask, Pair, make_task
+    from weightcast.datasets.trajectory import Block, Metadata, TensorInfo, Trajectory
+    from weightcast.datasets.trajectory_recorder import TrajectoryRecorder
 
 __all__ = [
     "Block",
@@ -33,3 +38,27 @@ __all__ = [
     "rebuild",
     "register_dataset",
 ]
+
+_PLACES = {
+    "Block": "trajectory",
+    "DataSet": "dataset",
+    "ForecastTask": "task",
+    "GeneratedDataSet": "dataset",
+    "History": "history",
+    "InputError": "errors",
+    "Metadata": "trajectory",
+    "Pair": "task",
+    "Recipe": "recipe",
+    "RecordedDataSet": "dataset",
+    "TensorInfo": "trajectory",
+    "Trajectory": "trajectory",
+    "TrajectoryRecorder": "trajectory_recorder",
+    "all_datasets": "registry",
+    "evaluator_for": "evaluator",
+    "get_dataset": "registry",
+    "make_task": "task",
+    "open_trajectory": "files.open",
+    "rebuild": "evaluator",
+    "register_dataset": "registry",
+}
+__getattr__ = names_from(__name__, _PLACES)

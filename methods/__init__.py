@@ -1,18 +1,23 @@
 """Weight forecasters: one interface, one registry, a module a method."""
 
-from weightcast.methods.forecaster import (
-    CoordinateForecaster,
-    Forecaster,
-    NetworkForecaster,
-    OneLookForecaster,
-)
-from weightcast.methods.registry import (
-    all_methods,
-    get_method,
-    load_plugin,
-    make_method,
-    register,
-)
+from typing import TYPE_CHECKING
+
+from weightcast.datasets.lazily import names_from
+
+if TYPE_CHECKING:
+    from weightcast.methods.forecaster import (
+        CoordinateForecaster,
+        Forecaster,
+        NetworkForecaster,
+        OneLookForecaster,
+    )
+    from weightcast.methods.registry import (
+        all_methods,
+        get_method,
+        load_plugin,
+        make_method,
+        register,
+    )
 
 __all__ = [
     "CoordinateForecaster",
@@ -25,3 +30,16 @@ __all__ = [
     "make_method",
     "register",
 ]
+
+_PLACES = {
+    "CoordinateForecaster": "forecaster",
+    "Forecaster": "forecaster",
+    "NetworkForecaster": "forecaster",
+    "OneLookForecaster": "forecaster",
+    "all_methods": "registry",
+    "get_method": "registry",
+    "load_plugin": "registry",
+    "make_method": "registry",
+    "register": "registry",
+}
+__getattr__ = names_from(__name__, _PLACES)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copyreg
 import inspect
 from importlib.metadata import version
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from weightcast.methods.adapter_name import AdapterName
 from weightcast.methods.forecaster import CoordinateForecaster
 from weightcast.methods.registry import get_method
+
+if TYPE_CHECKING:
+    from weightcast.methods.adapter_name import AdapterName
 
 
 class AdaptedType(type):

@@ -7,16 +7,18 @@ each of their steps is one operation on all coordinates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats
 from weightcast.methods.forecaster import CoordinateForecaster
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats
 
 Doubles = NDArray[np.float64]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats
 from weightcast.methods.forecaster import CoordinateForecaster
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats
 
 
 @register("ar1")

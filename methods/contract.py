@@ -21,15 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.history import History
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import TensorInfo, Trajectory
 from weightcast.methods.contract_toy import (
     CONTEXT,
     ONE,
@@ -45,6 +43,10 @@ from weightcast.methods.contract_toy import (
 )
 from weightcast.methods.forecaster import PROVENANCES, CoordinateForecaster, Forecaster
 from weightcast.methods.registry import get_method, make_method
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import TensorInfo, Trajectory
 
 Forecast = Mapping[str, Any]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.task import ForecastTask
 from weightcast.methods.lfd_full import LfdFull
-from weightcast.methods.linear_map import Doubles
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.methods.linear_map import Doubles
 
 
 @register("dlinear")

@@ -13,20 +13,21 @@ Parameters follow scikit-learn's conventions through scikit-base (``get_params``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from skbase.base import BaseObject
 
-from weightcast.datasets.history import History
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats, Trajectory
+if TYPE_CHECKING:
+    from weightcast.datasets.history import History
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats, Trajectory
 
 #: Where a method's knowledge comes from.
 PROVENANCES = ("zero-shot", "fit-on-train-split", "own-run-only")
 
 #: A network forecast: an array (m, *shape) a tensor; a tensor left out is an abstention.
-NetworkForecast = Mapping[str, Floats]
+NetworkForecast: TypeAlias = "Mapping[str, Floats]"
 
 
 class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type hints

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import unknown
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats
 from weightcast.methods.learned import LearnedForecaster, value_range
 from weightcast.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
+
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats
 
 FRACTIONS = (0.0, 0.4, 0.7, 1.0)
 SCALINGS = ("coordinate", "raw")

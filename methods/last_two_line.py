@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats
 from weightcast.methods.forecaster import CoordinateForecaster
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats
 
 
 @register("last-two-line")

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats, Trajectory
 from weightcast.methods.forecaster import CoordinateForecaster
 from weightcast.methods.training import (
     check_budget,
@@ -27,6 +25,9 @@ from weightcast.methods.training import (
 
 if TYPE_CHECKING:
     import torch
+
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats, Trajectory
 
 
 class LearnedForecaster(CoordinateForecaster):

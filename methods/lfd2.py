@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial, reduce
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from weightcast.datasets.errors import unknown
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Trajectory
 from weightcast.methods.linear_map import (
     Doubles,
     Gram,
@@ -21,6 +19,10 @@ from weightcast.methods.linear_map import (
     total,
 )
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Trajectory
 
 #: What the residuals are judged by.
 SOLVERS = ("l1", "least-squares", "ridge")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Trajectory
 from weightcast.methods.lfd2 import Lfd2, WeightedEquations
-from weightcast.methods.linear_map import Doubles, Gram
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Trajectory
+    from weightcast.methods.linear_map import Doubles, Gram
 
 
 @register("lfd2-grad")

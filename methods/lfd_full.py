@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Trajectory
 from weightcast.methods.linear_map import (
     Doubles,
     Gram,
@@ -17,6 +15,10 @@ from weightcast.methods.linear_map import (
     total,
 )
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Trajectory
 
 
 @register("lfd-full")

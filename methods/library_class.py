@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.methods.adapter_name import AdapterName
+
+if TYPE_CHECKING:
+    from weightcast.methods.adapter_name import AdapterName
 
 #: Folders of a library that hold no class to use.
 _ASIDE = {"tests", "_mocks", "externals", "libs", "__pycache__"}

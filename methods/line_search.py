@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.history import History
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats
 from weightcast.methods.forecaster import CoordinateForecaster, OneLookForecaster, PerCoordinate
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.history import History
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats
 
 DIRECTIONS = ("context", "last")
 

@@ -13,15 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, reduce
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.datasets.task import ForecastTask, Pair
-from weightcast.datasets.trajectory import Floats, Trajectory
 from weightcast.methods.forecaster import CoordinateForecaster
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask, Pair
+    from weightcast.datasets.trajectory import Floats, Trajectory
 
 Doubles = NDArray[np.float64]
 

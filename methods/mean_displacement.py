@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
 from weightcast.methods.forecaster import CoordinateForecaster
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
 
 
 @register("mean-displacement")

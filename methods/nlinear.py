@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Trajectory
 from weightcast.methods.lfd_full import LfdFull
 from weightcast.methods.linear_map import Doubles, Gram, solve_ridge, total
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Trajectory
 
 
 @register("nlinear")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from weightcast.datasets.task import ForecastTask, Pair
-from weightcast.datasets.trajectory import Floats
 from weightcast.methods.forecaster import CoordinateForecaster
 from weightcast.methods.registry import register
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask, Pair
+    from weightcast.datasets.trajectory import Floats
 
 
 @register("oracle-line")

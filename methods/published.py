@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.files.tensor_files import ENDINGS, TensorFile, open_tensors
-from weightcast.datasets.trajectory import Floats
 
 if TYPE_CHECKING:
     import torch
+
+    from weightcast.datasets.files.tensor_files import TensorFile
+    from weightcast.datasets.trajectory import Floats
 
 
 def find_state(path: str | Path, word: str) -> Path:
@@ -25,6 +26,8 @@ def find_state(path: str | Path, word: str) -> Path:
     InputError
         If there is no such file, or the folder has several.
     """
+    from weightcast.datasets.files.tensor_files import ENDINGS
+
     path = Path(path)
     if not path.is_dir():
         if not path.is_file():
@@ -63,6 +66,8 @@ def load_state(
         Naming the tensors that are missing, of another shape, or not finite.
     """
     import torch
+
+    from weightcast.datasets.files.tensor_files import open_tensors
 
     file = open_tensors(path)
     state: dict[str, torch.Tensor] = {}

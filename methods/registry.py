@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.datasets.registry import all_datasets
 from weightcast.methods.adapter_name import LIBRARIES, is_adapter_name, parse_adapter_name
 from weightcast.methods.forecaster import PROVENANCES, Forecaster
 
@@ -48,7 +47,6 @@ BUILTIN = (
     "wnn",
     "nino_mlp",
     "line_search",
-    "fixed_step",
     "oracle_line",
     "mean_displacement",
 )
@@ -164,6 +162,8 @@ def load_plugin(path: str | Path) -> list[str]:
     InputError
         If the file is missing, fails, or registers nothing.
     """
+    from weightcast.datasets.registry import all_datasets
+
     path = Path(path).resolve()
     if not path.is_file():
         raise InputError(f"there is no plugin file {path}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.task import ForecastTask
 from weightcast.methods.registry import register
 from weightcast.methods.snapshot_span import Doubles, SnapshotSpan
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
 
 APPROACHES = ("geometric", "jump")
 

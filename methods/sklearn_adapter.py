@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats, Trajectory
 from weightcast.methods.adapted import Adapter, param_names
-from weightcast.methods.adapter_name import AdapterName
 from weightcast.methods.library_class import find_class, make_instance, silence
 from weightcast.methods.training import draw_rows
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats, Trajectory
+    from weightcast.methods.adapter_name import AdapterName
 
 _SLICE = 4096  # coordinates forecast at a time; bounds the kernel matrices of kernel methods
 # Fit all targets at once, though their tags do not say so.

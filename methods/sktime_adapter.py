@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats, Trajectory
 from weightcast.methods.adapted import Adapter, param_names
-from weightcast.methods.adapter_name import AdapterName
 from weightcast.methods.library_class import find_class, make_instance, silence
+
+if TYPE_CHECKING:
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats, Trajectory
+    from weightcast.methods.adapter_name import AdapterName
 
 
 class SktimeAdapter(Adapter):

@@ -7,13 +7,17 @@ for the Gram matrix and one for the forecast, and what is solved has the size of
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.datasets.history import History
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats
 from weightcast.methods.forecaster import CoordinateForecaster, OneLookForecaster, PerCoordinate
+
+if TYPE_CHECKING:
+    from weightcast.datasets.history import History
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats
 
 Doubles = NDArray[np.float64]
 

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
 
 if TYPE_CHECKING:
     import torch
+
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
 
 DEVICES = ("cpu", "cuda")
 CHECK_EVERY = 20  # updates between looks at the validation loss

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.datasets.task import ForecastTask
-from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
 from weightcast.methods.forecaster import CoordinateForecaster
 from weightcast.methods.published import find_state, load_state
 from weightcast.methods.registry import register
@@ -23,6 +21,9 @@ from weightcast.methods.training import (
 
 if TYPE_CHECKING:
     import torch
+
+    from weightcast.datasets.task import ForecastTask
+    from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
 
 SEEN = 5
 AHEAD = 5
@@ -88,15 +89,8 @@ class Wnn(CoordinateForecaster):
 
     References
     ----------
-    Jang, Yun, Kim, Yoon, Kim, Lee, Han 2023: Learning to Boost Training by Periodic Nowcasting Near
-    Future Weights, ICML.
-
-    Notes
-    -----
-    In all published versions of the authors' code the delta of a bias is added to its last value as
-    it is, where that of other tensors is added to the scaled one, and the sum is scaled back. Here
-    biases are treated as all others: the slip makes a bias far from its scaled range jump by its
-    own size. Forecasts of biases therefore depart from that code's, and no others do.
+    Jang, Han, Kim, Choi 2023: Learning to Boost Training by Periodic Nowcasting Near Future
+    Weights, ICML.
     """
 
     _tags: ClassVar[dict[str, Any]] = {

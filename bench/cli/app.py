@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 
@@ -74,24 +74,47 @@ def load_plugins(paths: list[Path] | None) -> list[str]:
 
 
 def print_table(rows: list[dict[str, Any]], title: str | None = None) -> None:
-    """Print rows as a table, a column a key; names in it are no markup."""
+    """Print rows as a table, a column a key: laid out for a terminal, else a line a row."""
+    names = list(rows[0]) if rows else []
+    numeric = {n for n in names if all(isinstance(row[n], int | float) for row in rows)}
+    cells = [[printable(str(row[name])) for name in names] for row in rows]
+    if sys.stdout.isatty():
+        _print_for_terminal(names, cells, numeric, title)
+    else:
+        _print_lines(names, cells, numeric, title)
+
+
+def _print_for_terminal(
+    names: list[str], cells: list[list[str]], numeric: set[str], title: str | None
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
+    # Text is shown as it is: square brackets in a name are no markup.
     shown = None if title is None else Text(printable(title), "table.title")
     table = Table(title=shown, title_justify="left", box=None, pad_edge=False)
-    for index, name in enumerate(rows[0] if rows else {}):
-        numeric = all(isinstance(row[name], int | float) for row in rows)
-        table.add_column(
-            Text(printable(name)), justify="right" if numeric else "left", no_wrap=index == 0
+    for name in names:
+        justify: Literal["left", "right"] = "right" if name in numeric else "left"
+        table.add_column(Text(printable(name)), justify=justify, no_wrap=name == names[0])
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def _print_lines(
+    names: list[str], cells: list[list[str]], numeric: set[str], title: str | None
+) -> None:
+    lines = [[printable(name) for name in names], *cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if title:
+        typer.echo(printable(title))
+    for line in lines:
+        padded = (
+            cell.rjust(width) if name in numeric else cell.ljust(width)
+            for name, cell, width in zip(names, line, widths, strict=True)
         )
-    for row in rows:
-        table.add_row(*(Text(printable(str(value))) for value in row.values()))
-    console.print(table)
+        typer.echo("  ".join(padded).rstrip())
 
 
 def print_notes(notes: Iterable[str]) -> None:

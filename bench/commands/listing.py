@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from weightcast.bench.plan.suite import load_suite, suite_names
-from weightcast.datasets import RecordedDataSet, all_datasets
-from weightcast.methods import all_methods
-from weightcast.methods.forecaster import CoordinateForecaster
-
 
 def listing(what: str) -> list[dict[str, Any]]:
     """List ``"methods"``, ``"datasets"`` or ``"suites"`` as rows with a ``name``."""
@@ -16,6 +11,9 @@ def listing(what: str) -> list[dict[str, Any]]:
 
 
 def _methods() -> list[dict[str, Any]]:
+    from weightcast.methods.forecaster import CoordinateForecaster
+    from weightcast.methods.registry import all_methods
+
     return [
         {
             "name": name,
@@ -30,6 +28,9 @@ def _methods() -> list[dict[str, Any]]:
 
 
 def _datasets() -> list[dict[str, Any]]:
+    from weightcast.datasets.dataset import RecordedDataSet
+    from weightcast.datasets.registry import all_datasets
+
     return [
         {
             "name": name,
@@ -44,6 +45,8 @@ def _datasets() -> list[dict[str, Any]]:
 
 
 def _suites() -> list[dict[str, Any]]:
+    from weightcast.bench.plan.suite import load_suite, suite_names
+
     suites = [load_suite(name) for name in suite_names()]
     return [
         {
