@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 OUT ?= results/quick
 SUITE ?= quick
 
-.PHONY: bench test check clean
+.PHONY: bench test check kernels docs clean
 
 bench: $(VENV)/bench.stamp
 	$(VENV)/bin/weightcast run --suite $(SUITE) --out $(OUT)
@@ -23,6 +23,15 @@ test: $(VENV)/tox.stamp
 # Everything that is cheap to check before a commit.
 check: $(VENV)/tox.stamp
 	$(VENV)/bin/tox run -e lint,types,imports
+
+# Tests that hold numbers to a tolerance, as other processors would round them.
+kernels: $(VENV)/tox.stamp
+	$(VENV)/bin/tox run -e kernels
+
+# The pages of docs/ as HTML; a warning is an error.
+docs: $(VENV)/tox.stamp
+	$(VENV)/bin/tox run -e docs
+	@echo $(CURDIR)/.tox/docs/site/index.html
 
 clean:
 	rm -rf $(VENV) .tox build *.egg-info results

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# Line ends and control characters, of which some make a terminal do things.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class InputError(ValueError):
     """An argument or an input file is wrong; the message is one line that says how to mend it.
 
     The command line prints the message alone, without a traceback, and exits with status 2.
+    Whatever foreign names the message quotes, it stays one line that any terminal can show.
     """
+
+    def __init__(self, message: object = "") -> None:
+        text = _UNPRINTABLE.sub(" ", str(message)).strip()
+        # A name out of JSON may hold half a surrogate pair, which no stream can write.
+        super().__init__(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:

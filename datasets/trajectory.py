@@ -181,7 +181,7 @@ class Trajectory:
             )
             offset += info.size
         self.tensors: tuple[TensorInfo, ...] = tuple(placed)
-        self.steps: NDArray[np.int64] = np.asarray(steps, dtype=np.int64)
+        self.steps: NDArray[np.int64] = _whole(steps)
         self.meta = meta
         self.n_coordinates = offset
         self._source = source
@@ -330,6 +330,13 @@ class Trajectory:
                         f"{self.label}: tensor {info.name} has NaN or infinity at step {step}; "
                         "record the run again or leave it out"
                     )
+
+
+def _whole(steps: Sequence[int]) -> NDArray[np.int64]:
+    try:
+        return np.asarray(steps, dtype=np.int64)
+    except OverflowError:
+        raise InputError(f"step {max(steps)} is beyond 2^63; no run has as many") from None
 
 
 def block_ranges(

@@ -46,8 +46,9 @@ class NinoMlp(OneLookForecaster):
     μ and σ are the mean and the unbiased standard deviation of all elements of the tensor at the
     five states together. f: h = Linear(5 → 128)(x) + Embedding(15, 128)[kind], then
     128 → 128 → 128 → 128 → 40 with SiLU between, 57,384 parameters. Kinds: 1 a tensor of two
-    dimensions, 3 of four, 4 a ``weight`` of one, 2 anything else. A state is a snapshot; in the
-    paper they are 200 steps apart.
+    dimensions, 3 of four, 4 a ``weight`` of one, 2 anything else; in language models 5 word and 6
+    position embeddings, 7 query, 8 key and 9 value. A state is a snapshot; in the paper they are
+    200 steps apart.
 
     Trained in the suite on the training runs at the task's own origin, with the L1 error of the
     scaled deltas over the heads that the task has horizons for; or not at all, where a published
@@ -308,11 +309,30 @@ class Moments:
         return self._shift + self._total / count, float(np.sqrt(variance))
 
 
+#: Endings of the names that language models give to matrices of kinds of their own.
+_LANGUAGE = {
+    5: ("word_embeddings.weight", "wte.weight", "embed_tokens.weight"),
+    6: ("position_embeddings.weight", "wpe.weight"),
+    7: ("self.query.weight", "q_lin.weight", "q_proj.weight"),
+    8: ("self.key.weight", "k_lin.weight", "k_proj.weight"),
+    9: ("self.value.weight", "v_lin.weight", "v_proj.weight"),
+    2: ("token_type_embeddings.weight",),
+}
+
+
 def kind_of(tensor: TensorInfo) -> int:
-    """Number a tensor's kind as the published network does."""
+    """Number a tensor's kind as the published network does.
+
+    A matrix of a language model whose role its name tells has a number of its own, as in the
+    authors' graphs of BERT, GPT-2 and Llama; every other matrix is 1. The query, key and value that
+    GPT-2 keeps in one tensor are 1 too: their graph cuts that tensor into three.
+    """
     dimensions = len(tensor.shape)
-    if dimensions in (2, 4):
-        return dimensions - 1
+    if dimensions == 2:
+        named = (kind for kind, ends in _LANGUAGE.items() if tensor.name.endswith(ends))
+        return next(named, 1)
+    if dimensions == 4:
+        return 3
     return 4 if dimensions == 1 and tensor.name.rpartition(".")[2] == "weight" else 2
 
 

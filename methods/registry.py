@@ -47,6 +47,7 @@ BUILTIN = (
     "wnn",
     "nino_mlp",
     "line_search",
+    "fixed_step",
     "oracle_line",
     "mean_displacement",
 )

@@ -89,8 +89,15 @@ class Wnn(CoordinateForecaster):
 
     References
     ----------
-    Jang, Han, Kim, Choi 2023: Learning to Boost Training by Periodic Nowcasting Near Future
-    Weights, ICML.
+    Jang, Yun, Kim, Yoon, Kim, Lee, Han 2023: Learning to Boost Training by Periodic Nowcasting Near
+    Future Weights, ICML.
+
+    Notes
+    -----
+    In all published versions of the authors' code the delta of a bias is added to its last value as
+    it is, where that of other tensors is added to the scaled one, and the sum is scaled back. Here
+    biases are treated as all others: the slip makes a bias far from its scaled range jump by its
+    own size. Forecasts of biases therefore depart from that code's, and no others do.
     """
 
     _tags: ClassVar[dict[str, Any]] = {

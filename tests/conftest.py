@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -15,6 +22,15 @@ from weightcast.methods import registry
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+#: What the tests are given: see the fixtures of these names.
+WaitFor = Callable[..., bool]
+Slack = Callable[[], AbstractContextManager[Callable[[], float]]]
+
+#: A fifth of a second, with the start of the process, where nothing else runs.
+WORK = "import time\nwhile time.process_time() < 0.15: pass"
+MAIN = "from weightcast.bench.cli import main; main()"
 
 
 def make_run(values: np.ndarray, seed: int = 0, dataset: str = "toy") -> Trajectory:
@@ -35,6 +51,33 @@ def make_run(values: np.ndarray, seed: int = 0, dataset: str = "toy") -> Traject
     return Trajectory.from_arrays(arrays, range(count), meta, infos)
 
 
+#: Kind and shape of each tensor of `network_run`.
+NETWORK = {
+    "conv.weight": ("conv", (3, 2, 2, 2)),
+    "norm.weight": ("norm", (3,)),
+    "norm.bias": ("norm", (3,)),
+    "fc.weight": ("linear", (4, 6)),
+    "fc.bias": ("bias", (4,)),
+    "scale": ("other", ()),
+    "mix": ("other", (2, 3, 2)),
+}
+
+
+def make_network_run(seed: int, snapshots: int = 51, steps: np.ndarray | None = None) -> Trajectory:
+    """Make a run of tensors of all sorts that relax to random optima."""
+    random = np.random.default_rng(seed)
+    arrays, infos = {}, []
+    for name, (kind, shape) in NETWORK.items():
+        start, end = random.standard_normal((2, *shape))
+        rate = random.uniform(0.85, 0.97, shape)
+        path = end + (start - end) * rate ** np.arange(snapshots).reshape(-1, *[1] * len(shape))
+        arrays[name] = path.astype(np.float32)
+        infos.append(TensorInfo(name, shape, kind))
+    meta = Metadata("toy-network", seed, optimizer="adam")
+    where = range(snapshots) if steps is None else steps.tolist()
+    return Trajectory.from_arrays(arrays, where, meta, infos)
+
+
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a test register methods under names that another test has used."""
@@ -44,6 +87,16 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def toy_run() -> Callable[..., Trajectory]:
     return make_run
+
+
+@pytest.fixture
+def network_run() -> Callable[..., Trajectory]:
+    return make_network_run
+
+
+@pytest.fixture
+def network_runs() -> list[Trajectory]:
+    return [make_network_run(seed) for seed in range(6)]
 
 
 @pytest.fixture
@@ -58,6 +111,71 @@ def toy_runs() -> list[Trajectory]:
         noise = 0.01 * random.standard_normal((31, 12)).cumsum(axis=0)
         runs.append(make_run(end + (start - end) * decay + noise, seed))
     return runs
+
+
+@pytest.fixture(scope="session")
+def weightcast() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", MAIN, *map(str, arguments)],
+            capture_output=True, text=True, encoding="utf-8", check=False,
+            env={**os.environ, "COLUMNS": "200", **environment},
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> WaitFor:
+    """Wait until something is so; tell whether it came to be within some seconds."""
+
+    def wait(so: Callable[[], bool], seconds: float = 60.0) -> bool:
+        deadline = time.monotonic() + seconds
+        while not (is_so := so()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return is_so
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def alive() -> Callable[[int], bool]:
+    """Tell whether a process is there, and is not one that has ended and waits to be seen."""
+
+    def is_alive(pid: int) -> bool:
+        try:
+            return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
+    return is_alive
+
+
+@pytest.fixture
+def slack() -> Slack:
+    """Measure how many times longer than on an idle machine a process's work takes over a block."""
+
+    @contextmanager
+    def measured() -> Iterator[Callable[[], float]]:
+        found, done = [1.0], threading.Event()
+
+        def look() -> None:
+            while not done.wait(0.3):
+                start = time.perf_counter()
+                subprocess.run([sys.executable, "-S", "-c", WORK], check=True)
+                found.append((time.perf_counter() - start) / 0.2)
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            yield lambda: max(found)
+        finally:
+            done.set()
+            looking.join()
+
+    return measured
 
 
 @pytest.fixture

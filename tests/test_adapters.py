@@ -29,6 +29,9 @@ from weightcast.methods.adapter_name import (
 from weightcast.methods.code import code_hash
 from weightcast.methods.registry import is_reference, method_tag
 
+#: Run on other kernels, too: numbers hold however a processor rounds them.
+pytestmark = pytest.mark.kernels
+
 CONTEXT, AHEAD = 10, 20
 
 literals = st.recursive(

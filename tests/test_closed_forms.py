@@ -18,6 +18,9 @@ from weightcast.methods.damped_line import damped_sum
 from weightcast.methods.lfd2_grad import growth as step_growth
 from weightcast.methods.line_search import minimise_along
 
+#: Run on other kernels, too: numbers hold however a processor rounds them.
+pytestmark = pytest.mark.kernels
+
 Make = Callable[..., Trajectory]
 CONTEXT = 10
 

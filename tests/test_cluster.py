@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from weightcast.bench.commands.run import RunFailed, RunOptions, run_suite
-from weightcast.bench.engine import cluster
+from weightcast.bench.engine import cluster, cluster_task
 from weightcast.bench.engine.events import CellDone, Event
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.plan.fits import RunCache, make_plan
@@ -29,6 +29,7 @@ from weightcast.methods import load_plugin
 distributed = pytest.importorskip("distributed")
 
 WritePlugin = Callable[..., Path]
+WaitFor = Callable[..., bool]
 
 SMALL = """
 name = "small"
@@ -66,6 +67,14 @@ sgd = [0.02, 0.04, 0.08]
 SLOWLY = """
 if task.tensor.shape == (10,):
     time.sleep(0.3)
+return np.repeat(context[:, -1:], len(task.horizons), axis=1)
+"""
+#: The first nine forecasts go through.
+HELD = """
+if task.tensor.shape == (10,):
+    open(f"BEGUN/{os.getpid()}-{time.time_ns()}", "w").close()
+    while len(os.listdir("BEGUN")) > 9 and not os.path.exists("TOLD"):
+        time.sleep(0.02)
 return np.repeat(context[:, -1:], len(task.horizons), axis=1)
 """
 
@@ -116,20 +125,6 @@ def _processes(dask_worker: int) -> list[psutil.Process]:
 
 def _at_work(dask_worker: int) -> bool:
     return len(_processes(dask_worker)) > 1
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _wait(until: Callable[[], bool], seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not until() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return until()
 
 
 def _pids(started: Any) -> list[int]:
@@ -196,14 +191,19 @@ def test_when_methods_misbehave_then_they_fare_as_in_a_local_run(
 
 
 def test_when_a_dask_worker_is_killed_half_way_then_no_cell_is_lost_or_there_twice(
-    dask_cluster: Any, small: str, tmp_path: Path, write_plugin: WritePlugin
+    dask_cluster: Any,
+    small: str,
+    tmp_path: Path,
+    write_plugin: WritePlugin,
+    wait_for: WaitFor,
+    alive: Callable[[int], bool],
 ) -> None:
     plugin = write_plugin("slowly", SLOWLY)
     victim, out = _pids(dask_cluster)[0], tmp_path / "out"
     children: list[psutil.Process] = []
 
     def kill() -> None:
-        if _wait(lambda: _at_work(victim)):
+        if wait_for(lambda: _at_work(victim)):
             time.sleep(1.5)
             children.extend(_processes(victim))
             os.kill(victim, signal.SIGKILL)
@@ -214,7 +214,7 @@ def test_when_a_dask_worker_is_killed_half_way_then_no_cell_is_lost_or_there_twi
     killer.join()
     assert len(children) > 1
     assert victim not in _pids(dask_cluster)
-    assert _wait(lambda: not any(_alive(child) for child in children))
+    assert wait_for(lambda: not any(alive(child.pid) for child in children))
     assert not cells.duplicated(["method", "run", "tier"]).any()
     assert len(cells) == 4 * 24
     assert set(cells["status"]) == {"ok"}
@@ -283,34 +283,64 @@ def _begin(
 
 
 def test_when_a_run_is_to_stop_then_cells_under_way_come_back_and_no_others(
-    dask_cluster: Any, small: str, write_plugin: WritePlugin
+    dask_cluster: Any, small: str, tmp_path: Path, write_plugin: WritePlugin, wait_for: WaitFor
 ) -> None:
     Path(small).write_text(SMALL.replace("rotations = 4", "rotations = 3"), encoding="utf-8")
-    plugin, stop = write_plugin("stoppable", SLOWLY.replace("0.3", "0.6")), threading.Event()
+    begun, told = tmp_path / "begun", tmp_path / "told"
+    begun.mkdir()
+    # Two of three units come to their end; the cell that is under way then waits for the stop.
+    body = HELD.replace("BEGUN", str(begun)).replace("TOLD", str(told))
+    plugin, stop = write_plugin("stoppable", body), threading.Event()
     units = _units(small, load_plugin(plugin))
     happening, events = _begin(dask_cluster, units, plugin, stop)
-    time.sleep(0.5)
     stop.set()
+
+    def stopping() -> bool:
+        return all(stop.is_set() for stop in cluster_task._stops.values())
+
+    def let_go() -> None:
+        with distributed.Client(dask_cluster, set_as_default=False) as client:
+            assert wait_for(lambda: all(client.run(stopping).values()))
+        told.touch()
+
+    letting_go = threading.Thread(target=let_go)
+    letting_go.start()
     events += [event for batch in happening for event in batch]
+    letting_go.join()
     done = [event for event in events if isinstance(event, CellDone)]
     assert 4 <= len(done) < 12
     assert all(row.status == "ok" for cell in done for row in cell.rows)
     assert {cell.jobs for cell in done} == {2}
 
 
-# Now and then, on a busy machine, a process outlives the run.
-@pytest.mark.slow
 def test_when_a_run_is_given_up_then_its_processes_end_at_once(
-    dask_cluster: Any, small: str, write_plugin: WritePlugin
+    dask_cluster: Any, small: str, tmp_path: Path, write_plugin: WritePlugin, wait_for: WaitFor
 ) -> None:
-    plugin, pids = write_plugin("sleeps", "time.sleep(50)"), _pids(dask_cluster)
+    asleep = tmp_path / "asleep"
+    asleep.mkdir()
+    body = f"open(f'{asleep}/{{os.getpid()}}', 'w').close()\ntime.sleep(50)"
+    plugin, pids = write_plugin("sleeps", body), _pids(dask_cluster)
     sleeping = load_plugin(plugin)
     units = _units(small, ["last-value"])[:1] + _units(small, sleeping)
     happening, _ = _begin(dask_cluster, units, plugin, threading.Event())
-    assert _wait(lambda: all(_at_work(pid) for pid in pids))
+    assert wait_for(lambda: len(list(asleep.iterdir())) == len(pids))
     began = time.monotonic()
     happening.close()  # type: ignore[attr-defined]
-    assert _wait(lambda: not any(_at_work(pid) for pid in pids))
+    assert wait_for(lambda: not any(_at_work(pid) for pid in pids))
+    assert time.monotonic() - began < 10
+
+
+def test_when_a_run_is_over_then_no_process_waits_for_another_unit(
+    dask_cluster: Any, small: str, write_plugin: WritePlugin, wait_for: WaitFor
+) -> None:
+    plugin = write_plugin("mine", "return context[:, -1:] + task.horizons")
+    pids = _pids(dask_cluster)
+    units = _units(small, load_plugin(plugin))
+    happening, _ = _begin(dask_cluster, units, plugin, threading.Event())
+    assert any(_at_work(pid) for pid in pids)
+    assert list(happening)
+    began = time.monotonic()
+    assert wait_for(lambda: not any(_at_work(pid) for pid in pids))
     assert time.monotonic() - began < 10
 
 
@@ -333,14 +363,18 @@ def test_when_dask_gives_a_unit_up_then_its_cells_crashed_and_the_run_goes_on(
 
 
 def test_when_the_cluster_goes_then_the_run_says_what_did_not_come_back(
-    small: str, tmp_path: Path, write_plugin: WritePlugin, capsys: pytest.CaptureFixture[str]
+    small: str,
+    tmp_path: Path,
+    write_plugin: WritePlugin,
+    wait_for: WaitFor,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     plugin = write_plugin("naps", "time.sleep(50)")
     with _cluster(1) as started:
         pid = _pids(started)[0]
 
         def close() -> None:
-            _wait(lambda: _at_work(pid))
+            wait_for(lambda: _at_work(pid))
             started.close()
 
         closer = threading.Thread(target=close)

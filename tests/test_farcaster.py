@@ -12,6 +12,9 @@ from weightcast.datasets.task import ForecastTask, Pair
 from weightcast.methods import CoordinateForecaster, make_method
 from weightcast.methods.linear_map import resolve_columns
 
+#: Run on other kernels, too: numbers hold however a processor rounds them.
+pytestmark = pytest.mark.kernels
+
 CONTEXT = 10
 
 

@@ -37,6 +37,9 @@ from weightcast.datasets.window import Window
 from weightcast.methods import CoordinateForecaster, make_method
 from weightcast.methods.forecaster import Forecaster
 
+#: Run on other kernels, too: numbers hold however a processor rounds them.
+pytestmark = pytest.mark.kernels
+
 NAME = "tiny-resnet"
 BATCH, MEASURED = 64, 200
 #: 13 snapshots: six to see, six to forecast, so horizons 5 and 6 are measured.

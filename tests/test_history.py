@@ -17,6 +17,9 @@ from weightcast.datasets import (
 from weightcast.datasets.window import named_window
 from weightcast.methods import NetworkForecaster, OneLookForecaster, all_methods, make_method
 
+#: Run on other kernels, too: numbers hold however a processor rounds them.
+pytestmark = pytest.mark.kernels
+
 CONTEXT = 10
 WHOLE = [name for name, cls in all_methods().items() if issubclass(cls, NetworkForecaster)]
 #: Parameters with which a method moves on this run, and soon.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,12 @@ from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, 
 from weightcast.bench.plan.suite import load_suite
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.evaluator import batch_norms, cross_entropy
+from weightcast.datasets.examples.load import Examples, load_examples
 from weightcast.datasets.networks.build import build_network
 from weightcast.methods import get_method, load_plugin
+
+#: Run on other kernels, too: numbers hold however a processor rounds them.
+pytestmark = pytest.mark.kernels
 
 SETTINGS = LoopSettings(
     steps=60, spacing=3, context=5, horizon=2, measure_every=15, measured=64, training=2
@@ -69,6 +73,26 @@ TORCH: dict[Optimizer, Callable[[Any, float], torch.optim.Optimizer]] = {
 }
 
 
+@pytest.fixture
+def in_double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Train in float64, where rounding stays rounding.
+
+    Adam's first steps are whole ones even where a gradient is zero but for rounding. In float32
+    such weights go one way or the other, on one processor and not on the next.
+    """
+
+    def load(name: str, **options: Any) -> Examples:
+        found = load_examples(name, **options)
+        return replace(found, train_x=found.train_x.double(), test_x=found.test_x.double())
+
+    before = torch.get_default_dtype()
+    monkeypatch.setattr("weightcast.bench.loop.runs.load_examples", load)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("in_double")
 @pytest.mark.parametrize(
     ("name", "kind", "optimizer", "steps"),
     [
@@ -85,7 +109,7 @@ def test_when_runs_are_trained_together_then_each_is_what_it_would_be_alone(
     name: str, kind: type[TrainingRuns], optimizer: Optimizer, steps: int
 ) -> None:
     recipe = _recipe(name)
-    base = 0.002 if optimizer.kind == "adam" else 0.02
+    base = 2.0**-9 if optimizer.kind == "adam" else 2.0**-6  # the same in any precision
     each, seeds = [base, base, 2 * base], [0, 1, 0]
     orders = [str(seed) for seed in seeds]
     table = np.repeat(np.asarray(each)[:, None], steps, axis=1)
@@ -106,7 +130,9 @@ def test_when_runs_are_trained_together_then_each_is_what_it_would_be_alone(
             alone.step()
         found = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
         moved = (found - starts[place]).norm()
-        assert float((found - together.weights[place]).norm() / moved) < 1e-4
+        assert (
+            float((found - together.weights[place]).norm() / moved) < 1e-7
+        )  # rates are float32 always
         examples = together.examples
         if batch_norms(network):
             # Statistics of the training data that are measured, by PyTorch's own bookkeeping.
@@ -118,10 +144,11 @@ def test_when_runs_are_trained_together_then_each_is_what_it_would_be_alone(
             network.eval()
         with torch.no_grad():
             loss = float(cross_entropy(network(examples.train_x[:256]), examples.train_y[:256]))
-        assert measured.train_loss[place] == pytest.approx(loss, rel=1e-3)
+        assert measured.train_loss[place] == pytest.approx(loss, rel=1e-7)
     assert not torch.equal(together.weights[0], together.weights[1])
 
 
+@pytest.mark.usefixtures("in_double")
 def test_when_runs_are_stacked_or_not_then_losses_are_the_same() -> None:
     table, rows = np.full((2, 20), 0.05), np.arange(40)
     runs = [
@@ -132,12 +159,12 @@ def test_when_runs_are_stacked_or_not_then_losses_are_the_same() -> None:
         for each in runs:
             each.step()
     stacked, in_turn = runs
-    torch.testing.assert_close(stacked.average, in_turn.average, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stacked.average, in_turn.average, rtol=0, atol=1e-12)
     weights = stacked.average
     found = [each.measure(weights) for each in runs]
     for name in ("train_loss", "test_loss", "test_accuracy"):
-        np.testing.assert_allclose(*(getattr(one, name) for one in found), rtol=1e-5)
-    np.testing.assert_allclose(*(each.train_loss(weights, rows) for each in runs), rtol=1e-5)
+        np.testing.assert_allclose(*(getattr(one, name) for one in found), rtol=1e-9)
+    np.testing.assert_allclose(*(each.train_loss(weights, rows) for each in runs), rtol=1e-9)
 
 
 @pytest.mark.parametrize(

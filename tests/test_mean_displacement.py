@@ -18,6 +18,9 @@ from weightcast.datasets.admission.gates import mean_displacement_errors
 from weightcast.datasets.task import ForecastTask
 from weightcast.methods import Forecaster, make_method
 
+#: Run on other kernels, too: numbers hold however a processor rounds them.
+pytestmark = pytest.mark.kernels
+
 Make = Callable[..., Trajectory]
 ALL = np.arange(12)
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from weightcast.bench.cli.app import app
 from weightcast.bench.commands.merge import Merged, merge_folders
 from weightcast.bench.commands.run import RunOptions, run_suite
+from weightcast.bench.engine.schema import seal_again
 from weightcast.bench.engine.store import NAME, Store
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.leaderboard import rank_results
@@ -68,6 +69,7 @@ def change(folder: Path, *statements: str) -> None:
     with closing(sqlite3.connect(folder / NAME)) as db:
         for statement in statements:
             assert db.execute(statement).rowcount, statement
+        seal_again(db)
         db.commit()
 
 
@@ -310,6 +312,7 @@ def on_other_machine(folder: Path) -> None:
         db.execute("UPDATE machines SET id = 'other', content = ?", (json.dumps(machine),))
         for table in ("fits", "cells"):
             db.execute(f"UPDATE {table} SET machine = 'other'")
+        seal_again(db)
         db.commit()
 
 

@@ -20,6 +20,9 @@ from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.datasets import get_dataset, make_task
 from weightcast.datasets.evaluator import evaluator_for
 
+#: Run on other kernels, too: numbers hold however a processor rounds them.
+pytestmark = pytest.mark.kernels
+
 M = 4
 
 

@@ -1,29 +1,21 @@
-"""Learned methods and published peers, against formulas written out here."""
+"""Published peers, against formulas written out here, and with their published states."""
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from weightcast.bench.commands.run import RunOptions, run_suite
-from weightcast.bench.results.leaderboard import native_standings, rank_results
-from weightcast.bench.results.tables import Results, export_cells, load_results
 from weightcast.bench.scoring.cell import native_horizons
-from weightcast.bench.scoring.metrics import WeightErrors
 from weightcast.datasets import (
     History,
     InputError,
     Metadata,
-    TensorInfo,
     Trajectory,
     make_task,
 )
@@ -32,44 +24,22 @@ from weightcast.methods import CoordinateForecaster, Forecaster, make_method
 from weightcast.methods.introspection import FRACTIONS
 from weightcast.methods.nino_mlp import NAMES as NINO_NAMES
 from weightcast.methods.wnn import NAMES as WNN_NAMES
-from weightcast.reports.html import render_report
+
+#: Run on other kernels, too: numbers hold however a processor rounds them.
+pytestmark = pytest.mark.kernels
 
 State = dict[str, np.ndarray]
+MakeRun = Callable[..., Trajectory]
 
-SHAPES = {
-    "conv.weight": ("conv", (3, 2, 2, 2)),
-    "norm.weight": ("norm", (3,)),
-    "norm.bias": ("norm", (3,)),
-    "fc.weight": ("linear", (4, 6)),
-    "fc.bias": ("bias", (4,)),
-    "scale": ("other", ()),
-    "mix": ("other", (2, 3, 2)),
-}
 PEERS = ("introspection", "wnn", "nino-mlp")
-
-
-def network_run(seed: int, snapshots: int = 51, steps: np.ndarray | None = None) -> Trajectory:
-    """Make a run of tensors of all sorts that relax to random optima."""
-    random = np.random.default_rng(seed)
-    arrays, infos = {}, []
-    for name, (kind, shape) in SHAPES.items():
-        start, end = random.standard_normal((2, *shape))
-        rate = random.uniform(0.85, 0.97, shape)
-        path = end + (start - end) * rate ** np.arange(snapshots).reshape(-1, *[1] * len(shape))
-        arrays[name] = path.astype(np.float32)
-        infos.append(TensorInfo(name, shape, kind))
-    meta = Metadata("toy-network", seed, optimizer="adam")
-    where = range(snapshots) if steps is None else steps.tolist()
-    return Trajectory.from_arrays(arrays, where, meta, infos)
-
-
-@pytest.fixture
-def network_runs() -> list[Trajectory]:
-    return [network_run(seed) for seed in range(6)]
 
 
 def _quick(name: str, runs: list[Trajectory], task: ForecastTask, **params: Any) -> Forecaster:
     return make_method(name, {"updates": 20, **params}).fit(runs[:4], runs[4:6], task)
+
+
+def _names(runs: list[Trajectory]) -> set[str]:
+    return {info.name for info in runs[0].tensors}
 
 
 def _block(method: Forecaster, context: np.ndarray, task: ForecastTask) -> np.ndarray:
@@ -139,56 +109,9 @@ def test_when_peers_are_fitted_then_they_have_the_published_numbers_of_parameter
     assert wnn.parameter_count() == 3 * 9_425
 
 
-@pytest.mark.parametrize(("n", "m"), [(10, 40), (2, 48), (20, 30)])
-def test_when_encoders_are_built_then_their_documented_counts_hold(n: int, m: int) -> None:
-    def count(name: str) -> int:
-        method: Any = make_method(name)
-        return sum(p.numel() for p in method.build(n, m).parameters())
-
-    w, layers = 32, 2
-    inside = layers * (8 * w * w + 11 * w)
-    assert count("transformer") == inside + w * (n + 5) + m * (w + 1)
-    patch = min(4, n + 1)
-    tokens = (n + 1 - patch) // 2 + 2
-    assert count("patchtst") == inside + w * (patch + tokens + 1) + m * (tokens * w + 1)
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 10, 40])
-@pytest.mark.parametrize(("patch", "stride"), [(4, 2), (16, 8), (1, 1), (3, 5)])
-def test_when_a_context_is_short_then_patches_shrink_and_every_value_is_seen(
-    n: int, patch: int, stride: int
+def test_when_introspection_forecasts_then_numpy_says_the_same_on_uneven_steps(
+    network_run: MakeRun,
 ) -> None:
-    import torch
-
-    method: Any = make_method("patchtst", {"patch": patch, "stride": stride})
-    network = method.build(n, 7)
-    with torch.no_grad():
-        rows = torch.randn(5, n + 1, generator=torch.Generator().manual_seed(0))
-        before = network(rows)
-        assert before.shape == (5, 7)
-        tail = rows.clone()
-        tail[:, -1] += 1
-        assert (network(tail) != before).any(dim=1).all()
-    if patch <= n + 1:
-        assert network.patches == (n + 1 - patch) // min(stride, patch) + 2
-
-
-def test_when_patches_are_cut_then_they_are_those_of_a_loop() -> None:
-    import torch
-
-    method: Any = make_method("patchtst", {"patch": 3, "stride": 2})
-    network = method.build(7, 4)
-    seen = []
-    network.embed.register_forward_hook(lambda _, given, __: seen.append(given[0]))
-    rows = np.arange(16, dtype=np.float32).reshape(2, 8)
-    with torch.no_grad():
-        network(torch.from_numpy(rows))
-    padded = np.concatenate([rows, np.repeat(rows[:, -1:], 2, axis=1)], axis=1)
-    expected = np.stack([padded[:, i : i + 3] for i in range(0, 8, 2)], axis=1)
-    np.testing.assert_array_equal(seen[0].numpy(), expected)
-
-
-def test_when_introspection_forecasts_then_numpy_says_the_same_on_uneven_steps() -> None:
     steps = np.cumsum(np.concatenate([[0], 1 + np.arange(39) % 3]))
     runs = [network_run(seed, snapshots=40, steps=steps) for seed in range(6)]
     task = make_task(runs[0], 12)
@@ -256,7 +179,7 @@ def test_when_wnn_forecasts_then_numpy_says_the_same_up_to_and_beyond_its_horizo
 
 @pytest.mark.parametrize("block_bytes", [16 * 2**20, 4 * 61 * 5])
 def test_when_nino_mlp_forecasts_then_numpy_says_the_same_whatever_the_blocks(
-    network_runs: list[Trajectory], block_bytes: int
+    network_run: MakeRun, block_bytes: int
 ) -> None:
     runs = [network_run(seed, snapshots=71) for seed in range(6)]
     task = make_task(runs[0], 10, block_bytes=block_bytes)
@@ -291,7 +214,7 @@ def test_when_nino_mlp_is_trained_then_it_learns_from_scaled_states_at_the_origi
     assert set(kind.tolist()) == {1, 2, 3, 4}
 
 
-@pytest.mark.parametrize("name", [*PEERS, "patchtst"])
+@pytest.mark.parametrize("name", [*PEERS, pytest.param("patchtst", marks=pytest.mark.slow)])
 def test_when_weights_move_on_lines_then_trained_peers_are_near_them(
     name: str, toy_run: Callable[..., Trajectory]
 ) -> None:
@@ -315,8 +238,8 @@ def test_when_weights_stand_still_then_peers_leave_them_exactly_there(
 ) -> None:
     task = make_task(network_runs[0], 10)
     method = _quick(name, network_runs, task)
-    still = {n: np.full((51, *s), 0.1, np.float32) for n, (_, s) in SHAPES.items()}
-    infos = [TensorInfo(n, s, k) for n, (k, s) in SHAPES.items()]
+    infos = [replace(info, offset=0) for info in network_runs[0].tensors]
+    still = {info.name: np.full((51, *info.shape), 0.1, np.float32) for info in infos}
     run = Trajectory.from_arrays(still, range(51), Metadata("toy-network", 9), infos)
     for values in method.predict(History.of(run, task), task).values():
         np.testing.assert_array_equal(values, np.float32(0.1))
@@ -378,7 +301,7 @@ def test_when_a_context_is_too_short_then_a_peer_abstains(
     assert native_horizons(method, task) == []
     longer = make_task(network_runs[0], n + 1)
     method = _quick(name, network_runs, longer)
-    assert set(method.predict(History.of(network_runs[5], longer), longer)) == set(SHAPES)
+    assert set(method.predict(History.of(network_runs[5], longer), longer)) == _names(network_runs)
     assert native_horizons(method, longer) != []
 
 
@@ -390,12 +313,12 @@ def test_when_the_native_horizon_lies_beyond_the_task_then_nothing_breaks(
     task = make_task(network_runs[0], n)
     method = _quick(name, network_runs, task)
     forecast = method.predict(History.of(network_runs[5], task), task)
-    assert set(forecast) == set(SHAPES)
+    assert set(forecast) == _names(network_runs)
     assert all(np.isfinite(values).all() for values in forecast.values())
     assert native_horizons(method, task) == ([5] if (name, n) == ("wnn", 30) else [])
 
 
-def test_when_runs_are_too_short_for_wnn_then_it_abstains(network_runs: list[Trajectory]) -> None:
+def test_when_runs_are_too_short_for_wnn_then_it_abstains(network_run: MakeRun) -> None:
     runs = [network_run(seed, snapshots=8) for seed in range(6)]
     task = make_task(runs[0], 5)
     method = _quick("wnn", runs, task)
@@ -534,211 +457,3 @@ def test_when_a_state_does_not_fit_then_its_tensors_are_named(
     refused(tmp_path / "e.pt", "not a file of torch.save")
     refused(tmp_path, "must hold one file with 'conv' in its name, not none", "wnn")
     refused(_write(tmp_path / "f.pt", state), r"lacks the tensors conv\.dense\.linear", "wnn")
-
-
-# Devices and budgets.
-
-
-@pytest.mark.parametrize("name", ["lstm", "transformer", "patchtst", *PEERS])
-def test_when_the_device_or_the_budget_is_wrong_then_it_is_said(
-    name: str, network_runs: list[Trajectory]
-) -> None:
-    import torch
-
-    task = make_task(network_runs[0], 10)
-    wrong: list[tuple[dict[str, Any], str]] = [
-        ({"device": "gpu"}, "unknown device 'gpu': .*choices are cpu, cuda"),
-        ({"updates": 0}, "updates is 0; it must be a whole number from 1 on"),
-        ({"rows": 2}, "rows is 2"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be above 0"),
-    ]
-    if not torch.cuda.is_available():
-        wrong.append(({"device": "cuda"}, "torch finds no CUDA GPU on this machine; use device"))
-    for params, match in wrong:
-        with pytest.raises(InputError, match=match):
-            _quick(name, network_runs, task, **params)
-
-
-def test_when_shapes_or_scalings_are_wrong_then_it_is_said(network_runs: list[Trajectory]) -> None:
-    task = make_task(network_runs[0], 10)
-    for name, params, match in (
-        ("patchtst", {"patch": 0}, "patch is 0; it must be 1 or more"),
-        ("patchtst", {"width": 30}, "width 30 is not a multiple of heads 4"),
-        ("introspection", {"scaling": "rwa"}, "unknown scaling 'rwa': did you mean raw"),
-    ):
-        with pytest.raises(InputError, match=match):
-            _quick(name, network_runs, task, **params)
-
-
-def test_when_a_network_runs_elsewhere_then_what_is_stored_stays_on_the_cpu(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import torch
-
-    from weightcast.methods import training
-
-    network = torch.nn.Linear(2, 1)
-    assert training.on_device(network, "cpu") is network
-    monkeypatch.setattr(training, "torch_device", lambda name: torch.device("meta"))
-    moved = training.on_device(network, "cuda")
-    assert next(moved.parameters()).device.type == "meta"
-    assert next(network.parameters()).device.type == "cpu"
-    assert training.on_device(network, "cuda") is moved
-
-
-# Rows at native horizons.
-
-
-def test_when_sums_are_narrowed_then_metrics_are_those_of_the_columns() -> None:
-    random = np.random.default_rng(0)
-    whole, part = WeightErrors(6), WeightErrors(2)
-    for tensor, size in (("a", 20), ("b", 3)):
-        forecast, target = random.standard_normal((2, size, 6)).astype(np.float32)
-        last = random.standard_normal(size).astype(np.float32)
-        whole.add(tensor, forecast, target, last)
-        part.add(tensor, forecast[:, [1, 4]], target[:, [1, 4]], last)
-    assert whole.at([1, 4]).metrics() == pytest.approx(part.metrics())
-    assert whole.at([1, 4]).curve() == part.curve()
-
-
-SUITE = """
-name = "peers"
-datasets = ["digits-mlp-sgd"]
-methods = ["last-value", "damped-line", "lfd2-ols",
-    {name = "wnn", params = {updates = 60}},
-    {name = "introspection", params = {updates = 60}},
-    {name = "nino-mlp", params = {updates = 60}}]
-windows = ["early"]
-tiers = ["weights"]
-rotations = 3
-jobs = 2
-"""
-LABELS = {f"{name}(updates=60)": name for name in PEERS}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    here = tmp_path_factory.mktemp("peers")
-    (here / "suite.toml").write_text(SUITE, encoding="utf-8")
-    assert run_suite(RunOptions(str(here / "suite.toml"), here / "out")) == {"ok": 144}
-    return here / "out"
-
-
-@pytest.fixture(scope="module")
-def results(folder: Path) -> Results:
-    return load_results(folder)
-
-
-def test_when_a_suite_is_run_then_peers_have_rows_at_their_native_horizons(
-    results: Results,
-) -> None:
-    assert set(results.cells["horizon_set"]) == {"common"}
-    native = results.native
-    assert set(native["horizon_set"]) == {"native"}
-    assert set(native["tier"]) == {"weights"}
-    found = native.groupby(["label", "split"])["horizons"].unique().map(list).to_dict()
-    assert found == {
-        ("introspection(updates=60)", "seeds"): ["10"],
-        ("introspection(updates=60)", "early"): ["10"],
-        ("wnn(updates=60)", "seeds"): ["5"],
-        ("wnn(updates=60)", "early"): ["5"],
-        # Half a run has 20 horizons after a context of 10, and this method has 40.
-        ("nino-mlp(updates=60)", "seeds"): ["1-40"],
-    }
-    for _, part in native.groupby(["label", "split"]):
-        assert sorted(part["run"]) == list(range(12))
-    single = native[native["label"] != "nino-mlp(updates=60)"]
-    for other in ("rel_final", "rel_mean"):
-        np.testing.assert_allclose(single["rel_sum"].to_numpy(float), single[other].to_numpy(float))
-    curves = results.curves["wnn(updates=60)", "digits-mlp-sgd", 10]
-    wnn = native[(native["method"] == "wnn") & (native["split"] == "seeds")]
-    np.testing.assert_allclose(wnn["rel_sum"].to_numpy(float), curves[:, 4], atol=1e-6)
-
-
-def test_when_peers_are_compared_then_every_method_is_taken_at_their_horizons(
-    results: Results,
-) -> None:
-    table = results.at_native
-    assert set(table["label"]) == {"last-value", "damped-line", "lfd2-ols", *LABELS}
-    own = table[table["label"] == table["peer"]].set_index(["label", "split", "run"])["error"]
-    rows = results.native.set_index(["label", "split", "run"])["rel_mean"]
-    np.testing.assert_allclose(own, rows.loc[own.index].to_numpy(float), atol=1e-6)
-    standings, notes = native_standings(results)
-    assert notes == []
-    assert {s.method for s in standings} == set(LABELS)
-    for s in standings:
-        assert (s.task, s.runs, s.failures) == ("digits-mlp-sgd, context 10", 12, 0)
-        assert s.others["last-value"] == pytest.approx(1.0, abs=1e-6)
-        curve = results.curves["damped-line", "digits-mlp-sgd", 10]
-        columns = {"5": slice(4, 5), "10": slice(9, 10), "1-40": slice(0, 40)}[s.horizons]
-        assert s.others["damped-line"] == pytest.approx(np.median(curve[:, columns].mean(axis=1)))
-    early, _ = native_standings(results, split="early")
-    assert {s.method for s in early} == set(LABELS) - {"nino-mlp(updates=60)"}
-
-
-def test_when_methods_are_ranked_then_native_rows_have_no_part_in_it(results: Results) -> None:
-    board = rank_results(results)
-    assert {s.method for s in board.ranking.standings} == {
-        "last-value", "damped-line", "lfd2-ols", *LABELS,
-    }  # fmt: skip
-    common = results.cells[(results.cells["split"] == "seeds")]
-    for label in LABELS:
-        expected = common[common["label"] == label]["rel_sum"].median()
-        assert board.medians.loc[label].iloc[0] == pytest.approx(expected)
-
-
-def test_when_a_peers_cell_failed_then_it_is_counted_and_left_out_of_the_medians(
-    results: Results,
-) -> None:
-    from dataclasses import replace
-
-    table = results.at_native.copy()
-    gone = (table["label"] == "wnn(updates=60)") & (table["run"] == 0)
-    table.loc[gone, "error"] = np.nan
-    standings, _ = native_standings(replace(results, at_native=table))
-    wnn = next(s for s in standings if s.method == "wnn(updates=60)")
-    assert (wnn.runs, wnn.failures) == (11, 1)
-    with pytest.raises(InputError, match="no method here has a native horizon"):
-        native_standings(replace(results, at_native=table[:0]))
-
-
-def test_when_cells_are_exported_then_both_horizon_sets_are_there(
-    results: Results, tmp_path: Path
-) -> None:
-    for name in ("cells.csv", "cells.parquet"):
-        count = export_cells(results, tmp_path / name)
-        assert count == len(results.cells) + len(results.native) == 12 * (12 + 5)
-    table = pd.read_csv(tmp_path / "cells.csv")
-    assert table["horizon_set"].value_counts().to_dict() == {"common": 144, "native": 60}
-    parquet = pd.read_parquet(tmp_path / "cells.parquet")
-    assert parquet["rel_sum"].dtype == float
-    np.testing.assert_allclose(parquet["rel_sum"], table["rel_sum"])
-
-
-def test_when_native_horizons_are_asked_for_then_command_line_and_report_show_them(
-    folder: Path, results: Results, tmp_path: Path
-) -> None:
-    def weightcast(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from weightcast.bench.cli import main; main()",
-             *map(str, arguments)],
-            capture_output=True, text=True, encoding="utf-8", check=False,
-            env={**os.environ, "COLUMNS": "200"},
-        )  # fmt: skip
-
-    done = weightcast(
-        "leaderboard", folder, "--horizons", "native", "--csv", tmp_path / "native.csv"
-    )
-    assert done.returncode == 0, done.stderr
-    assert "native horizons" in done.stdout
-    for text in ("wnn(updates=60)", "1-40", "damped-line", "last-value"):
-        assert text in done.stdout
-    table = pd.read_csv(tmp_path / "native.csv")
-    assert list(table.columns[:6]) == ["method", "task", "horizons", "runs", "failures", "error"]
-    refused = weightcast("leaderboard", folder, "--horizons", "native", "--tier", "function")
-    assert refused.returncode == 2
-    assert "--horizons native has one tier" in refused.stderr
-    page = render_report(results)
-    section = page.partition("At their native horizon")[2].partition("</section>")[0]
-    for text in ("nino-mlp", "5 snapshots, 200 steps apart", "5 snapshots, one epoch apart"):
-        assert text in section

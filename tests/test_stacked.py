@@ -143,7 +143,7 @@ def _lying(path: Path) -> None:
         (_text, "is not a Weightcast trajectory"),
         (_empty, "truncated or not a safetensors"),
         (_zeros, "truncated or not a safetensors"),
-        (_lying, "header is incomplete"),
+        (_lying, r"is not a Weightcast trajectory \(tensors: List should have at least 1 item"),
     ],
 )
 def test_when_a_file_is_truncated_or_foreign_then_one_line_says_so(

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from multiprocessing.context import BaseContext
 
 import psutil
@@ -21,6 +22,9 @@ import pytest
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.processes import worker_context
 from weightcast.bench.engine.worker import Stopped, Worker, WorkerEnded
+
+IsGone = Callable[[set[int] | list[int]], bool]
+Slack = Callable[[], AbstractContextManager[Callable[[], float]]]
 
 #: What the product promises: a call ends within so many seconds of its limit.
 PROMISED = 2.0
@@ -31,6 +35,14 @@ MEMORY = 400_000_000
 @pytest.fixture(scope="module")
 def context() -> BaseContext:
     return worker_context()
+
+
+@pytest.fixture
+def is_gone(alive: Callable[[int], bool], wait_for: Callable[..., bool]) -> IsGone:
+    def gone(pids: set[int] | list[int]) -> bool:
+        return wait_for(lambda: not any(alive(pid) for pid in pids), 10.0)
+
+    return gone
 
 
 @pytest.fixture
@@ -45,14 +57,6 @@ def hasty(context: BaseContext) -> Iterator[Worker]:
     worker = Worker(context, Limits(timeout=1.0, max_memory=MEMORY))
     yield worker
     worker.close()
-
-
-def _slack() -> float:
-    """Measure how many times longer than asked for a short sleep of a process takes here."""
-    code = "import time; time.sleep(0.5)"
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-S", "-c", code], check=True)
-    return max(1.0, (time.perf_counter() - start) / 0.6)
 
 
 def _pid(worker: Worker) -> int:
@@ -104,15 +108,15 @@ def test_when_the_function_raises_then_the_exception_comes_through_and_the_proce
     ],
 )
 def test_when_a_call_takes_too_long_then_it_ends_within_two_seconds_of_its_limit(
-    hasty: Worker, code: str
+    hasty: Worker, code: str, slack: Slack
 ) -> None:
     assert hasty.call(abs, -1) == 1  # the start of a process is not the call's
-    slack = _slack()
-    start = time.perf_counter()
-    with pytest.raises(WorkerEnded) as caught:
-        hasty.call(exec, code, {})
-    took = time.perf_counter() - start
-    assert 1.0 <= took < 1.0 + PROMISED * slack
+    with slack() as times_longer:
+        start = time.perf_counter()
+        with pytest.raises(WorkerEnded) as caught:
+            hasty.call(exec, code, {})
+        took = time.perf_counter() - start
+    assert 1.0 <= took < 1.0 + PROMISED * times_longer()
     assert caught.value.status == "timeout"
     assert caught.value.reason == "took longer than the limit of 1 s (--timeout)"
     assert "in hang" in caught.value.trace
@@ -206,7 +210,7 @@ def test_when_a_process_dies_while_it_is_idle_then_the_next_call_has_a_new_one(
 
 
 def test_when_a_worker_is_killed_from_another_thread_then_the_call_is_stopped(
-    worker: Worker,
+    worker: Worker, is_gone: IsGone
 ) -> None:
     first = _pid(worker)
     threading.Timer(0.3, worker.kill).start()
@@ -214,18 +218,18 @@ def test_when_a_worker_is_killed_from_another_thread_then_the_call_is_stopped(
     with pytest.raises(Stopped):
         worker.call(time.sleep, 50.0)
     assert time.perf_counter() - start < 15.0
-    _is_gone([first])
+    assert is_gone([first])
 
 
 def test_when_the_stop_event_is_set_then_only_a_call_that_was_given_it_is_stopped(
-    worker: Worker,
+    worker: Worker, is_gone: IsGone
 ) -> None:
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
     first = _pid(worker)
     with pytest.raises(Stopped):
         worker.call(time.sleep, 50.0, stop=stop)
-    _is_gone([first])
+    assert is_gone([first])
     assert worker.call(eval, "6 * 7") == 42
 
 
@@ -243,11 +247,13 @@ def test_when_what_comes_back_cannot_be_pickled_then_the_call_fails_and_the_next
     assert worker.call(eval, "6 * 7") == 42
 
 
-def test_when_a_worker_is_closed_then_its_process_is_gone(context: BaseContext) -> None:
+def test_when_a_worker_is_closed_then_its_process_is_gone(
+    context: BaseContext, is_gone: IsGone
+) -> None:
     worker = Worker(context, Limits(60.0, MEMORY))
     first = _pid(worker)
     worker.close()
-    _is_gone([first])
+    assert is_gone([first])
 
 
 @pytest.mark.parametrize(
@@ -258,7 +264,7 @@ def test_when_a_worker_is_closed_then_its_process_is_gone(context: BaseContext) 
         pytest.param("", id="idle"),
     ],
 )
-def test_when_the_parent_is_killed_then_no_worker_is_left(code: str) -> None:
+def test_when_the_parent_is_killed_then_no_worker_is_left(code: str, is_gone: IsGone) -> None:
     script = (
         "import os, time\n"
         "from weightcast.bench.engine.limits import Limits\n"
@@ -277,18 +283,4 @@ def test_when_the_parent_is_killed_then_no_worker_is_left(code: str) -> None:
         assert len(family) >= 2  # the fork server and its worker
         parent.kill()
         parent.wait()
-    _is_gone(family)
-
-
-def _is_gone(pids: set[int] | list[int], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while left := [pid for pid in pids if _alive(pid)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    assert is_gone(family)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weightcast.bench.commands.run import only_writer
+from weightcast.bench.commands.run import only_writer, refuse_written_to
 from weightcast.bench.engine.store import LOCK, NAME, Store
 from weightcast.bench.files import write_text
 from weightcast.bench.plan.label import method_label
@@ -84,10 +84,10 @@ def merge_folders(folders: Sequence[Path], out: Path) -> Merged:
     """
     parts = _parts(folders, out)
     with _writable(out), ExitStack() as held:
+        held.enter_context(only_writer(out))
         for folder in parts:
-            held.enter_context(only_writer(folder))
-        if out not in parts:
-            held.enter_context(only_writer(out))
+            if folder.resolve() != out.resolve():
+                refuse_written_to(folder)
         suites = _suites(parts)
         build = out / _BUILD
         shutil.rmtree(build, ignore_errors=True)  # what a killed merge left
@@ -125,7 +125,7 @@ def _parts(folders: Sequence[Path], out: Path) -> list[Path]:
     for folder in folders:
         found.setdefault(folder.resolve(), folder)
     for folder in found.values():
-        with Store(folder) as store:
+        with Store(folder, read_only=True) as store:
             if store.suite is not None:
                 names.setdefault(store.suite, folder)
     if not names:
@@ -172,19 +172,20 @@ def _merge_stores(parts: Sequence[Path], build: Path, out: Path) -> Merged:
         db.execute("CREATE TEMP TABLE repeated (fit TEXT, run INTEGER, PRIMARY KEY (fit, run))")
         db.execute("CREATE TEMP TABLE repeated_loops (key TEXT PRIMARY KEY)")
         for folder in parts:
-            db.execute("ATTACH ? AS part", (str(folder / NAME),))
-            db.execute("BEGIN")
-            _refuse_conflicts(db, folder)
-            _take(db, folder)
-            db.execute("COMMIT")
-            db.execute("DETACH part")
+            with Store(folder, read_only=True) as part:
+                db.execute("ATTACH ? AS part", (str(part.source),))
+                db.execute("BEGIN")
+                _refuse_conflicts(db, folder)
+                _take(db, folder)
+                db.execute("COMMIT")
+                db.execute("DETACH part")
         merged.fits = _count(db, "fits")
         merged.cells = _count(db, "(SELECT DISTINCT fit, run FROM cells)")
         merged.repeated = _count(db, "repeated")
         # A training run of the loop tier is a cell like any other.
         merged.cells += _count(db, "loops")
         merged.repeated += _count(db, "repeated_loops")
-    with Store(build) as store:
+    with Store(build, read_only=True) as store:
         if note := mixed_note(store.machines()):
             merged.notes.append(note)
     return merged
@@ -350,7 +351,10 @@ def _united_environment(parts: Sequence[Path]) -> dict[str, Any]:
 
 def _put_in_place(build: Path, out: Path) -> None:
     """Rename the merged files into place, the store first: the others only describe it."""
-    # SQLite would take an old store's log for the new one's.
+    # SQLite would take an old store's log, which a killed run leaves, for the new one's.
+    if (out / NAME).exists():
+        with Store(out):
+            pass
     if (out / f"{NAME}-wal").exists():
         raise InputError(f"another program has {out / NAME} open; close it and merge again")
     # It was built without waiting for the disk, and may take an older store's place.

@@ -244,6 +244,27 @@ def only_writer(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def refuse_written_to(folder: Path) -> None:
+    """Refuse a folder that a run is writing to, without writing to it.
+
+    Raises
+    ------
+    InputError
+        If another process holds its lock.
+    """
+    import fcntl
+
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return  # nobody has written to it, or it was copied without its lock
+    except BlockingIOError:
+        raise InputError(f"another run is writing to {folder}; wait for it") from None
+    except OSError as error:
+        raise InputError(f"{folder / LOCK} cannot be read: {error.strerror}") from None
+
+
 def _with_recipes(suite: Suite) -> Suite:
     """See that what the loop tier trains on is here; it needs no recorded runs."""
     for name in suite.datasets:

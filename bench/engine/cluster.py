@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from weightcast.bench.engine.cluster_task import Order, stop_run, work_on
+from weightcast.bench.engine.cluster_task import Order, end_run, stop_run, work_on
 from weightcast.bench.engine.events import (
     CellDone,
     Ended,
@@ -178,7 +178,7 @@ def _results(
     client: Client, order: Order, units: Sequence[Work], stop: threading.Event
 ) -> Iterator[list[Event]]:
     look_again = 0.0
-    with _quiet(), _closed(client):
+    with _quiet(), _closed(client, order.run):
         tasks = _Tasks(client, order, units)
         while tasks.submit():
             if tasks.to_stop(stop.is_set()) or time.monotonic() >= look_again:
@@ -297,13 +297,26 @@ def _given_up(unit: Work, error: BaseException, jobs: int) -> list[Event]:
 
 
 @contextmanager
-def _closed(client: Client) -> Iterator[None]:
-    """Close the client at the end; Dask then drops its tasks, and workers end what runs."""
+def _closed(client: Client, run: str) -> Iterator[None]:
+    """End a run's processes at the end, and close the client.
+
+    Dask drops its tasks then. Workers that cannot be told see that; a process that waits for its
+    next unit would still be there for a while.
+    """
     try:
         yield
     finally:
+        telling = threading.Thread(target=_tell_end, args=(client, run), daemon=True)
+        telling.start()
+        telling.join(timeout=_REPEAT)
         with suppress(OSError, TimeoutError):
             client.close()
+
+
+def _tell_end(client: Client, run: str) -> None:
+    with suppress(Exception):  # the cluster may be gone
+        if client.status == "running":
+            client.run(end_run, run, on_error="ignore")
 
 
 @contextmanager

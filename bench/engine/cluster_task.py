@@ -96,13 +96,15 @@ def work_on(order: Order, key: str, unit: Work) -> list[Event]:
         return []
     dask_worker = get_worker()
     bench = _take(order, dask_worker)
+    if bench is None:
+        return []
     events: list[Event] = []
     where = Site(describe_machine(), order.jobs, THREADS)
     try:
         with _watched(key, bench.worker, dask_worker):
             unit.run(bench.worker, bench.setup, where, events.append, stop)
     except BaseException as error:
-        bench.close()
+        _put_away(bench)
         if isinstance(error, Stopped) and stop.is_set():
             return events
         raise
@@ -123,6 +125,19 @@ def stop_run(run: str) -> set[str]:
         return set(_begun[run])
 
 
+def end_run(run: str) -> None:
+    """Let this Dask worker end all of a run's processes at once, whatever they are doing."""
+    with _lock:
+        _stops[run].set()
+        _ended.add(run)
+        for bench in _at_work[run]:
+            bench.worker.kill()
+        idle = [bench for bench in _idle if bench.run == run]
+        _idle[:] = [bench for bench in _idle if bench.run != run]
+    # This is Dask's own thread, which has others to answer.
+    threading.Thread(target=_close, args=(idle,), daemon=True).start()
+
+
 class _Bench:
     """A process for a run's units, and the folder with the plugins that it loads."""
 
@@ -138,12 +153,16 @@ class _Bench:
         self.timer: threading.Timer | None = None
 
     def close(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
         self.worker.close()
         self._folder.cleanup()
 
 
 _lock = threading.Lock()
 _idle: list[_Bench] = []
+_at_work: defaultdict[str, list[_Bench]] = defaultdict(list)
+_ended: set[str] = set()
 _stops: defaultdict[str, threading.Event] = defaultdict(threading.Event)
 _begun: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -154,29 +173,39 @@ def _begin(run: str, key: str) -> threading.Event:
         return _stops[run]
 
 
-def _take(order: Order, dask_worker: DaskWorker) -> _Bench:
+def _take(order: Order, dask_worker: DaskWorker) -> _Bench | None:
     """Take a process that is idle, or start one; what other runs left behind is ended."""
     with _lock:
+        if order.run in _ended:
+            return None
         same = [bench for bench in _idle if bench.run == order.run]
         others = [bench for bench in _idle if bench.run != order.run]
-        _idle[:] = same[:-1]
-        for bench in [*others, *same[-1:]]:
-            if bench.timer is not None:
-                bench.timer.cancel()
-        if not same:
-            # Under the lock: starting the fork server changes the environment for a moment.
-            same = [_Bench(order, dask_worker)]
-    for bench in others:
-        bench.close()
-    return same[-1]
+        # Under the lock: starting the fork server changes the environment for a moment.
+        bench = same.pop() if same else _Bench(order, dask_worker)
+        if bench.timer is not None:
+            bench.timer.cancel()
+        _idle[:] = same
+        _at_work[order.run].append(bench)
+    _close(others)
+    return bench
 
 
 def _give_back(bench: _Bench) -> None:
-    bench.timer = threading.Timer(_IDLE, _retire, (bench,))
-    bench.timer.daemon = True
     with _lock:
-        _idle.append(bench)
-    bench.timer.start()
+        if bench.run not in _ended:
+            _at_work[bench.run].remove(bench)
+            bench.timer = threading.Timer(_IDLE, _retire, (bench,))
+            bench.timer.daemon = True
+            bench.timer.start()
+            _idle.append(bench)
+            return
+    _put_away(bench)
+
+
+def _put_away(bench: _Bench) -> None:
+    with _lock:
+        _at_work[bench.run].remove(bench)
+    bench.close()
 
 
 def _retire(bench: _Bench) -> None:
@@ -190,6 +219,10 @@ def _retire(bench: _Bench) -> None:
 def _close_all() -> None:
     with _lock:
         benches, _idle[:] = list(_idle), []
+    _close(benches)
+
+
+def _close(benches: list[_Bench]) -> None:
     for bench in benches:
         bench.close()
 

@@ -18,6 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from weightcast.bench.engine.events import CellDone, Ended, Event, FitRecord, Fitted, LoopDone
+from weightcast.bench.engine.schema import (
+    add_seals,
+    check_contents,
+    check_head,
+    check_schema,
+    is_empty,
+    make_schema,
+    seal_rows,
+)
+from weightcast.bench.engine.snapshot import snapshot
 from weightcast.bench.plan.fits import Fit
 from weightcast.bench.scoring.cell import CellRow
 from weightcast.datasets import InputError
@@ -26,49 +36,6 @@ from weightcast.datasets.admission.gates import Gate
 NAME = "results.sqlite"
 #: Held by whoever writes to the folder.
 LOCK = ".lock"
-_APPLICATION = 0x57435354  # "WCST": tells our files from other SQLite files
-_VERSION = 3
-
-_SCHEMA = """
-CREATE TABLE fits (
-    key TEXT PRIMARY KEY, suite TEXT, method TEXT, params TEXT, chosen TEXT, trials TEXT,
-    dataset TEXT, trained_on TEXT, track TEXT, split TEXT, context INTEGER, rotation INTEGER,
-    status TEXT, reason TEXT, traceback TEXT, fit_seconds REAL, fit_cpu_seconds REAL,
-    fit_memory_bytes INTEGER, training_runs_seconds REAL, parameters INTEGER,
-    flops_per_coordinate REAL, diagnostics TEXT, jobs INTEGER, threads INTEGER, machine TEXT,
-    UNIQUE (method, params, dataset, trained_on, track, split, context, rotation)
-);
-CREATE TABLE gates (
-    dataset TEXT, name TEXT, passed INTEGER, value REAL, limit_ REAL, meaning TEXT, data TEXT,
-    PRIMARY KEY (dataset, name)
-);
-CREATE TABLE cells (
-    fit TEXT NOT NULL REFERENCES fits (key) ON DELETE CASCADE, key TEXT, run INTEGER, tier TEXT,
-    horizon_set TEXT, status TEXT, reason TEXT, traceback TEXT, coverage REAL,
-    coordinates INTEGER, metrics TEXT, curve TEXT, predict_seconds REAL, predict_cpu_seconds REAL,
-    peak_memory_bytes INTEGER, evaluations INTEGER, network_seconds REAL, scoring_seconds REAL,
-    cell_seconds REAL, jobs INTEGER, threads INTEGER, machine TEXT,
-    PRIMARY KEY (fit, run, tier, horizon_set)
-);
-CREATE TABLE examples (
-    dataset TEXT, context INTEGER, method TEXT, params TEXT, content TEXT,
-    PRIMARY KEY (dataset, context, method, params)
-);
-CREATE TABLE loops (
-    key TEXT PRIMARY KEY, suite TEXT, dataset TEXT, method TEXT, params TEXT, accept TEXT,
-    optimizer TEXT, schedule TEXT, learning_rate REAL, seed INTEGER, seed_role TEXT, status TEXT,
-    reason TEXT, traceback TEXT, measured TEXT, jumps TEXT, step_seconds REAL,
-    forward_seconds REAL, fit_seconds REAL, fit_steps INTEGER, seconds REAL, jobs INTEGER,
-    threads INTEGER, machine TEXT,
-    UNIQUE (dataset, method, params, accept, optimizer, schedule, learning_rate, seed)
-);
-CREATE TABLE machines (id TEXT PRIMARY KEY, content TEXT);
-CREATE TABLE sharing (
-    dataset TEXT, trained_on TEXT, track TEXT, split TEXT, traits TEXT,
-    PRIMARY KEY (dataset, trained_on, track, split)
-);
-"""
-
 _FIT_PLACE = (
     "method", "params", "dataset", "trained_on", "track", "split", "context", "rotation",
 )  # fmt: skip
@@ -87,15 +54,17 @@ class Store:
         The result folder.
     create : bool
         Make the store where there is none yet.
+    read_only : bool
+        Read a copy of the store as it stands; nothing in the folder is touched.
 
     Raises
     ------
     InputError
-        If the folder holds no store and is not to get one, holds something else, cannot be written
-        to, or was written by another version.
+        If the folder holds no store and is not to get one, holds something else, is damaged,
+        cannot be written to, or was written by another version.
     """
 
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
+    def __init__(self, folder: Path, *, create: bool = False, read_only: bool = False) -> None:
         path = folder / NAME
         if create:
             prepare(folder)
@@ -104,49 +73,38 @@ class Store:
                 f"{folder} is not a result folder: it has no {NAME}; "
                 f"make one with: weightcast run --suite quick --out {folder}"
             )
-        # SQLite takes a file of a few bytes for an empty database and would write over it.
-        if path.is_file() and _head(path) not in (b"", b"SQLite format 3\0"):
-            raise InputError(f"{path} is not a Weightcast store; name another folder")
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-        except sqlite3.Error as error:
-            raise InputError(f"{path} cannot be used as a store: {error}") from None
-        try:
-            self._open(path, create)
-        except sqlite3.Error as error:
-            self._db.close()
-            raise InputError(f"{path} cannot be used as a store: {error}") from None
-        except InputError:
-            self._db.close()
-            raise
+        with contextlib.ExitStack() as held:
+            if path.exists():
+                check_head(path)
+            #: The file that is open: the store itself, or the copy of it that is read.
+            self.source = held.enter_context(snapshot(path)) if read_only else path
+            try:
+                self._db = sqlite3.connect(self.source, isolation_level=None)
+                held.callback(self._db.close)
+                self._open(path, create)
+            except sqlite3.Error as error:
+                raise InputError(f"{path} cannot be used as a store: {error}") from None
+            self._held = held.pop_all()
 
     def _open(self, path: Path, create: bool) -> None:
+        # A stranger's schema must not call functions before it has been looked at.
+        self._db.execute("PRAGMA trusted_schema = OFF")
+        self._db.execute("PRAGMA cell_size_check = ON")
         self._db.execute("PRAGMA foreign_keys = ON")
         # A killed process loses nothing under it; a power cut may cost the last cells, and no more
         # than them.
         self._db.execute("PRAGMA synchronous = NORMAL")
-        application = self._db.execute("PRAGMA application_id").fetchone()[0]
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application == 0 and tables == 0 and create:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION};"
-                f"PRAGMA user_version = {_VERSION}; COMMIT;"
-            )
-        elif application != _APPLICATION:
-            raise InputError(f"{path} is not a Weightcast store; name another folder")
-        elif version != _VERSION:
-            raise InputError(
-                f"{path} has store version {version}, this is version {_VERSION}; "
-                "use another folder, or the Weightcast that wrote it"
-            )
+        add_seals(self._db)
+        if create and is_empty(self._db):
+            make_schema(self._db)
+        check_schema(self._db, path)
+        check_contents(self._db, path)
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._db.close()
+        self._held.close()
 
     @property
     def suite(self) -> str | None:
@@ -238,6 +196,7 @@ class Store:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield
+            seal_rows(self._db)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
@@ -279,6 +238,7 @@ class Store:
             "jobs": record.jobs,
             "threads": record.threads,
             "machine": self._machine(record.machine),
+            "seal": None,
         }
         older = " AND ".join(f"{name} = :{name}" for name in _FIT_PLACE)
         self._db.execute(f"DELETE FROM fits WHERE {older} AND key != :key", values)
@@ -310,7 +270,7 @@ class Store:
         fit = ended.fit
         if ended.diagnostics is not None:
             self._db.execute(
-                "UPDATE fits SET diagnostics = ? WHERE key = ?",
+                "UPDATE fits SET diagnostics = ?, seal = NULL WHERE key = ?",
                 (json.dumps(ended.diagnostics), fit.key),
             )
         owner = {"truth": ("", ""), "forecast": (fit.method, fit.params)}
@@ -351,7 +311,7 @@ class Store:
     def _machine(self, content: str) -> str:
         """Keep a machine's description once; return its name here."""
         name = hashlib.sha256(content.encode()).hexdigest()[:16]
-        self._db.execute("INSERT OR IGNORE INTO machines VALUES (?, ?)", (name, content))
+        self._db.execute("INSERT OR IGNORE INTO machines VALUES (?, ?, NULL)", (name, content))
         return name
 
     def machines(self) -> list[dict[str, Any]]:
@@ -445,8 +405,3 @@ def _place(fit: Fit) -> tuple[Any, ...]:
         fit.method, fit.params, place.dataset, place.trained_on, place.track, place.split,
         fit.context,
     )  # fmt: skip
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(16)

@@ -150,10 +150,10 @@ class Worker:
         gone_since = None
         while not wait([future], timeout=_POLL).done:
             if self._killed.is_set() or (stop is not None and stop.is_set()):
-                self._end(future)
+                self._give_up_pool()
                 raise Stopped
             if self._memory() > self._limits.max_memory:
-                raise self._out_of_memory(future)
+                raise self._out_of_memory()
             if not self._gone():
                 continue
             gone_since = gone_since or time.monotonic()
@@ -193,19 +193,11 @@ class Worker:
         self._give_up_pool()
         return WorkerEnded(status, reason, self._traces.text())
 
-    def _out_of_memory(self, future: ProcessFuture[Any]) -> WorkerEnded:
+    def _out_of_memory(self) -> WorkerEnded:
         if self._pid.value and hasattr(signal, "SIGUSR1"):
             _send(int(self._pid.value), signal.SIGUSR1)  # writes its stacks
             time.sleep(_POLL)
-        self._end(future)
         return self._ended("out-of-memory", f"its process passed {self._limits.memory_text}")
-
-    def _end(self, future: ProcessFuture[Any]) -> None:
-        """Kill the process and wait until the pool has seen it."""
-        if self._pid.value:
-            _send(int(self._pid.value), signal.SIGKILL)
-        if not wait([future], timeout=_LOST).done:
-            self._give_up_pool()  # killed in the middle of a message, which will not come
 
     def _memory(self) -> int:
         """Bytes resident in the process, 0 where it is gone or not here yet."""
@@ -226,19 +218,16 @@ class Worker:
         pool, self._pool = self._pool, None
         if pool is None:
             return
+        # First of all, or the pool starts another process in place of the one that is killed.
+        pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
         if self._pid.value:
             _send(int(self._pid.value), signal.SIGKILL)
         else:  # it is only starting, and the pool may not know of it
             threading.Thread(target=_end_once_here, args=(self._pid,), daemon=True).start()
         # Its own threads may wait for a message that will never be whole.
-        ending = threading.Thread(target=_stop, args=(pool,), daemon=True)
+        ending = threading.Thread(target=pool.join, daemon=True)
         ending.start()
         ending.join(timeout=_LOST)
-
-
-def _stop(pool: ProcessPool) -> None:
-    pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
-    pool.join()
 
 
 def _end_once_here(pid: Any) -> None:

@@ -124,7 +124,7 @@ def load_results(folder: Path) -> Results:
     """
     import pandas as pd
 
-    with Store(folder) as store:
+    with Store(folder, read_only=True) as store:
         rows = store.rows(_CELLS)
         drawn = store.rows("SELECT * FROM examples ORDER BY dataset, context, method")
         checked = store.rows("SELECT * FROM gates ORDER BY dataset, rowid")

@@ -65,8 +65,8 @@ def read_task_errors(path: Path) -> TaskErrors:
     errors = np.full((len(methods), len(tasks)), np.nan)
     place_of = {name: place for place, name in enumerate(methods)}
     column_of = {name: place for place, name in enumerate(tasks)}
-    for (method, task), error in found.items():
-        errors[place_of[method], column_of[task]] = error
+    for (method, task), value in found.items():
+        errors[place_of[method], column_of[task]] = value
     return TaskErrors(methods, tasks, errors)
 
 

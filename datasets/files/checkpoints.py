@@ -15,12 +15,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.files.stacked import metadata_from_json, metadata_to_json
+from weightcast.datasets.files.foreign import clipped, foreign, read_json
+from weightcast.datasets.files.stacked import metadata_to_json
 from weightcast.datasets.files.tensor_files import Checkpoint
 from weightcast.datasets.trajectory import Floats, Metadata, TensorInfo, Trajectory
 
 FORMAT = "weightcast-checkpoints-1"
 MANIFEST = "trajectory.json"
+_MOST_BYTES = 2**28
 
 
 class CheckpointSource:
@@ -75,31 +77,20 @@ def read_checkpoints(folder: Path) -> Trajectory:
         If the file is damaged or foreign, or a checkpoint that it names is missing.
     """
     manifest = folder / MANIFEST
-    foreign = f"{manifest} does not describe a Weightcast trajectory"
-    try:
-        described = json.loads(manifest.read_text(encoding="utf-8"))
-        if not isinstance(described, dict) or described.get("format") != FORMAT:
-            raise InputError(f"{foreign}: it does not say {FORMAT}")
-        tensors = [
-            TensorInfo(t["name"], tuple(t["shape"]), t["kind"], t["depth"], 0, t["tied"])
-            for t in described["tensors"]
-        ]
-        steps = [int(snapshot["step"]) for snapshot in described["snapshots"]]
-        files = [
-            [_inside(folder, name) for name in snapshot["files"]]
-            for snapshot in described["snapshots"]
-        ]
-        meta = metadata_from_json(described["metadata"])
-    except OSError as error:
-        raise InputError(f"{manifest} cannot be read: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{foreign}: it is damaged or incomplete ({error!r})") from None
-    for path in (path for paths in files for path in paths):
-        if not path.is_file():
-            raise InputError(f"{path}, which {manifest} names, is missing")
-    return Trajectory(CheckpointSource(files), tensors, steps, meta)
+    from weightcast.datasets.files.described import DescribedCheckpoints
+
+    with foreign(manifest, "the description of a trajectory", "import the checkpoints again"):
+        said = read_json(manifest, _MOST_BYTES)
+        if not isinstance(said, dict) or said.get("format") != FORMAT:
+            raise ValueError(f"it does not say {FORMAT}")
+        described = DescribedCheckpoints.model_validate(said)
+        tensors = [tensor.info() for tensor in described.tensors]
+        files = [[_inside(folder, name) for name in s.files] for s in described.snapshots]
+        metadata = described.metadata.metadata()
+        for path in (path for paths in files for path in paths):
+            if not path.is_file():
+                raise InputError(f"{path}, which {manifest} names, is missing")
+    return Trajectory(CheckpointSource(files), tensors, described.steps, metadata)
 
 
 def write_manifest(
@@ -139,5 +130,5 @@ def _inside(folder: Path, name: str) -> Path:
     # A description from elsewhere names files of its own folder only.
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts:
-        raise InputError(f"{folder / MANIFEST} names {name}, which is outside its folder")
+        raise InputError(f"{folder / MANIFEST} names {clipped(name)}, which is outside its folder")
     return folder / pure

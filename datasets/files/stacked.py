@@ -15,22 +15,25 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.files.foreign import clipped, foreign, parse_json
 from weightcast.datasets.files.partial_file import PartialFile
 from weightcast.datasets.trajectory import Floats, Metadata, State, TensorInfo, Trajectory
 
+if TYPE_CHECKING:
+    from weightcast.datasets.files.safetensors_header import Header
+
 FORMAT = "weightcast-stacked-1"
 STATE = "state/"
-_MAX_HEADER = 100_000_000  # the format's own limit
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U8": "|u1", "BOOL": "|b1",
@@ -125,53 +128,39 @@ def read_stacked(path: Path) -> Trajectory:
     InputError
         If the file is missing, truncated, or not one of ours.
     """
-    foreign = f"{path} is not a Weightcast trajectory"
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 10 or not 2 <= length <= min(_MAX_HEADER, size - 8):
-                raise InputError(f"{foreign}: it is truncated or not a safetensors file")
-            header = json.loads(file.read(length).decode())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{foreign}: {error}") from None
-    meta = header.pop("__metadata__", {}) if isinstance(header, dict) else {}
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise InputError(f"{foreign}: its header does not say {FORMAT}")
-    try:
-        described = json.loads(meta["trajectory"])
-        tensors = [
-            TensorInfo(t["name"], tuple(t["shape"]), t["kind"], t["depth"], 0, t["tied"])
-            for t in described["tensors"]
-        ]
-        # Files written before there was state do not mention it.
-        states = [
-            StateInfo(s["name"], tuple(s["shape"]), s["dtype"]) for s in described.get("state", ())
-        ]
-        steps = described["steps"]
-        positions = {}
-        end = 8 + length
-        expected = [(info.name, info.shape, "F32", 4 * info.size) for info in tensors]
-        expected += [(STATE + s.name, s.shape, s.dtype, s.nbytes) for s in states]
-        for name, shape, dtype, nbytes in expected:
-            entry = header[name]
-            begin, stop = entry["data_offsets"]
-            if entry["dtype"] != dtype or tuple(entry["shape"]) != (len(steps), *shape):
-                said = "float32" if dtype == "F32" else dtype
-                raise InputError(f"{foreign}: tensor {name} is not {said} of its shape")
-            if stop - begin != len(steps) * nbytes:
-                raise InputError(f"{foreign}: tensor {name} has the wrong number of bytes")
-            positions[name] = 8 + length + begin
-            end = max(end, 8 + length + stop)
-        metadata = metadata_from_json(described["metadata"])
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{foreign}: its header is incomplete ({error!r})") from None
-    if size < end:
-        raise InputError(f"{path} is truncated: {size:,} of {end:,} bytes; record it again")
+    from weightcast.datasets.files.described import DescribedTrajectory
+    from weightcast.datasets.files.safetensors_header import read_header
+
+    with foreign(path, "a Weightcast trajectory", "record it again"):
+        header = read_header(path)
+        if header.metadata.get("format") != FORMAT:
+            raise ValueError(f"its header does not say {FORMAT}")
+        said = parse_json(header.metadata["trajectory"].encode())
+        described = DescribedTrajectory.model_validate(said)
+        tensors = [tensor.info() for tensor in described.tensors]
+        states = [StateInfo(s.name, tuple(s.shape), s.dtype) for s in described.state]
+        positions = _positions(header, tensors, states, len(described.steps))
+        metadata = described.metadata.metadata()
     source = StackedSource(path, positions, states)
-    return Trajectory(source, tensors, steps, metadata, source)
+    return Trajectory(source, tensors, described.steps, metadata, source)
+
+
+def _positions(
+    header: Header, tensors: Sequence[TensorInfo], states: Sequence[StateInfo], snapshots: int
+) -> dict[str, int]:
+    """Return where each tensor's bytes begin; the header must hold these tensors and no others."""
+    expected = {info.name: ("F32", (snapshots, *info.shape)) for info in tensors}
+    expected |= {STATE + s.name: (s.dtype, (snapshots, *s.shape)) for s in states}
+    if len(expected) != len(tensors) + len(states) or set(expected) != set(header.tensors):
+        odd = sorted(set(expected) ^ set(header.tensors))
+        raise ValueError(f"its header does not describe its tensors: {clipped(str(odd))}")
+    for name, (dtype, shape) in expected.items():
+        entry = header.tensors[name]
+        if dtype not in _DTYPES or (entry.dtype, tuple(entry.shape)) != (dtype, shape):
+            raise ValueError(
+                f"tensor {clipped(name)} is {entry.dtype} {entry.shape}, not {dtype} {list(shape)}"
+            )
+    return {name: header.start + header.tensors[name].data_offsets[0] for name in expected}
 
 
 class StackedWriter:
@@ -331,17 +320,3 @@ def metadata_to_json(meta: Metadata) -> dict[str, Any]:
         [rate, len(list(group))] for rate, group in groupby(meta.learning_rates)
     ]
     return data
-
-
-def metadata_from_json(data: Mapping[str, Any]) -> Metadata:
-    """Read `metadata_to_json`'s dictionary; keys that are not known are passed over."""
-    known = {f.name for f in fields(Metadata)}
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in data.items()
-        if key in known
-    }
-    values["learning_rates"] = tuple(
-        rate for rate, count in data["learning_rates"] for _ in range(count)
-    )
-    return Metadata(**values)

@@ -7,7 +7,6 @@ unpickled: a checkpoint from the network must not be able to run code.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.files.foreign import foreign
 from weightcast.datasets.trajectory import Floats
 
 if TYPE_CHECKING:
@@ -28,21 +28,21 @@ ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 #: Where programs put the state dict in what they save, in the order in which they are tried.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "net")
 
-_MAX_HEADER = 100_000_000  # the format's own limit
 _CHUNK = 2**20  # numbers converted at a time
 _FLOATS = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
-_OTHERS = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL", "C64"}
 
 
 class Entry(NamedTuple):
     """One stored tensor: its shape, whether it holds floating-point numbers, what it aliases.
 
-    ``alias`` is the name of an earlier tensor in the same file with the same memory, or None.
+    ``alias`` is the name of an earlier tensor in the same file with the same memory, or None;
+    ``dtype`` is what the file calls the type of its numbers.
     """
 
     shape: tuple[int, ...]
     floating: bool
     alias: str | None = None
+    dtype: str = ""
 
 
 class TensorFile(Protocol):
@@ -87,42 +87,18 @@ class SafetensorsFile:
     step: int | None = None
 
     def __init__(self, path: Path) -> None:
+        from weightcast.datasets.files.safetensors_header import read_header
+
         self.path = path
         self.entries: dict[str, Entry] = {}
         self._places: dict[str, tuple[str, int]] = {}
-        damaged = f"{path} is truncated or not a safetensors file; save it again"
-        try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                if not 2 <= length <= min(_MAX_HEADER, size - 8):
-                    raise InputError(damaged)
-                header = json.loads(file.read(length).decode())
-            self.metadata: dict[str, Any] = header.pop("__metadata__", None) or {}
-            for name, entry in header.items():
-                dtype, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
-                begin, end = entry["data_offsets"]
-                if not 0 <= begin <= end or min(shape, default=0) < 0:
-                    raise InputError(damaged)
-                if 8 + length + end > size:
-                    raise InputError(f"{path} is truncated inside tensor {name}; save it again")
-                if dtype in _FLOATS:
-                    width = np.dtype(_FLOATS[dtype]).itemsize
-                    if end - begin != width * int(np.prod(shape, dtype=np.int64)):
-                        raise InputError(f"{path}: tensor {name} has the wrong number of bytes")
-                elif dtype not in _OTHERS:
-                    raise InputError(
-                        f"{path}: tensor {name} is {dtype}, which is not read; save it as bfloat16 "
-                        "or float32"
-                    )
-                self.entries[name] = Entry(shape, dtype in _FLOATS)
-                self._places[name] = (dtype, 8 + length + begin)
-        except InputError:
-            raise
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise InputError(damaged) from None
+        with foreign(path, "a file of tensors"):
+            header = read_header(path)
+        self.metadata = header.metadata
+        for name, entry in header.tensors.items():
+            floating = entry.dtype in _FLOATS
+            self.entries[name] = Entry(tuple(entry.shape), floating, dtype=entry.dtype)
+            self._places[name] = (entry.dtype, header.start + entry.data_offsets[0])
 
     def read_into(self, name: str, start: int, out: Floats) -> None:
         dtype, begin = self._places[name]
