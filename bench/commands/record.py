@@ -19,6 +19,8 @@ from weightcast.datasets.dataset import default_data_folder
 SPARE_BYTES = 200 * 2**20
 #: Seconds between looks at what the workers have done.
 _POLL = 0.2
+#: Seeds that one call records at most.
+_MOST_SEEDS = 100_000
 
 
 class RecordingFailed(InputError):
@@ -88,10 +90,14 @@ def parse_seeds(text: str) -> list[int]:
     """
     seeds: set[int] = set()
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        # Eighteen digits stay within 64 bits.
+        found = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
         if not found or int(found[2] or found[1]) < int(found[1]):
-            raise InputError(f"seeds '{text}' are not of the form 0-11 or 0,3,5-7")
-        seeds |= set(range(int(found[1]), int(found[2] or found[1]) + 1))
+            raise InputError(f"seeds '{text[:60]}' are not of the form 0-11 or 0,3,5-7")
+        part_seeds = range(int(found[1]), int(found[2] or found[1]) + 1)
+        if len(seeds) + len(part_seeds) > _MOST_SEEDS:
+            raise InputError(f"seeds '{text[:60]}' are more than {_MOST_SEEDS:,}; name fewer")
+        seeds.update(part_seeds)
     return sorted(seeds)
 
 

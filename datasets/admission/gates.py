@@ -62,7 +62,7 @@ def run_gates(run: Trajectory) -> list[Gate]:
 
 
 def set_gates(runs: Sequence[Trajectory], track: str = "main") -> list[Gate]:
-    """Check a data set, by medians over its runs.
+    """Check a data set, by medians over its runs; one run with a loss that is not finite fails it.
 
     Parameters
     ----------
@@ -80,7 +80,9 @@ def set_gates(runs: Sequence[Trajectory], track: str = "main") -> list[Gate]:
     ]
     spikes = [spike for run in runs if (spike := loss_spike(run)) is not None]
     if spikes:
-        gates.append(_spike_gate(float(np.median(spikes))))
+        # A median would pass over the one run that diverged.
+        diverged = any(not np.isfinite(run.meta.train_loss).all() for run in runs)
+        gates.append(_spike_gate(float("inf") if diverged else float(np.median(spikes))))
     if track not in SHARED_START_TRACKS and len(runs) > 2:
         strange = float(np.median(mean_displacement_errors(runs)))
         gates.append(
@@ -107,10 +109,15 @@ def movement(run: Trajectory) -> float:
 
 
 def loss_spike(run: Trajectory) -> float | None:
-    """Largest train loss over the lowest before it; None where no loss was recorded."""
+    """Largest train loss over the lowest before it; None where no loss was recorded.
+
+    A loss that is not finite is the largest spike there is.
+    """
     loss = np.asarray(run.meta.train_loss, dtype=np.float64)
     if len(loss) == 0:
         return None
+    if not np.isfinite(loss).all():
+        return float("inf")
     lowest = np.minimum.accumulate(loss)
     return float((loss / lowest).max()) if lowest[-1] > 0 else float("inf")
 

@@ -195,3 +195,32 @@ class DescribedCheckpoints(Strict):
     def _agreeing(self) -> DescribedCheckpoints:
         self.metadata.hold_to(refuse_unordered(self.steps))
         return self
+
+
+class ShardIndex(Strict):
+    """The index of a checkpoint in shards; of its ``metadata`` nothing is needed."""
+
+    weight_map: Annotated[dict[str, str], Field(min_length=1)]
+    metadata: dict[str, Any] = {}
+
+
+class LoggedStep(BaseModel):
+    """One entry of a Trainer's log; whatever else it logged is passed over."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    step: Whole
+    loss: float | None = None
+    eval_loss: float | None = None
+    eval_accuracy: float | None = None
+    learning_rate: FiniteFloat | None = None
+
+
+class LoggedRun(BaseModel):
+    """A Trainer's ``trainer_state.json``; most of what it says is not needed."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    log_history: list[LoggedStep]
+    epoch: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    global_step: Whole | None = None

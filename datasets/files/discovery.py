@@ -2,21 +2,21 @@
 
 Two arrangements are known. Folders whose names carry a step number hold a file, or shards and their
 index, under a name that the ecosystem uses (``checkpoint-500/model.safetensors``). Or files carry
-the number themselves (``step_100.pt``, ``epoch=3.pth``, ``epoch=3-step=1200.ckpt``). Of several
-numbers in a name the one after "step" counts, else the one after "iter", else the one after
-"epoch", else the last.
+the number themselves (``step_100.pt``, ``epoch=3.pth``, ``epoch=3-step=1200.ckpt``). What counts as
+a step number is `step_names`' affair; what is passed over is told, with the reason.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.files.tensor_files import ENDINGS
+from weightcast.datasets.files.foreign import clipped, foreign, read_json
+from weightcast.datasets.files.step_names import Numbered, refuse_unsure_order, step_in
+from weightcast.datasets.files.tensor_files import ending
 
 #: Files in a numbered folder, the first that is there wins.
 NAMES = (
@@ -24,76 +24,93 @@ NAMES = (
     "model.safetensors",
     "pytorch_model.bin.index.json",
     "pytorch_model.bin",
+    "model.pt",
+    "model.pth",
     "adapter_model.safetensors",
     "adapter_model.bin",
 )
 
-_NUMBERS = tuple(
-    re.compile(rf"{word}[a-z]*[=_-]?(\d+)", re.IGNORECASE) for word in ("step", "iter", "epoch")
-)
 _STATE = re.compile(r"^(optim|scheduler|scaler|rng|random_states|training_args)", re.IGNORECASE)
+_SHARD = re.compile(r"[-_.]?[0-9]+[-_]of[-_][0-9]+$", re.IGNORECASE)
+#: Endings of files beside checkpoints that nobody takes for one.
+_OTHERS = re.compile(
+    r"\.(json|jsonl|txt|log|md|csv|tsv|ya?ml|toml|png|jpe?g|pdf|svg|html|py|sh|ipynb|lock)$",
+    re.IGNORECASE,
+)
+_MOST_INDEX_BYTES = 2**27
 
 
 class Found(NamedTuple):
-    """One checkpoint: its step by name, what was counted, and its files (more than one: shards)."""
+    """One checkpoint.
+
+    Attributes
+    ----------
+    step : int
+    unit : str
+        What was counted.
+    files : tuple of Path
+        More than one: shards.
+    places : dict of str, or None
+        Of shards, the file that the index names for each tensor.
+    """
 
     step: int
     unit: str
     files: tuple[Path, ...]
+    places: Mapping[str, str] | None = None
 
 
-def find_checkpoints(folder: Path) -> tuple[list[Found], list[Path]]:
+def find_checkpoints(folder: Path) -> tuple[list[Found], dict[Path, str]]:
     """Find a folder's checkpoints.
 
     Returns
     -------
     found : list of Found
         In the order of their steps.
-    passed_over : list of Path
-        Files of tensors that carry no step number.
+    passed_over : dict of Path to str
+        What looks like a checkpoint and is not taken for one, and why.
 
     Raises
     ------
     InputError
-        If there are fewer than two, if two have one step, or if the names count different things.
+        If there are fewer than two, if two have one step, or if their order is not sure.
     """
-    if not folder.is_dir():
-        raise InputError(f"there is no folder of checkpoints at {folder}")
-    numbered: list[Found] = []
-    loose: list[Found] = []
-    passed_over: list[Path] = []
-    try:
+    with foreign(folder, "a folder of checkpoints", "name another folder"):
+        if not folder.is_dir():
+            raise InputError(f"there is no folder of checkpoints at {folder}")
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read: {error.strerror}") from None
-    for path in entries:
-        number = _number(path.name if path.is_dir() else path.stem)
-        if path.is_dir():
-            name = next((name for name in NAMES if (path / name).exists()), None)
-            if name is not None and number is not None:
-                numbered.append(Found(*number, _shards(path / name)))
-        elif path.suffix in ENDINGS and not _STATE.match(path.name):
-            if number is None:
-                passed_over.append(path)
-            else:
-                loose.append(Found(*number, (path,)))
-    if numbered and loose:
+        _refuse_loose_shards(entries, folder)
+        numbers = {path: step_in(_stem(path)) for path in entries}
+        passed_over = {p: why for p in entries if (why := _passed_over(p, numbers[p]))}
+        files = {p: n for p, n in numbers.items() if n and p not in passed_over and _counts(p)}
+    folders = [path for path in files if path.is_dir()]
+    loose = [path for path in files if path not in folders]
+    if folders and loose:
         raise InputError(
-            f"{folder} holds numbered folders ({numbered[0].files[0].parent.name}) and numbered "
-            f"files ({loose[0].files[0].name}); leave one kind in it"
+            f"{folder} holds numbered folders ({clipped(folders[0].name)}) and numbered files "
+            f"({clipped(loose[0].name)}); leave one kind in it"
         )
-    found = sorted(numbered or loose)
-    if len(found) < 2:
+    if len(files) < 2:
         raise InputError(
-            f"{folder} holds {len(found)} checkpoints with a step number in their names; two are "
+            f"{folder} holds {len(files)} checkpoints with a step number in their names; two are "
             "needed, e.g. checkpoint-500/model.safetensors, step_100.pt or epoch=3.pth"
+            + "".join(f"; {note}" for note in told(passed_over))
         )
-    units = {checkpoint.unit: checkpoint for checkpoint in found}
-    if len(units) > 1:
-        names = " and ".join(_label(checkpoint, folder) for checkpoint in units.values())
-        raise InputError(f"{folder}: {names} count different things; name all alike")
-    refuse_equal_steps(((c.step, c.files[0]) for c in found), folder)
-    return found, passed_over
+    ordered = dict(sorted(files.items(), key=lambda item: item[1].step))
+    if len({number.unit for number in ordered.values()}) == 1:
+        refuse_equal_steps(((n.step, path) for path, n in ordered.items()), folder)
+    _refuse_unsure(ordered, passed_over, folder)
+    return [_found(path, number) for path, number in ordered.items()], passed_over
+
+
+def told(passed_over: Mapping[Path, str]) -> list[str]:
+    """Say what was passed over, a note for each reason."""
+    notes = []
+    for why in dict.fromkeys(passed_over.values()):
+        names = [clipped(path.name) for path, reason in passed_over.items() if reason == why]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        notes.append(f"passed over {', '.join(names[:3])}{more}: {why}")
+    return notes
 
 
 def refuse_equal_steps(steps: Iterable[tuple[int, Path]], folder: Path) -> None:
@@ -101,36 +118,89 @@ def refuse_equal_steps(steps: Iterable[tuple[int, Path]], folder: Path) -> None:
     seen: dict[int, Path] = {}
     for step, path in steps:
         if step in seen:
-            one, other = (p.relative_to(folder).as_posix() for p in (seen[step], path))
-            raise InputError(f"{folder}: {one} and {other} are both step {step}; remove one")
+            one, other = (
+                clipped(p.relative_to(folder).as_posix()) for p in sorted((seen[step], path))
+            )
+            raise InputError(
+                f"{folder}: {one} and {other} are both step {step}; leave one of them in the folder"
+            )
         seen[step] = path
 
 
-def _label(checkpoint: Found, folder: Path) -> str:
-    return checkpoint.files[0].relative_to(folder).as_posix()
+def _stem(path: Path) -> str:
+    end = ending(path)
+    return path.name[: -len(end)] if end and not path.is_dir() else path.name
 
 
-def _number(name: str) -> tuple[int, str] | None:
-    for pattern, unit in zip(_NUMBERS, ("step", "step", "epoch"), strict=True):
-        if found := pattern.search(name):
-            return int(found[1]), unit
-    numbers = re.findall(r"\d+", name)
-    return (int(numbers[-1]), "step") if numbers else None
+def _counts(path: Path) -> bool:
+    return path.is_dir() or ending(path) is not None
 
 
-def _shards(path: Path) -> tuple[Path, ...]:
-    """Return a checkpoint's files: itself, or those that an index names."""
-    if path.suffix != ".json":
-        return (path,)
-    try:
-        places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        names = list(dict.fromkeys(places.values()))
-        paths = tuple(path.parent / Path(name).name for name in names)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} is not an index of shards; save the checkpoint again") from None
-    if not paths:
-        raise InputError(f"{path} names no shards; save the checkpoint again")
-    for shard in paths:
-        if not shard.is_file():
-            raise InputError(f"{shard}, which {path.name} names, is missing")
-    return paths
+def _model_in(folder: Path) -> Path | None:
+    return next((folder / name for name in NAMES if (folder / name).exists()), None)
+
+
+def _passed_over(path: Path, number: Numbered | None) -> str | None:
+    """Say why a path is no checkpoint; None for one, and for what never looked like one."""
+    if path.is_dir():
+        if _model_in(path) is None:
+            named = ", ".join(name for name in NAMES if not name.endswith(".json"))
+            return f"no model in it under a usual name ({named})" if number else None
+        return None if number else "no sure step number in its name"
+    if ending(path) is None:
+        if number is None or _OTHERS.search(path.name):
+            return None
+        return f"files that end in {clipped(path.suffix) or 'nothing'} are not read"
+    if _STATE.match(path.name):
+        return "not weights, by its name"
+    return None if number else "no sure step number in its name"
+
+
+def _refuse_loose_shards(entries: list[Path], folder: Path) -> None:
+    shards = [path for path in entries if ending(path) and _SHARD.search(_stem(path))]
+    if shards:
+        raise InputError(
+            f"{folder}: {', '.join(clipped(path.name) for path in shards[:2])} "
+            f"{'are' if len(shards) > 1 else 'is'} of the shards of one checkpoint; put each "
+            "checkpoint's shards and their index in a folder with its step, e.g. checkpoint-500, "
+            "and name the folder around them"
+        )
+
+
+def _refuse_unsure(
+    ordered: Mapping[Path, Numbered], passed_over: Mapping[Path, str], folder: Path
+) -> None:
+    """Refuse an order that the names do not settle."""
+    refuse_unsure_order({path.name: number for path, number in ordered.items()}, folder)
+    guess = next((path.name for path, number in ordered.items() if not number.told), None)
+    odd = [p for p, why in passed_over.items() if "number" in why and re.search("[0-9]", p.name)]
+    if guess and odd:
+        raise InputError(
+            f"{folder}: that {clipped(guess)} ends in its step is not sure beside "
+            f"{clipped(odd[0].name)}; name them step_100 and so on, or move what is no checkpoint"
+        )
+
+
+def _found(path: Path, number: Numbered) -> Found:
+    file = _model_in(path) if path.is_dir() else path
+    assert file is not None  # what holds no model was passed over
+    if file.suffix != ".json":
+        return Found(number.step, number.unit, (file,))
+    places = _shard_places(file)
+    files = tuple(file.parent / name for name in dict.fromkeys(places.values()))
+    return Found(number.step, number.unit, files, places)
+
+
+def _shard_places(path: Path) -> dict[str, str]:
+    """Return the file of each tensor that an index of shards names; all of them must be there."""
+    from weightcast.datasets.files.described import ShardIndex
+
+    with foreign(path, "an index of shards", "save the checkpoint again"):
+        places = ShardIndex.model_validate(read_json(path, _MOST_INDEX_BYTES)).weight_map
+        for name in dict.fromkeys(places.values()):
+            if Path(name).name != name:
+                raise InputError(f"{path} names {clipped(name)}, which is outside its folder")
+            if not (path.parent / name).is_file():
+                shown = path.parent / clipped(name)
+                raise InputError(f"{shown}, which {path.name} names, is missing")
+    return places

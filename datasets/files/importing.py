@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,19 @@ import numpy as np
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.checkpoints import CheckpointSource, read_checkpoints, write_manifest
-from weightcast.datasets.files.discovery import Found, find_checkpoints, refuse_equal_steps
+from weightcast.datasets.files.discovery import (
+    Found,
+    find_checkpoints,
+    refuse_equal_steps,
+    told,
+)
+from weightcast.datasets.files.foreign import clipped, foreign
 from weightcast.datasets.files.naming import guess_tensors, is_buffer, natural_key
 from weightcast.datasets.files.recording_file import is_recording, read_recording
 from weightcast.datasets.files.stacked import FORMAT as STACKED
 from weightcast.datasets.files.stacked import write_stacked
-from weightcast.datasets.files.tensor_files import Checkpoint, SafetensorsFile
+from weightcast.datasets.files.state_dict import WRAPPER_PREFIXES, is_measurement
+from weightcast.datasets.files.tensor_files import Checkpoint, SafetensorsFile, ending
 from weightcast.datasets.files.trainer_state import read_trainer_state
 from weightcast.datasets.trajectory import (
     BLOCK_BYTES,
@@ -84,14 +92,15 @@ def import_run(
     found, passed_over = find_checkpoints(source)
     if out is not None and any(_same(out, path) for c in found for path in c.files):
         raise InputError(f"--out {out} is one of the checkpoints; name another file")
-    notes = [f"passed over {path.name}: no step number in its name" for path in passed_over]
+    notes = told(passed_over)
     found = _with_own_steps(found, source)
+    notes.append(_order(found, source))
     if found[0].unit == "epoch":
         notes.append("steps are epochs: the files' names count nothing else")
     files = [c.files for c in found]
     steps = [c.step for c in found]
     checkpoints = _CheckedSource(files, steps)
-    tensors, left_out = _coordinates(checkpoints)
+    tensors, left_out = _coordinates(checkpoints, [c.places for c in found])
     notes += left_out
     logged = read_trainer_state(files[-1][0].parent, steps)
     meta = Metadata(
@@ -129,56 +138,107 @@ class _CheckedSource(CheckpointSource):
 
 def _with_own_steps(found: list[Found], folder: Path) -> list[Found]:
     """Prefer the optimizer steps that the files name themselves, where all of them do."""
-    if found[0].files[0].suffix == ".safetensors":
+    if ending(found[0].files[0]) == ".safetensors":
         return found
     steps = [Checkpoint(c.files).step for c in found]
     own = [
-        Found(step, "step", c.files)
+        c._replace(step=step, unit="step")
         for c, step in zip(found, steps, strict=True)
         if step is not None
     ]
     if len(own) != len(found):
         return found
-    own.sort()
+    own.sort(key=lambda c: c.step)
     refuse_equal_steps(((c.step, c.files[0]) for c in own), folder)
     return own
 
 
-def _coordinates(source: _CheckedSource) -> tuple[list[TensorInfo], list[str]]:
+def _order(found: Sequence[Found], folder: Path) -> str:
+    """Say in what order the checkpoints are taken: the first, the last and some between."""
+    names = [
+        f"{clipped((c.files[0] if c.files[0].parent == folder else c.files[0].parent).name)} is "
+        f"{c.unit} {c.step:,}"
+        for c in found
+    ]
+    if len(names) > 5:
+        names[3:-1] = ["…"]
+    return f"order: {', '.join(names)}"
+
+
+def _coordinates(
+    source: _CheckedSource, places: Sequence[Mapping[str, str] | None]
+) -> tuple[list[TensorInfo], list[str]]:
     """Choose the tensors of the first checkpoint, and hold the others to them."""
     first = source.checkpoint(0)
+    _hold_to_index(first, places[0])
     for file in first.files:
         if isinstance(file, SafetensorsFile) and file.metadata.get("format") == STACKED:
             raise InputError(f"{file.path} is a whole trajectory already; use it as it is")
+    entries = first.entries
+    shapes, left_out = _chosen(first)
+    if not shapes:
+        raise InputError(f"{first.files[0].path} holds no floating-point parameters")
+    aliases = {entry.alias for entry in entries.values() if entry.alias is not None}
+    tensors = guess_tensors(shapes, set(left_out["buffers"]), aliases)
+    stripped = first.stripped
+    for snapshot in range(1, len(source.steps)):
+        checkpoint = source.checkpoint(snapshot)
+        stripped |= checkpoint.stripped
+        _hold_to_index(checkpoint, places[snapshot])
+        _hold_to(checkpoint, shapes, set(entries), first)
+    notes = []
+    if stripped:
+        notes.append(f"names are the network's own, without {' and '.join(WRAPPER_PREFIXES)}")
+    for why, which in left_out.items():
+        if which:
+            more = f" and {len(which) - 3} more" if len(which) > 3 else ""
+            notes.append(f"left out ({why}): {', '.join(which[:3])}{more}")
+    return tensors, notes
+
+
+def _chosen(first: Checkpoint) -> tuple[dict[str, tuple[int, ...]], dict[str, list[str]]]:
+    """Return the shapes of the tensors that are coordinates, and the names of the others by why."""
     entries = first.entries
     names = list(entries)
     if first.light:
         # safetensors sorts by name as text; files of torch keep the network's order.
         names.sort(key=natural_key)
     shapes: dict[str, tuple[int, ...]] = {}
-    left_out: dict[str, list[str]] = {"no floating-point numbers": [], "buffers": [], "tied": []}
+    left_out: dict[str, list[str]] = {
+        "no floating-point numbers": [], "buffers": [], "tied": [], "measurements, by name": [],
+    }  # fmt: skip
     for name in names:
         entry = entries[name]
         if is_buffer(name):
             left_out["buffers"].append(name)
         elif not entry.floating:
             left_out["no floating-point numbers"].append(name)
+        elif is_measurement(name, entry.shape):
+            left_out["measurements, by name"].append(name)
         elif entry.alias is not None:
             left_out["tied"].append(name)
         else:
             shapes[name] = entry.shape
-    if not shapes:
-        raise InputError(f"{first.files[0].path} holds no floating-point parameters")
-    aliases = {entry.alias for entry in entries.values() if entry.alias is not None}
-    tensors = guess_tensors(shapes, set(left_out["buffers"]), aliases)
-    for snapshot in range(1, len(source.steps)):
-        _hold_to(source.checkpoint(snapshot), shapes, set(entries), first)
-    notes = []
-    for why, which in left_out.items():
-        if which:
-            more = f" and {len(which) - 3} more" if len(which) > 3 else ""
-            notes.append(f"left out ({why}): {', '.join(which[:3])}{more}")
-    return tensors, notes
+    return shapes, left_out
+
+
+def _hold_to_index(checkpoint: Checkpoint, places: Mapping[str, str] | None) -> None:
+    """Refuse a checkpoint whose files are damaged, or hold other tensors than its index names."""
+    checkpoint.verify()
+    if places is None:
+        return
+    held = set(checkpoint.names.values())
+    for name, file in places.items():
+        if name not in held or checkpoint.path_of(name).name != file:
+            raise InputError(
+                f"{checkpoint.files[0].path.parent / file} has no tensor {clipped(name)}, which "
+                "the index of its shards names; save the checkpoint again"
+            )
+    for name in held - set(places):
+        raise InputError(
+            f"{checkpoint.path_of(name)} has a tensor {clipped(name)}, which the index of its "
+            "shards lacks; save the checkpoint again"
+        )
 
 
 def _hold_to(
@@ -194,13 +254,19 @@ def _hold_to(
             raise InputError(
                 f"{checkpoint.files[0].path} has no tensor {name}, which {against} has"
             )
-        if entries[name].shape != shape or not entries[name].floating:
+        if not entries[name].floating:
+            raise InputError(
+                f"{checkpoint.path_of(name)}: tensor {name} is {entries[name].dtype}, but "
+                f"floating-point in {against}"
+            )
+        if entries[name].shape != shape:
             raise InputError(
                 f"{checkpoint.path_of(name)}: tensor {name} has shape {list(entries[name].shape)}, "
                 f"but {list(shape)} in {against}"
             )
     for name, entry in entries.items():
-        if name not in known and entry.floating and not is_buffer(name):
+        passed_over = is_buffer(name) or is_measurement(name, entry.shape)
+        if name not in known and entry.floating and not passed_over:
             raise InputError(
                 f"{checkpoint.path_of(name)} has a tensor {name}, which {against} lacks"
             )
@@ -219,8 +285,9 @@ def _finish_recording(
         raise InputError(f"{source} is a file; name the folder of the checkpoints")
     if out is None or out.suffix != ".safetensors":
         raise InputError(f"{source} is a recording; give --out a .safetensors file to write")
-    run = read_recording(source, dataset=dataset, seed=seed, optimizer=optimizer)
-    run.check_finite()
+    with foreign(source, "a recording", "record the run again"):
+        run = read_recording(source, dataset=dataset, seed=seed, optimizer=optimizer)
+        run.check_finite()
     _write(run, out)
     return Imported(out, run, (f"{source.name} was kept; remove it when you are content",))
 

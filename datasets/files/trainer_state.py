@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from weightcast.datasets.errors import InputError
+from weightcast.datasets.files.foreign import foreign, read_json
+
+if TYPE_CHECKING:
+    from weightcast.datasets.files.described import LoggedStep
+
+_MOST_BYTES = 2**28
 
 
 def read_trainer_state(folder: Path, steps: Sequence[int]) -> dict[str, Any]:
@@ -16,7 +19,8 @@ def read_trainer_state(folder: Path, steps: Sequence[int]) -> dict[str, Any]:
 
     A snapshot's loss is the last one logged at its step or before; where the first snapshot comes
     before any log, the field is left out. The Trainer logs the mean training loss since its last
-    log. A step's learning rate is the one logged next, or the last.
+    log, NaN and infinity too: a run that diverged stays known as such. A step's learning rate is
+    the one logged next, or the last; of runs too long for a rate a step there are none.
 
     Parameters
     ----------
@@ -30,38 +34,33 @@ def read_trainer_state(folder: Path, steps: Sequence[int]) -> dict[str, Any]:
     InputError
         If the file is damaged.
     """
+    from weightcast.datasets.files.described import MOST_RATES, LoggedRun
+
     path = folder / "trainer_state.json"
-    if not path.is_file():
-        return {}
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        logs = [entry for entry in state["log_history"] if isinstance(entry["step"], int)]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is damaged; remove it to import without its losses") from None
-    fields: dict[str, Any] = {}
-    for field, key in (
-        ("train_loss", "loss"),
-        ("test_loss", "eval_loss"),
-        ("test_accuracy", "eval_accuracy"),
-    ):
-        values = _at(_logged(logs, key), steps)
-        if values:
-            fields[field] = values
-    rates = _logged(logs, "learning_rate")
-    if rates:
-        fields["learning_rates"] = _spread(rates, steps[-1])
-    epoch, done = state.get("epoch"), state.get("global_step")
-    if isinstance(epoch, int | float) and isinstance(done, int) and epoch > 0 and done > 0:
-        fields["steps_per_epoch"] = max(1, round(done / epoch))
+    with foreign(path, "a Trainer's log", "remove it to import without its losses"):
+        if not path.is_file():
+            return {}
+        state = LoggedRun.model_validate(read_json(path, _MOST_BYTES))
+        fields: dict[str, Any] = {}
+        for field, key in (
+            ("train_loss", "loss"),
+            ("test_loss", "eval_loss"),
+            ("test_accuracy", "eval_accuracy"),
+        ):
+            values = _at(_logged(state.log_history, key), steps)
+            if values:
+                fields[field] = values
+        rates = _logged(state.log_history, "learning_rate")
+        if rates and 0 < steps[-1] <= MOST_RATES:
+            fields["learning_rates"] = _spread(rates, steps[-1])
+        if state.epoch and state.global_step:
+            fields["steps_per_epoch"] = max(1, round(state.global_step / state.epoch))
     return fields
 
 
-def _logged(logs: Sequence[dict[str, Any]], key: str) -> list[tuple[int, float]]:
-    found = {}
-    for entry in logs:
-        value = entry.get(key)
-        if isinstance(value, int | float) and math.isfinite(value):
-            found[entry["step"]] = float(value)
+def _logged(logs: Sequence[LoggedStep], key: str) -> list[tuple[int, float]]:
+    """Return what was logged under a key, by step; a loss that is no number any more stays so."""
+    found = {log.step: float(value) for log in logs if (value := getattr(log, key)) is not None}
     return sorted(found.items())
 
 
