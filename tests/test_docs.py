@@ -1,0 +1,393 @@
+"""README and docs: every code block runs, and everything that has a name is documented.
+
+A page is followed from top to bottom in a folder of its own: files that it shows are written there,
+Python is executed, commands are run. Where a command would take minutes, the smallest run of the
+same kind stands in for it (`at_a_tiny_size`); what is not run at all says why (`NOT_RUN`). That its
+verb and options exist is held for every command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import weightcast.datasets
+import weightcast.methods
+from weightcast.bench.cli import main
+from weightcast.bench.plan.loop_settings import LoopSettings
+from weightcast.bench.plan.suite import MethodEntry, Shift, Suite, load_suite, suite_names
+from weightcast.bench.results.tables import COMPUTE, IDENTITY
+from weightcast.bench.scoring.metrics import WEIGHT_METRICS
+from weightcast.datasets import all_datasets, registry
+from weightcast.methods import all_methods
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PUBLISHED = ROOT / "reports" / "published"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+#: Pages whose commands together take more than a few seconds.
+LONG = {"data-sets", "loop", "methods", "results", "suites", "writing-a-data-set"}
+
+#: What is not run, as a pattern of the command or file, with the reason.
+NOT_RUN = {
+    r"^make (bench|test)$": "installs environments of its own; .ci/run runs make test",
+    r"^pip install ": "installs from a package registry",
+    r"^weightcast fetch ": "downloads; test_fetch.py runs it on packages of its own",
+    r"^weightcast record (fashion|sentiment)": "trains for minutes on data that are fetched first",
+    r"results/fine-tunes": "results on data sets that take hours to record",
+    r"^dask |--scheduler |slurm_cluster": "needs a cluster; test_cluster.py runs on one",
+}
+
+_FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block: its language, the file that it shows, and its text."""
+
+    language: str
+    title: str | None
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        lines = self.text.replace("\\\n", " ").splitlines()
+        return [command for line in lines if (command := line.partition(" #")[0].strip())]
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(*found.groups()) for found in _FENCE.finditer(page.read_text(encoding="utf-8"))]
+
+
+def commands(page: Path) -> list[str]:
+    return [c for block in blocks(page) if block.language == "sh" for c in block.commands]
+
+
+def why_not(text: str) -> str | None:
+    return next((why for pattern, why in NOT_RUN.items() if re.search(pattern, text)), None)
+
+
+class Reader:
+    """Follows a page in a folder, with the commands that other pages ran already in mind."""
+
+    def __init__(
+        self, page: Path, folder: Path, suites: Path, done: dict[tuple[str, ...], Path]
+    ) -> None:
+        self.page, self.folder, self.suites, self.done = page, folder, suites, done
+        self.names: dict[str, Any] = {}
+
+    def follow(self, block: Block) -> None:
+        if block.title is not None:
+            (self.folder / block.title).write_text(block.text, encoding="utf-8")
+        if block.language == "python":
+            code = compile(block.text, block.title or "block", "exec")
+            if not self.is_for_a_command(block) and why_not(block.title or "") is None:
+                exec(code, self.names)
+        elif block.language == "toml":
+            found = tomllib.loads(block.text)
+            if block.title != "pyproject.toml":
+                Suite.model_validate(found).resolve()
+        elif block.language == "sh":
+            for command in block.commands:
+                self.run(command)
+
+    def is_for_a_command(self, block: Block) -> bool:
+        """Whether a command of the page is given the file, as a plugin, and so executes it."""
+        return block.title is not None and any(block.title in c for c in commands(self.page))
+
+    def run(self, command: str) -> None:
+        words = shlex.split(command)
+        if why_not(command):
+            return
+        assert words[0] == "weightcast", f"no reason is given why '{command}' is not run"
+        arguments = at_a_tiny_size(words[1:], self.suites)
+        shared = _trains(arguments) and not {"--plugin", "--data"} & set(arguments)
+        out = self.folder / _value(arguments, "--out") if shared else self.folder
+        earlier = self.done.get(tuple(arguments))
+        if shared and earlier is not None and not out.exists():
+            shutil.copytree(earlier, out)
+            return
+        ended, said = typed(arguments, self.folder)
+        assert ended == 0, f"{command}\n{said}"
+        if shared:
+            kept = self.suites / str(len(self.done))
+            self.done[tuple(arguments)] = Path(shutil.copytree(out, kept))
+
+
+def typed(arguments: list[str], folder: Path) -> tuple[int, str]:
+    """Run a command; what only reads runs in this process, which has the libraries loaded."""
+    if _trains(arguments):
+        done = subprocess.run(
+            [sys.executable, "-c", "from weightcast.bench.cli import main; main()", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+    out = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(out),
+    ):
+        patch.setattr(sys, "argv", ["weightcast", *arguments])
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0), out.getvalue()
+    return 0, out.getvalue()
+
+
+def at_a_tiny_size(arguments: list[str], suites: Path) -> list[str]:
+    """Name the tiny suite for one of ours, the first of several data sets, and one seed."""
+    arguments = list(arguments)
+    for option in ("--suite", "--datasets"):
+        if option in arguments:
+            place = arguments.index(option) + 1
+            value = arguments[place].split(",")[0]
+            tiny = option == "--suite" and value in suite_names()
+            arguments[place] = str(suites / f"{value}.toml") if tiny else value
+    if arguments[0] == "record" and "--seeds" not in arguments:
+        arguments += ["--seeds", "0"]
+    return arguments
+
+
+def _trains(arguments: list[str]) -> bool:
+    return arguments[0] in ("run", "record")
+
+
+def _value(arguments: list[str], option: str) -> str:
+    return arguments[arguments.index(option) + 1]
+
+
+def _verbs() -> dict[str, Any]:
+    import typer
+
+    from weightcast.bench.cli.app import app
+
+    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def parsed(arguments: list[str]) -> None:
+    """Read a command's options; what is misspelt raises."""
+    verb = _verbs()[arguments[0]]
+    verb.make_context(arguments[0], arguments[1:])
+
+
+@pytest.fixture(scope="module")
+def tiny_suites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write each suite of ours with one shipped data set, few methods and short runs."""
+    folder = tmp_path_factory.mktemp("suites")
+    methods = [MethodEntry(name=name) for name in ("last-value", "lfd2-ols")]
+    loop = LoopSettings(
+        steps=24, spacing=2, context=4, horizon=2, optimizers={"sgd": [0.1, 0.2, 0.4]},
+        training=2, calibration=2, validation=3, report=3, measure_every=2, measured=64,
+        widenings=0,
+    )  # fmt: skip
+    for name in suite_names():
+        tiny: dict[str, Any] = {"datasets": ["digits-mlp-sgd"], "shifts": [], "contexts": [10]}
+        tiny["methods"] = methods[1:] if name.startswith("loop") else methods
+        suite = load_suite(name).model_copy(update=tiny | {"loop": loop, "windows": []})
+        (folder / f"{name}.toml").write_text(suite.to_toml(), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs_done() -> dict[tuple[str, ...], Path]:
+    return {}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in LONG else [])
+        for p in PAGES
+        if blocks(p)
+    ],
+)
+def test_when_a_page_is_followed_then_every_block_works(
+    page: Path,
+    tmp_path: Path,
+    tiny_suites: Path,
+    runs_done: dict[tuple[str, ...], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WEIGHTCAST_DATA", str(tmp_path / "mine"))
+    monkeypatch.setattr(registry, "_DATASETS", all_datasets())
+    reader = Reader(page, tmp_path, tiny_suites, runs_done)
+    for block in blocks(page):
+        reader.follow(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_when_a_command_is_shown_then_its_verb_and_options_exist(page: Path) -> None:
+    for command in commands(page):
+        words = shlex.split(command)
+        if words[0] == "weightcast":
+            parsed(words[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_when_a_page_has_a_block_then_its_language_is_one_that_is_followed(page: Path) -> None:
+    fences = re.findall(r"^\s*```+(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(fences) == 2 * len(blocks(page)), "a block that is not closed, or is indented"
+    assert {block.language for block in blocks(page)} <= {"python", "sh", "toml", "csv"}
+
+
+def test_when_nothing_is_left_out_without_use_then_each_reason_is_needed() -> None:
+    shown = [block.title or "" for page in PAGES for block in blocks(page)]
+    shown += [command for page in PAGES for command in commands(page)]
+    unused = [p for p in NOT_RUN if not any(re.search(p, text) for text in shown)]
+    assert not unused
+
+
+def test_when_the_readme_is_opened_then_it_takes_two_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_when_the_readme_links_to_a_file_then_it_is_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text)
+    gone = [t for t in targets if "://" not in t and not (ROOT / t).exists()]
+    assert targets
+    assert not gone
+
+
+def section(page: str, heading: str) -> str:
+    """Return the text below a heading, to the next of its level."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    level = heading.partition(" ")[0]
+    found = re.search(
+        rf"^{re.escape(heading)}$(.*?)(?=^{level} |\Z)", text, re.MULTILINE | re.DOTALL
+    )
+    assert found is not None, f"docs/{page} has no section '{heading}'"
+    return found[1]
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Return the rows of tables whose first cell is code, by that code without its value."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for name in re.findall(r"`([^`]+)`", cells[0]):
+                found[name] = cells[1:]
+    return found
+
+
+def test_when_the_command_line_has_a_verb_or_option_then_it_is_documented() -> None:
+    text = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^## (\S+)$", text, re.MULTILINE)) == set(_verbs())
+    for name, verb in _verbs().items():
+        there = {o for p in verb.params if p.param_type_name == "option" for o in p.opts}
+        said = {key.split()[0] for key in rows(section("command-line.md", f"## {name}"))}
+        assert {key for key in said if key.startswith("--")} == there - {"--help"}, name
+
+
+def test_when_a_method_is_registered_then_its_row_says_what_it_is() -> None:
+    table = rows((DOCS / "methods.md").read_text(encoding="utf-8"))
+    for name, cls in all_methods().items():
+        assert name in table, f"docs/methods.md has no row for {name}"
+        _, knows, tuned, reference = table[name]
+        assert knows == cls.get_class_tag("provenance"), name
+        assert re.findall(r"`([^`]+)`", tuned) == list(cls.param_grid), name
+        assert reference == (cls.get_class_tag("reference") or "—"), name
+
+
+def test_when_a_data_set_is_registered_then_its_row_says_what_it_is() -> None:
+    table = rows((DOCS / "data-sets.md").read_text(encoding="utf-8"))
+    for name, dataset in all_datasets().items():
+        assert name in table, f"docs/data-sets.md has no row for {name}"
+        assert table[name][:2] == [str(len(dataset.seeds)), dataset.description], name
+
+
+def test_when_a_suite_comes_with_the_package_then_it_is_documented() -> None:
+    text = (DOCS / "suites.md").read_text(encoding="utf-8")
+    assert set(suite_names()) <= set(rows(text))
+
+
+@pytest.mark.parametrize(
+    ("model", "heading"),
+    [(Suite, "## A suite of your own"), (Shift, "### shifts"), (LoopSettings, "### loop")],
+)
+def test_when_a_suite_has_a_key_then_it_is_documented(model: Any, heading: str) -> None:
+    assert set(model.model_fields) <= set(rows(section("suites.md", heading)))
+
+
+def test_when_a_result_has_a_column_then_it_is_documented() -> None:
+    metrics = set(rows((DOCS / "metrics.md").read_text(encoding="utf-8")))
+    assert {*WEIGHT_METRICS, *COMPUTE} <= metrics
+    assert set(IDENTITY) <= set(re.findall(r"`([^`]+)`", section("files.md", "## Exports")))
+
+
+@pytest.mark.parametrize("name", ["datasets", "methods"])
+def test_when_a_name_is_public_then_the_reference_has_it(name: str) -> None:
+    # Of a package, the builder lists what its __all__ names.
+    text = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"::: weightcast.{name}\n" in text
+    module = getattr(weightcast, name)
+    undocumented = [n for n in module.__all__ if not getattr(module, n).__doc__]
+    assert not undocumented
+
+
+def released(file: str, dataset: str = "") -> dict[str, dict[str, str]]:
+    with (PUBLISHED / file).open(encoding="utf-8", newline="") as opened:
+        found = list(csv.DictReader(opened))
+    return {row["method"]: row for row in found if not dataset or row["dataset"] == dataset}
+
+
+def shown(row: dict[str, str] | None, value: str, sign: str, missing: str) -> str:
+    if row is None:
+        return missing
+    numbers = (format(float(row[f"{value}{end}"]), sign) for end in ("", "_lower", "_upper"))
+    point, low, high = (number.replace("-", "−") for number in numbers)
+    return f"{point} [{low}, {high}]"
+
+
+def skill_tables() -> Iterator[tuple[str, str, str]]:
+    yield (ROOT / "README.md").read_text(encoding="utf-8"), "quick", "+.2f"
+    for name in ("field", "digits"):
+        yield section("results.md", f"## {name}"), name, "+.2f"
+
+
+def test_when_a_skill_is_shown_then_it_is_the_released_one() -> None:
+    for text, name, sign in skill_tables():
+        weights, function = released(f"{name}/weights.csv"), released(f"{name}/function.csv")
+        table = rows(text)
+        assert list(table) == list(weights), name
+        for method, cells in table.items():
+            assert cells == [
+                shown(tier.get(method), "skill", sign, "—") for tier in (weights, function)
+            ], (name, method)
+
+
+def test_when_a_ratio_of_the_loop_tier_is_shown_then_it_is_the_released_one() -> None:
+    columns = [
+        released("loop-quick/train-loss-raw.csv", "digits-mlp-sgd"),
+        released("loop-quick/train-loss-raw.csv", "digits-cnn-sgd"),
+        released("loop-digits-mlp/train-loss-raw.csv", "digits-mlp-sgd"),
+    ]
+    for method, cells in rows(section("results.md", "## loop-quick and loop")).items():
+        for cell, column in zip(cells, columns, strict=True):
+            ratio, _, verdict = cell.partition("], ")
+            row = column.get(method)
+            assert ratio.rstrip("]") == shown(row, "ratio", ".2f", "not run").rstrip("]"), method
+            said = row["verdict"].partition(":")[0] if row else ""
+            assert (verdict or "not distinguishable") == (said or "not distinguishable"), method
