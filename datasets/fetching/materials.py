@@ -51,6 +51,8 @@ class Material:
     parts : tuple of Part
     elsewhere : str
         Where else a person gets the files.
+    package_sha256 : str
+        Of a source distribution, whose code pip would run before anything in it can be checked.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Material:
     mebibytes: float
     parts: tuple[Part, ...]
     elsewhere: str
+    package_sha256: str = ""
 
 
 def _novels(packed: bytes) -> bytes:
@@ -153,6 +156,7 @@ _MOVIE_REVIEWS = Material(
         ),
     ),
     elsewhere="the repository cjhutto/vaderSentiment on GitHub, additional_resources",
+    package_sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
 )
 
 _MINILM = Material(
