@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
 from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
 from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.foreign_code import load_entry_points
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.recorded.fine_tunes import fine_tune, fine_tunes, is_fine_tune
 from weightcast.datasets.recorded.ladder import ladder
@@ -61,8 +60,7 @@ def all_datasets() -> dict[str, DataSet]:
     global _plugins_loaded
     if not _plugins_loaded:
         _plugins_loaded = True
-        for entry in entry_points(group="weightcast.datasets"):
-            entry.load()
+        load_entry_points("weightcast.datasets", _DATASETS)
     return dict(_DATASETS)
 
 

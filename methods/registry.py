@@ -13,11 +13,11 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
 from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.foreign_code import foreign_code, load_entry_points
 from weightcast.methods.adapter_name import LIBRARIES, is_adapter_name, parse_adapter_name
 from weightcast.methods.forecaster import PROVENANCES, Forecaster
 
@@ -92,8 +92,7 @@ def all_methods() -> dict[str, type[Forecaster]]:
         _loaded = True
         for module in BUILTIN:
             importlib.import_module(f"weightcast.methods.{module}")
-        for entry in entry_points(group="weightcast.methods"):
-            entry.load()
+        load_entry_points("weightcast.methods", _METHODS)
     return dict(_METHODS)
 
 
@@ -176,12 +175,8 @@ def load_plugin(path: str | Path) -> list[str]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pickled forecasters look their class up here
     before, data_sets = dict(_METHODS), set(all_datasets())
-    try:
+    with foreign_code(f"plugin {path}"):
         spec.loader.exec_module(module)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"plugin {path} fails: {type(error).__name__}: {error}") from error
     added = [key for key, cls in _METHODS.items() if before.get(key) is not cls]
     if not added and set(all_datasets()) == data_sets:
         raise InputError(

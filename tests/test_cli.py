@@ -320,6 +320,7 @@ register_dataset(
 def test_when_runs_are_missing_then_they_are_named_left_out_or_recorded(tmp_path: Path) -> None:
     plugin, data, out = tmp_path / "tiny.py", tmp_path / "data", tmp_path / "out"
     plugin.write_text(DATA_SET, encoding="utf-8")
+    data.mkdir()
     run = (
         "run", "--suite", "quick", "--methods", "last-value,lfd2-ols", "--out", out,
         "--data", data, "--plugin", plugin, "--datasets",

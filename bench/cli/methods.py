@@ -101,8 +101,11 @@ def forecast(
     # One thread, as in the benchmark: small networks learn many times slower with more on a busy
     # machine. The numerical libraries read this once, when they load.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from weightcast.bench.commands.arguments import check_horizon, check_output_file
     from weightcast.bench.commands.forecast import ForecastFailed, forecast_run
 
+    check_horizon("--horizon", horizon)
+    check_output_file("--out", out)
     load_plugins(plugin)
     try:
         written = forecast_run(

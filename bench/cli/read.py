@@ -60,9 +60,11 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Rank methods, with run-level 95 % intervals."""
+    from weightcast.bench.commands.arguments import check_output_file
     from weightcast.bench.commands.info import ranking_rows
     from weightcast.bench.results.leaderboard import BASELINE, rank_csv, rank_results, ranking_table
 
+    check_output_file("--csv", csv)
     if horizons is HorizonSet.native:
         if tier not in (None, "weights") or metric or baseline:
             raise InputError("--horizons native has one tier and metric, and no baseline to choose")
@@ -168,14 +170,11 @@ def report(
     out: Annotated[Path | None, typer.Option(help="By default DIR/report.html.")] = None,
 ) -> None:
     """Write the HTML report and print its path."""
-    from weightcast.bench.results.tables import load_results
-    from weightcast.reports.html import render_report
+    from weightcast.bench.commands.arguments import check_output_file
+    from weightcast.reports.write import write_report
 
-    path = out if out is not None else folder / "report.html"
-    from weightcast.bench.files import write_text
-
-    write_text(path, render_report(load_results(folder)))
-    typer.echo(str(path))
+    check_output_file("--out", out)
+    typer.echo(str(write_report(folder, out)))
 
 
 @app.command()
@@ -185,8 +184,12 @@ def export(
     file: Annotated[Path, typer.Argument(help="A .csv or .parquet file to write.")],
 ) -> None:
     """Write one row per cell and tier."""
+    from weightcast.bench.commands.arguments import check_output_file
     from weightcast.bench.results.tables import export_cells, load_results
 
+    check_output_file("FILE", file)
+    if file.suffix not in (".csv", ".parquet"):
+        raise InputError(f"{file} must end in .csv or .parquet")
     count = export_cells(load_results(folder), file)
     typer.echo(f"{count} rows in {file}")
 
@@ -206,8 +209,10 @@ def merge(
     ],
 ) -> None:
     """Put parts of a suite that were run on several machines together."""
+    from weightcast.bench.commands.arguments import check_output_folder
     from weightcast.bench.commands.merge import merge_folders
 
+    check_output_folder("--out", out)
     merged = merge_folders(folders, out)
     for note in merged.notes:
         typer.echo(f"note: {note}", err=True)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from weightcast.bench.cli.app import DataFolder, Plugins, app, clear_errors, load_plugins
-from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.errors import InputError
 
 
 class Device(StrEnum):
@@ -35,7 +35,7 @@ def run(
     plugin: Plugins = None,
     data: DataFolder = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; by default the suite's number.")
+        int | None, typer.Option(help="Worker processes; by default the suite's number.")
     ] = None,
     timeout: Annotated[
         float | None,
@@ -44,7 +44,6 @@ def run(
     max_memory: Annotated[
         int | None,
         typer.Option(
-            min=1,
             help="Megabytes a worker process; by default its share of 90 % of the machine's.",
         ),
     ] = None,
@@ -79,12 +78,28 @@ def run(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave missing data sets out, and say so.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 where a cell of the suite has failed.")
+    ] = False,
 ) -> None:
     """Run what is missing from a result folder."""
+    from weightcast.bench.commands.arguments import (
+        check_data,
+        check_jobs,
+        check_memory,
+        check_output_folder,
+        check_seconds,
+    )
+    from weightcast.bench.commands.failures import counted
     from weightcast.bench.commands.run import Interrupted, RunFailed, RunOptions, run_suite
+    from weightcast.bench.engine.limits import default_memory
 
-    if timeout is not None and timeout <= 0:
-        raise InputError(f"--timeout {timeout:g} is not above 0; give seconds, e.g. 600")
+    check_seconds("--timeout", timeout)
+    check_memory("--max-memory", max_memory)
+    check_jobs("--jobs", jobs, None if max_memory else default_memory(1))
+    check_output_folder("--out", out)
+    if not record:
+        check_data("--data", data)
     if scheduler == "":
         raise InputError("--scheduler is empty; give an address, e.g. tcp://10.0.0.1:8786")
     if timing and (scheduler or (jobs or 1) > 1):
@@ -97,8 +112,8 @@ def run(
     options = RunOptions(
         suite=suite,
         out=out,
-        methods=_names(methods),
-        datasets=_names(datasets),
+        methods=_names("--methods", methods, "last-value,lfd2"),
+        datasets=_names("--datasets", datasets, "linreg-sgd,digits-mlp-sgd"),
         # Plugin methods run even where the suite does not name them.
         extra_methods=plugins if methods is None else [],
         plugins=[path.resolve() for path in plugin or []],
@@ -123,17 +138,20 @@ def run(
     except RunFailed as error:
         typer.echo(f"weightcast: {error}", err=True)
         raise typer.Exit(1) from None
-    failed = {status: count for status, count in sorted(statuses.items()) if status != "ok"}
-    said = ", ".join(f"{count:,} {status}" for status, count in failed.items())
-    typer.echo(f"{sum(failed.values()):,} failed cells: {said}" if failed else "no failed cells")
+    failed = {status: count for status, count in statuses.items() if status != "ok"}
+    typer.echo(
+        f"{sum(failed.values()):,} failed cells: {counted(failed)}" if failed else "no failed cells"
+    )
+    if strict and failed:
+        raise typer.Exit(1)
 
 
-def _names(given: str | None) -> list[str] | None:
+def _names(option: str, given: str | None, example: str) -> list[str] | None:
     if given is None:
         return None
     from weightcast.methods.adapter_name import split_names
 
     names = split_names(given)
     if not names:
-        raise unknown("name", given, [])
+        raise InputError(f"{option} names none; give some, e.g. {example}, or leave it out")
     return names

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from weightcast.bench.commands.failures import failure_lines
 from weightcast.bench.commands.record import record_dataset
 from weightcast.bench.engine.environment import (
     describe_environment,
@@ -128,6 +129,8 @@ def run_suite(options: RunOptions) -> dict[str, int]:
             ) from None
         if note := mixed_note(store.machines()):
             print(f"note: {note}", file=sys.stderr)
+        for line in failure_lines(store, keys, options.out):
+            print(line, file=sys.stderr)
         return store.statuses(keys)
 
 

@@ -128,8 +128,8 @@ class Suite(BaseModel):
     batch_norm_batches: int | None = Field(default=None, ge=1)
     sample: int = Field(default=128, ge=1)
     seed: int = 0
-    jobs: int = Field(default=1, ge=1)
-    timeout: float = Field(default=3600.0, gt=0)
+    jobs: int = Field(default=1, ge=1, le=4096)
+    timeout: float = Field(default=3600.0, gt=0, le=31_622_400, allow_inf_nan=False)
 
     @field_validator("methods", mode="before")
     @classmethod
