@@ -10,6 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from weightcast.bench.commands.arguments import (
+    check_data,
+    check_jobs,
+    check_memory,
+    check_output_folder,
+    check_seconds,
+)
 from weightcast.bench.commands.failures import failure_lines
 from weightcast.bench.commands.record import record_dataset
 from weightcast.bench.engine.environment import (
@@ -64,6 +71,34 @@ class RunOptions:
     record: bool = False
     skip_missing: bool = False
     command: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Hold every argument to what can be done, before anything is read or planned.
+
+        Raises
+        ------
+        InputError
+            Naming the option as it is typed.
+        """
+        check_seconds("--timeout", self.timeout)
+        check_memory("--max-memory", self.max_memory)
+        check_jobs("--jobs", self.jobs, None if self.max_memory else default_memory(1))
+        check_output_folder("--out", self.out)
+        if not self.record:
+            check_data("--data", self.data)
+        for option, names in (("--methods", self.methods), ("--datasets", self.datasets)):
+            if names is not None and not names:
+                raise InputError(f"{option} names none; give some, or leave it out")
+        if self.scheduler == "":
+            raise InputError("--scheduler is empty; give an address, e.g. tcp://10.0.0.1:8786")
+        if self.timing and (self.scheduler or (self.jobs or 1) > 1):
+            raise InputError("--timing runs one cell at a time; leave --jobs and --scheduler out")
+        if self.scheduler and self.jobs:
+            raise InputError(
+                "--jobs is for this machine, --scheduler for a cluster; give one of them"
+            )
+        if self.record and self.skip_missing:
+            raise InputError("--record and --skip-missing exclude each other; give one of them")
 
 
 def run_suite(options: RunOptions) -> dict[str, int]:
