@@ -55,8 +55,8 @@ def foreign_code(what: str) -> Iterator[None]:
     except SystemExit as end:
         code = "" if end.code is None else repr(end.code)
         raise InputError(_ends(what, f"sys.exit({code})")) from None
-    except KeyboardInterrupt:
-        if pressed:
+    except KeyboardInterrupt as stop:
+        if pressed or type(stop) is not KeyboardInterrupt:
             raise
         raise InputError(f"{what} fails: it raises KeyboardInterrupt when it is imported") from None
     except BaseException as error:
@@ -75,15 +75,16 @@ def load_entry_points(group: str, registered: dict[str, Any]) -> None:
         What they add to; what one added before it failed is taken out again.
     """
     for entry in entry_points(group=group):
-        before = dict(registered)
+        before, what = dict(registered), f"plugin {entry.name} ({_source(entry)})"
         try:
-            with foreign_code(f"plugin {entry.name} ({_source(entry)})"):
+            with foreign_code(what):
                 entry.load()
         except InputError as error:
             registered.clear()
             registered.update(before)
             if _is_first_process():
-                print(f"weightcast: left out: {error}", file=sys.stderr)
+                said = str(error).removeprefix(what).lstrip(": ")
+                print(f"weightcast: left out: {what}: {said}", file=sys.stderr)
 
 
 def _source(entry: EntryPoint) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import functools
 import io
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
@@ -35,7 +37,7 @@ R = TypeVar("R")
 
 
 def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn an `InputError` into its one line and exit status 2, Ctrl-C into 130."""
+    """Turn an `InputError` into its one line and exit status 2; Ctrl-C ends with 130."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -50,9 +52,10 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
             said = f"{error.filename or 'a file'}: {error.strerror}"
             typer.echo(f"weightcast: {printable(said[:300])}", err=True)
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             typer.echo("weightcast: interrupted", err=True)
-            raise typer.Exit(130) from None
+            number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+            raise typer.Exit(128 + number) from None
 
     return wrapped
 
@@ -63,7 +66,17 @@ def main() -> None:
         # A terminal without a letter of a name gets it as an escape.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminate)
     app(prog_name="weightcast")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what is under way is cleared up as on Ctrl-C."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends this at once
+    raise Terminated
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -45,9 +45,27 @@ def worker_context(preload: Iterable[str] = ()) -> BaseContext:
     context.set_forkserver_preload(sorted(preload))
     # The numerical libraries read these once, when they load. And the server must not look for
     # modules in whatever folder this process happens to be in.
-    with _environment({name: str(THREADS) for name in _THREADS} | {"PYTHONSAFEPATH": "1"}):
+    values = {name: str(THREADS) for name in _THREADS} | {"PYTHONSAFEPATH": "1"}
+    with _environment(values), _without_interrupts():
         forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach; what it is to end, this process ends.
+
+    The fork server is deaf to it only when it has loaded its modules, and a worker when it has
+    started: until then each would print a traceback.
+    """
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # it lets Ctrl-C in again where it starts on the way
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -214,13 +214,15 @@ def export_cells(results: Results, path: Path) -> int:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".csv":
-            partial.write_text(csv_text(table), encoding="utf-8", newline="")
-        else:
-            table.to_parquet(partial, index=False)
-        os.replace(partial, path)
+        try:
+            if path.suffix == ".csv":
+                partial.write_text(csv_text(table), encoding="utf-8", newline="")
+            else:
+                table.to_parquet(partial, index=False)
+            os.replace(partial, path)
+        finally:  # whatever stops this, Ctrl-C among it
+            partial.unlink(missing_ok=True)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     return len(table)
 

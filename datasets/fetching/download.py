@@ -27,7 +27,7 @@ import os, sys
 
 def prepare_metadata_for_build_wheel(folder, config_settings=None):
     name, version = os.environ["WEIGHTCAST_FETCHES"].split("==")
-    info = name + "-" + version + ".dist-info"
+    info = name.replace("-", "_") + "-" + version + ".dist-info"
     os.mkdir(os.path.join(folder, info))
     with open(os.path.join(folder, info, "METADATA"), "w") as file:
         print("Metadata-Version: 2.1", "Name: " + name, "Version: " + version, sep="\\n", file=file)

@@ -1,0 +1,147 @@
+"""Ctrl-C and SIGTERM: no traceback, no half-written file, and an exit status that says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from weightcast.datasets import get_dataset, open_trajectory
+from weightcast.datasets.files.stacked import write_stacked
+
+CODE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "from weightcast.bench.cli import main; main()"
+)
+
+
+def _start(*arguments: object) -> subprocess.Popen[str]:
+    """Start a verb as a shell does, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _partials(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob(".*.partial")] if folder.is_dir() else []
+
+
+def _stop_while_writing(
+    process: subprocess.Popen[str], folder: Path, number: int = signal.SIGTERM
+) -> str:
+    """Send a signal to a process once it has begun a file below a folder; return what it said."""
+    while process.poll() is None and not _partials(folder):
+        time.sleep(0.01)
+    process.send_signal(number)
+    return process.communicate()[1]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_when_a_forecast_is_stopped_then_nothing_is_left_of_it(
+    number: int, status: int, write_plugin: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    plugin = write_plugin("slow", "time.sleep(2)\nreturn context[:, -1:] + 0 * task.horizons")
+    write_stacked(get_dataset("digits-mlp-sgd").run(0), tmp_path / "0.safetensors")
+    out = tmp_path / "out"
+    with _start(
+        "forecast", tmp_path / "0.safetensors", "--plugin", plugin, "--method", "slow",
+        "--horizon", 3, "--out", out / "x.safetensors",
+    ) as process:  # fmt: skip
+        said = _stop_while_writing(process, out, number)
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_when_a_recording_is_stopped_then_nothing_half_is_left(jobs: int, tmp_path: Path) -> None:
+    with _start(
+        "record", "digits-mlp-sgd", "--seeds", "0-3", "--jobs", jobs, "--out", tmp_path
+    ) as process:
+        said = _stop_while_writing(process, tmp_path)
+    assert process.returncode == 143, said
+    assert "Traceback" not in said
+    for path in (tmp_path / "digits-mlp-sgd").iterdir():
+        assert not path.name.endswith(".partial")
+        if path.suffix == ".safetensors":
+            open_trajectory(path).check_finite()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small result folder and a folder of checkpoints."""
+    import torch
+
+    place = tmp_path_factory.mktemp("made")
+    with _start(
+        "run", "--suite", "quick", "--methods", "last-value,ar1", "--datasets", "linreg-gd",
+        "--out", place / "results",
+    ) as process:  # fmt: skip
+        assert process.wait() == 0
+    (place / "checkpoints").mkdir()
+    for step in range(0, 40):
+        torch.save(
+            {"weight": torch.full((300, 300), float(step))},
+            place / "checkpoints" / f"step_{step}.pt",
+        )
+    return place
+
+
+VERBS = {
+    "report": ("report", "results", "--out", "OUT.html"),
+    "export": ("export", "results", "OUT.csv"),
+    "leaderboard": ("leaderboard", "results", "--csv", "OUT.csv"),
+    "import": ("import", "checkpoints", "--out", "OUT.safetensors"),
+    "merge": ("merge", "results", "--out", "OUT"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("after", [0.3, 1.2, None])
+def test_when_a_verb_is_stopped_at_any_time_then_its_file_is_whole_or_not_there(
+    verb: str, after: float | None, made: Path, tmp_path: Path
+) -> None:
+    words = [
+        str(made / word) if word in ("results", "checkpoints") else word for word in VERBS[verb]
+    ]
+    out = tmp_path / "out"
+    out.mkdir()
+    with _start(*(word.replace("OUT", str(out / "x")) for word in words)) as process:
+        if after is None:
+            said = _stop_while_writing(process, tmp_path)
+        else:
+            time.sleep(after)
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate()[1]
+    # Before main is entered a signal ends a process as it always does.
+    assert process.returncode in (0, 143, -signal.SIGTERM), said
+    assert "Traceback" not in said
+    assert _partials(tmp_path) == []
+    if process.returncode == 143 and verb != "merge":
+        assert list(out.iterdir()) == [] or after is None
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
+@pytest.mark.parametrize("after", [0.4, 1.0, 1.6, 2.4])
+def test_when_ctrl_c_comes_while_modules_load_then_no_process_prints_a_traceback(
+    after: float, tmp_path: Path
+) -> None:
+    with _start(
+        "run", "--suite", "quick", "--methods", "lstm,line-search", "--jobs", 2,
+        "--datasets", "digits-mlp-sgd", "--out", tmp_path / "out",
+    ) as process:  # fmt: skip
+        time.sleep(after)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        said = "".join(process.communicate())
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
