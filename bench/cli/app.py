@@ -7,6 +7,7 @@ import functools
 import io
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
@@ -66,8 +67,14 @@ def main() -> None:
         # A terminal without a letter of a name gets it as an escape.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, _terminate)
-    app(prog_name="weightcast")
+    if threading.current_thread() is not threading.main_thread():
+        app(prog_name="weightcast")
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(prog_name="weightcast")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Terminated(KeyboardInterrupt):
