@@ -27,6 +27,27 @@ app = typer.Typer(
     "training run.",
 )
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("weightcast"))
+        raise typer.Exit()
+
+
+@app.callback()
+def weightcast(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take what is said before the verb."""
+
+
 #: What a person can mend where a file is opened; any other error is a fault of ours.
 _MENDABLE = (
     errno.EACCES, errno.EDQUOT, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
