@@ -6,7 +6,6 @@ look like a command that did its work.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -101,7 +100,8 @@ def _ends(what: str, call: str) -> str:
 
 def _is_first_process() -> bool:
     """Tell whether this is the process of a command; a worker repeats what that has said."""
-    return multiprocessing.parent_process() is None
+    started = sys.modules.get("multiprocessing.process")  # else nothing has started this process
+    return started is None or started.parent_process() is None
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from weightcast.datasets import InputError, foreign_code
+from weightcast.datasets import InputError, foreign_code, get_dataset
 from weightcast.datasets import registry as datasets_registry
+from weightcast.datasets.files.stacked import write_stacked
 from weightcast.methods import load_plugin, registry
 
 METHOD = '''
@@ -209,3 +210,18 @@ def test_when_loading_takes_no_time_then_nothing_is_said(
     time.sleep(0.01)
     assert foreign_code.SLOW > 1
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("body", ["os._exit(0)", "raise SystemExit(0)", "exit()"])
+def test_when_a_method_leaves_while_it_forecasts_then_the_forecast_has_failed(
+    body: str, write_plugin: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    write_stacked(get_dataset("linreg-gd").run(0), tmp_path / "0.safetensors")
+    out = tmp_path / "x.safetensors"
+    done = weightcast(
+        "forecast", tmp_path / "0.safetensors", "--plugin", write_plugin("leaves", body),
+        "--method", "leaves", "--horizon", 3, "--out", out,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("weightcast: leaves failed: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.safetensors", "plugin.py"]

@@ -29,6 +29,7 @@ from weightcast.datasets.evaluator import Evaluator, evaluator_for
 from weightcast.datasets.files.checkpoint_writer import CheckpointWriter
 from weightcast.datasets.files.checkpoints import MANIFEST
 from weightcast.datasets.files.tensor_files import Checkpoint
+from weightcast.datasets.foreign_code import WouldEnd, no_way_out
 from weightcast.datasets.trajectory import Floats, block_ranges
 from weightcast.datasets.window import Window
 from weightcast.methods import CoordinateForecaster, Forecaster, make_method
@@ -319,10 +320,11 @@ def _fit(
 def _blaming(method: str, runs: Sequence[NamedRun], snapshots: int) -> Iterator[None]:
     """Turn a method's exception into one line, and into the data's fault where it is theirs."""
     try:
-        yield
+        with no_way_out():
+            yield
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit, WouldEnd) as error:
         for other in runs:
             try:
                 Window(other.run, range(snapshots)).check_finite()
@@ -331,7 +333,7 @@ def _blaming(method: str, runs: Sequence[NamedRun], snapshots: int) -> Iterator[
         raise ForecastFailed(f"{method} failed: {_reason(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
