@@ -39,6 +39,7 @@ from weightcast.datasets import InputError, Metadata, RecordedDataSet, Trajector
 from weightcast.datasets.evaluator import NetworkEvaluator, cross_entropy
 from weightcast.datasets.examples.examples import Examples, inputs
 from weightcast.datasets.examples.load import load_examples
+from weightcast.datasets.files.partial_file import write_text
 from weightcast.datasets.networks.build import build_network, describe_tensors
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.task import ForecastTask
@@ -437,9 +438,7 @@ def write_json(
         "plain": asdict(plain),
         "jumped": asdict(jumped),
     }
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(written, indent=1) + "\n")
 
 
 def main() -> int:

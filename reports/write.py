@@ -26,7 +26,7 @@ def write_report(results: Results | Path | str, out: Path | str | None = None) -
     --------
     weightcast.bench.rank : the rankings as tables.
     """
-    from weightcast.bench.files import write_text
+    from weightcast.datasets.files.partial_file import write_text
     from weightcast.reports.html import render_report
 
     if not isinstance(results, Results):

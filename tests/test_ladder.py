@@ -363,19 +363,23 @@ def small(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_when_one_run_fails_then_the_others_are_recorded_and_it_is_named(
-    small: str, tmp_path: Path
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A folder in the place of a killed recording's file: the writer cannot remove it.
-    blocked = tmp_path / small / ".1.safetensors.1.partial"
-    blocked.mkdir(parents=True)
-    done = CliRunner().invoke(app, ["record", small, "--out", str(tmp_path)])
+    def record(recipe: Recipe, seed: int, path: Path, *rest: object) -> None:
+        if seed == 1:
+            raise RuntimeError("diverged")
+        record_run(recipe, seed, path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("weightcast.datasets.recorded.recorder.record_run", record)
+        done = CliRunner().invoke(app, ["record", small, "--out", str(tmp_path)])
     assert done.exit_code == 1
-    assert "1 of 3 runs of small failed, the others are recorded: seed 1: " in done.stderr
-    assert sorted(path.name for path in (tmp_path / small).glob("*.safetensors")) == [
+    said = "1 of 3 runs of small failed, the others are recorded: seed 1: RuntimeError: diverged"
+    assert said in done.stderr
+    assert sorted(path.name for path in (tmp_path / small).iterdir()) == [
         "0.safetensors",
         "2.safetensors",
     ]
-    blocked.rmdir()
     assert record_dataset(small, None, tmp_path, jobs=1) == 1
 
 

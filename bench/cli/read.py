@@ -112,8 +112,8 @@ def leaderboard(
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    from weightcast.bench.files import write_text
     from weightcast.bench.results.csv_cells import csv_text
+    from weightcast.datasets.files.partial_file import write_text
 
     write_text(path, csv_text(table))
 

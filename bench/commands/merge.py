@@ -18,11 +18,11 @@ from typing import Any
 
 from weightcast.bench.commands.run import only_writer, refuse_written_to
 from weightcast.bench.engine.store import LOCK, NAME, Store
-from weightcast.bench.files import write_text
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.suite import Suite, load_suite
 from weightcast.bench.results.mixed import mixed_note
 from weightcast.datasets import InputError
+from weightcast.datasets.files.partial_file import write_text
 
 _BUILD = ".merging"
 

@@ -14,6 +14,7 @@ from weightcast.bench.engine.processes import settle_worker, worker_context, wor
 from weightcast.bench.progress.bar import Advance, duration, progress_bar
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.dataset import default_data_folder
+from weightcast.datasets.files.partial_file import remove_stale
 
 #: What is left free on a disk: a full one breaks more than a recording.
 SPARE_BYTES = 200 * 2**20
@@ -103,19 +104,14 @@ def parse_seeds(text: str) -> list[int]:
 
 def _prepare(folder: Path) -> None:
     """Make the folder and clear away what killed recordings left."""
-    import psutil
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
         (folder / ".writable").unlink()
-        for partial in folder.glob(".*.partial"):
-            process = partial.name.split(".")[-2]
-            # Another recording may be at work in the same folder, on other seeds.
-            if not (process.isdigit() and psutil.pid_exists(int(process))):
-                partial.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be written to: {error.strerror}") from None
+    # Another recording may be at work in the same folder, on other seeds.
+    remove_stale(folder)
 
 
 def _check_disk(dataset: RecordedDataSet, runs: int, folder: Path) -> None:

@@ -28,7 +28,6 @@ from weightcast.bench.engine.events import Event
 from weightcast.bench.engine.limits import Limits, default_memory
 from weightcast.bench.engine.processes import THREADS
 from weightcast.bench.engine.store import LOCK, Store, StoreFailed, prepare
-from weightcast.bench.files import write_text
 from weightcast.bench.loop.unit import LoopUnit
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
@@ -39,6 +38,7 @@ from weightcast.bench.scoring.unit import Site, Unit
 from weightcast.bench.scoring.worker_side import Setup
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
 from weightcast.datasets.admission.gates import set_gates
+from weightcast.datasets.files.partial_file import write_text
 
 
 class Interrupted(Exception):

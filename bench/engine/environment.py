@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from weightcast.bench.files import write_text
+from weightcast.datasets.files.partial_file import write_text
 
 PACKAGES = (
     "weightcast", "numpy", "scipy", "torch", "scikit-learn", "statsmodels", "sktime", "pandas",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from weightcast.bench.plan.sharing import Sharing
 from weightcast.bench.results.csv_cells import csv_text
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS
 from weightcast.datasets import InputError
+from weightcast.datasets.files.partial_file import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,19 +211,11 @@ def export_cells(results: Results, path: Path) -> int:
     table = table.drop(columns="label")
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(f"{path} must end in .csv or .parquet")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if path.suffix == ".csv":
-                partial.write_text(csv_text(table), encoding="utf-8", newline="")
-            else:
-                table.to_parquet(partial, index=False)
-            os.replace(partial, path)
-        finally:  # whatever stops this, Ctrl-C among it
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    with whole_file(path) as partial:
+        if path.suffix == ".csv":
+            partial.write_text(csv_text(table), encoding="utf-8", newline="")
+        else:
+            table.to_parquet(partial, index=False)
     return len(table)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.fetching.download import download
 from weightcast.datasets.fetching.materials import MATERIALS, Material, Part
+from weightcast.datasets.files.partial_file import write_bytes
 
 
 def cache_folder() -> Path:
@@ -93,17 +94,8 @@ def _keep(material: Material, source: Path) -> Path:
     """Check every file and only then put them all into the cache folder."""
     contents = {part: _content(part, source) for part in material.parts}
     folder = cache_folder() / material.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for part, content in contents.items():
-            partial = folder / f".{part.name}.{os.getpid()}.partial"
-            try:
-                partial.write_bytes(content)
-                os.replace(partial, folder / part.name)
-            finally:
-                partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written to: {error.strerror}") from None
+    for part, content in contents.items():
+        write_bytes(folder / part.name, content)
     return folder
 
 

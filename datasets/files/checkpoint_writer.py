@@ -7,8 +7,7 @@ place in the file block by block.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.datasets import InputError
 from weightcast.datasets.files.partial_file import PartialFile
 from weightcast.datasets.files.stacked import StateInfo
 from weightcast.datasets.trajectory import State, TensorInfo
@@ -53,12 +51,10 @@ class CheckpointWriter:
         state: State,
         metadata: Mapping[str, str],
     ) -> None:
-        self._path = path
         #: Where each tensor's bytes begin after the header, and the type of its numbers.
         self._places: dict[str, tuple[int, np.dtype[Any]]] = {}
         self._header = self._lay_out(tensors, state, metadata)
-        with self._writable():
-            self._file = PartialFile(path)
+        self._file = PartialFile(path)
 
     def _lay_out(
         self, tensors: Sequence[TensorInfo], state: State, metadata: Mapping[str, str]
@@ -96,21 +92,10 @@ class CheckpointWriter:
         begin, dtype = self._places[name]
         flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
         if flat.size:
-            self._put(flat.data.cast("B"), len(self._header) + begin + dtype.itemsize * start)
+            place = len(self._header) + begin + dtype.itemsize * start
+            self._file.put(flat.data.cast("B"), place)
 
     def finish(self) -> None:
         """Write the header, make the bytes durable and give the file its name."""
-        self._put(self._header, 0)
-        with self._writable():
-            self._file.finish()
-
-    def _put(self, data: bytes | memoryview, position: int) -> None:
-        with self._writable():
-            self._file.put(data, position)
-
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(f"{self._path} cannot be written: {error.strerror}") from None
+        self._file.put(self._header, 0)
+        self._file.finish()

@@ -1,14 +1,24 @@
 """A file that gets its name only when it is whole.
 
-Its bytes go to a hidden ``.partial`` file beside it, which no reader takes for the real one. A
-killed process leaves that behind, and the next writer of the same name removes it.
+Its bytes go to a hidden ``.partial`` file beside it, which no reader takes for the real one and
+whose writer holds a lock on it. A killed process leaves the file behind without the lock, and the
+next writer of the same name removes it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+
+from weightcast.datasets.errors import InputError
+
+#: Two files of one name may be written at a time in one process.
+_count = count()
 
 
 class PartialFile:
@@ -18,37 +28,120 @@ class PartialFile:
     ----------
     path : Path
         The final name; its folder is made.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written, here or later.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._partial = path.parent / f".{path.name}.{os.getpid()}.partial"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-            stale.unlink(missing_ok=True)
-        self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        #: The name until then.
+        self.partial = path.parent / f".{path.name}.{next(_count)}.{os.getpid()}.partial"
+        with self._writable():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale(path.parent, path.name)
+            self._file = self._create()
+
+    def _create(self) -> int:
+        while True:
+            file = os.open(self.partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            with suppress(OSError):  # a file system without locks: what is killed stays there
+                fcntl.flock(file, fcntl.LOCK_SH)
+            if os.fstat(file).st_nlink:
+                return file
+            os.close(file)  # another writer took it for a stale one before the lock was there
 
     def put(self, data: bytes | memoryview, position: int) -> None:
         """Write all of some bytes at a position."""
         view = memoryview(data)
-        while view:
-            done = os.pwrite(self._file, view, position)
-            view, position = view[done:], position + done
+        with self._writable():
+            while view:
+                done = os.pwrite(self._file, view, position)
+                view, position = view[done:], position + done
 
     def resize(self, size: int) -> None:
         """Cut the file, or fill it up with zeros."""
-        os.ftruncate(self._file, size)
+        with self._writable():
+            os.ftruncate(self._file, size)
 
     def finish(self) -> None:
         """Make the bytes durable and give the file its name."""
-        os.fsync(self._file)
-        os.replace(self._partial, self.path)
+        with self._writable():
+            os.fsync(self._file)
+            os.replace(self.partial, self.path)
         os.close(self._file)
         self._file = -1
 
     def discard(self) -> None:
         """Remove what was written, unless it is finished."""
         if self._file >= 0:
+            self.partial.unlink(missing_ok=True)
             os.close(self._file)
             self._file = -1
-            self._partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror or error}") from None
+
+
+def remove_stale(folder: Path, name: str | None = None) -> None:
+    """Remove what killed writers left in a folder, of one file or of all; others' stay."""
+    for partial in folder.glob(f".{glob.escape(name) if name else '*'}.*.partial"):
+        # What cannot be removed is in nobody's way: every writer has a name of its own.
+        with suppress(OSError):
+            file = os.open(partial, os.O_RDWR)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                partial.unlink()
+            finally:
+                os.close(file)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Lend a hidden name to write to; the file gets its own once the block is through.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    file = PartialFile(path)
+    try:
+        with file._writable():
+            yield file.partial
+        file.finish()
+    finally:
+        file.discard()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    file = PartialFile(path)
+    try:
+        file.put(content, 0)
+        file.finish()
+    finally:
+        file.discard()
