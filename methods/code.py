@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
-from importlib.util import find_spec
 from pathlib import Path
 
 from weightcast.methods.forecaster import Forecaster
+from weightcast.methods.own_code import imported_names, own_imports, source
 
-_ROOM = "weightcast.methods."
 #: What a class's files held when they were first asked for.
-_read: dict[type[Forecaster], set[str]] = {}
+_read: dict[type[Forecaster], list[bytes]] = {}
 
 
 def code_hash(cls: type[Forecaster]) -> str:
-    """Hash the source files of a method's class, of its bases and of their imports in this room.
+    """Hash the source files of a method's class, of its bases and of all modules of their own.
 
-    Files are read once a process: what they change to later is not the code that the process has.
+    See `weightcast.methods.own_code` for what is their own. Files are read once a process: what
+    they change to later is not the code that the process has.
 
     What else a class says in ``depends_on`` enters too: an adapter's name with its parameters, and
     the version of the library behind it.
     The registry and the interface are left out: they hand numbers on and make none.
     """
     digest = hashlib.sha256()
-    for text in sorted(_sources(cls)):
-        digest.update(hashlib.sha256(text.encode()).digest())
+    for content in _sources(cls):
+        digest.update(hashlib.sha256(content).digest())
     for text in getattr(cls, "depends_on", ()):
         digest.update(hashlib.sha256(text.encode()).digest())
     return digest.hexdigest()
@@ -34,45 +33,20 @@ def code_hash(cls: type[Forecaster]) -> str:
 
 def imported_packages(cls: type[Forecaster]) -> set[str]:
     """Name the top-level packages that the same files import, at the top or inside functions."""
-    found: set[str] = set()
-    for text in _sources(cls):
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module.partition(".")[0])
-    return found
+    return {name.partition(".")[0] for content in _sources(cls) for name in imported_names(content)}
 
 
-def _sources(cls: type[Forecaster]) -> set[str]:
+def _sources(cls: type[Forecaster]) -> list[bytes]:
     if cls not in _read:
-        _read[cls] = _with_imports(_files(cls))
+        _read[cls] = _with_imports(cls)
     return _read[cls]
 
 
-def _files(cls: type[Forecaster]) -> set[Path]:
-    return {
-        Path(inspect.getfile(base))
-        for base in cls.__mro__
-        if issubclass(base, Forecaster) and base.__module__ != Forecaster.__module__
-    }
-
-
-def _with_imports(files: set[Path]) -> set[str]:
-    """Return the sources of the files and of all modules of this room that they import."""
-    pending, seen, sources = list(files), set(files), []
-    while pending:
-        source = pending.pop().read_text(encoding="utf-8")
-        sources.append(source)
-        for node in ast.walk(ast.parse(source)):
-            name = node.module if isinstance(node, ast.ImportFrom) else None
-            if name is None or not name.startswith(_ROOM):
-                continue
-            if name in (f"{_ROOM}registry", f"{_ROOM}forecaster"):
-                continue
-            spec = find_spec(name)
-            path = Path(spec.origin) if spec is not None and spec.origin else None
-            if path is not None and path not in seen:
-                seen.add(path)
-                pending.append(path)
-    return set(sources)
+def _with_imports(cls: type[Forecaster]) -> list[bytes]:
+    """Return the sources of a class, in an order that does not depend on where they lie."""
+    files: set[Path] = set()
+    for base in cls.__mro__:
+        if issubclass(base, Forecaster) and base.__module__ != Forecaster.__module__:
+            path = Path(inspect.getfile(base)).resolve()
+            files |= {path, *own_imports(base.__module__, path).values()}
+    return sorted({source(path) for path in files if not path.is_dir()})

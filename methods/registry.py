@@ -6,12 +6,10 @@ point group ``weightcast.methods``; or a file, named with ``--plugin FILE.py``.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +18,7 @@ from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.foreign_code import foreign_code, load_entry_points
 from weightcast.methods.adapter_name import LIBRARIES, is_adapter_name, parse_adapter_name
 from weightcast.methods.forecaster import PROVENANCES, Forecaster
+from weightcast.methods.plugin_modules import execute
 
 BUILTIN = (
     "last_value",
@@ -155,7 +154,8 @@ def make_method(name: str, params: dict[str, Any] | None = None) -> Forecaster:
 def load_plugin(path: str | Path) -> list[str]:
     """Execute a plugin file and return the names of the methods it registers.
 
-    A file may register data sets too, or nothing but data sets.
+    It may import modules and packages that lie beside it, and register data sets too, or nothing
+    but data sets.
 
     Raises
     ------
@@ -168,15 +168,9 @@ def load_plugin(path: str | Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"there is no plugin file {path}")
     all_methods()
-    name = "weightcast_plugin_" + hashlib.sha256(str(path).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # pickled forecasters look their class up here
     before, data_sets = dict(_METHODS), set(all_datasets())
     with foreign_code(f"plugin {path}"):
-        spec.loader.exec_module(module)
+        execute(path, {cls.__module__ for cls in _METHODS.values()})
     added = [key for key, cls in _METHODS.items() if before.get(key) is not cls]
     if not added and set(all_datasets()) == data_sets:
         raise InputError(

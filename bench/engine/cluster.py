@@ -40,6 +40,7 @@ from weightcast.bench.scoring.cell import rows_without_result
 from weightcast.bench.scoring.worker_side import Setup
 from weightcast.datasets import InputError
 from weightcast.datasets.dataset import default_data_folder
+from weightcast.methods.plugin_modules import plugin_files
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -102,7 +103,7 @@ def run_on_cluster(
         except BaseException:
             client.close()
             raise
-    plugins = tuple((path.name, path.read_bytes()) for path in setup.plugins)
+    plugins = tuple((path.name, plugin_files(path)) for path in setup.plugins)
     preload = tuple(heavy_libraries(units))
     order = Order(uuid.uuid4().hex, plugins, data, limits, own_share, jobs, preload)
     return _results(client, order, units, stop), jobs

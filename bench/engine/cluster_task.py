@@ -48,7 +48,7 @@ class Order:
     run : str
         Tells runs apart that a cluster works on.
     plugins : tuple of tuple
-        Each plugin file's name and content.
+        Each plugin file's name, and the content of it and of its own modules by their paths.
     data : Path
         Folder of recorded data sets, which all machines see under this path.
     limits : Limits
@@ -61,7 +61,7 @@ class Order:
     """
 
     run: str
-    plugins: tuple[tuple[str, bytes], ...]
+    plugins: tuple[tuple[str, dict[str, bytes]], ...]
     data: Path
     limits: Limits
     own_share: bool
@@ -255,11 +255,12 @@ def _forget_trimming() -> None:
 
 def _unpack(order: Order, folder: Path) -> tuple[Path, ...]:
     paths = []
-    for place, (name, content) in enumerate(order.plugins):
-        path = folder / str(place) / name  # two plugins may have one name
-        path.parent.mkdir()
-        path.write_bytes(content)
-        paths.append(path)
+    for place, (name, files) in enumerate(order.plugins):
+        here = folder / str(place)  # two plugins may have one name
+        for path, content in files.items():
+            (here / path).parent.mkdir(parents=True, exist_ok=True)
+            (here / path).write_bytes(content)
+        paths.append(here / name)
     return tuple(paths)
 
 
