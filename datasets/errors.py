@@ -23,6 +23,10 @@ class InputError(ValueError):
         super().__init__(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
+class ChangedMeanwhile(InputError):
+    """Data or code are no longer what they were when the work was planned; it is no fault of it."""
+
+
 def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """Make the error for a name that is not registered, naming close matches and every choice.
 

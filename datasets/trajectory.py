@@ -218,7 +218,12 @@ class Trajectory:
     @property
     def file(self) -> Path | None:
         """The one file that holds all of it; None where it is in memory or in several."""
-        return getattr(self._source, "path", None)
+        return self.files[0] if len(self.files) == 1 else None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that it is read from; none where it is in memory."""
+        return tuple(getattr(self._source, "files", ()))
 
     @property
     def n_snapshots(self) -> int:
@@ -310,6 +315,17 @@ class Trajectory:
                     values = self.read(info, [snapshot], start, stop)
                     digest.update(values.astype("<f4", copy=False).data)
         return digest.hexdigest()
+
+    def verify(self) -> bool:
+        """Compare all bytes with the checksums in the run's file; false where it has none.
+
+        Raises
+        ------
+        InputError
+            Naming the first tensor whose bytes are not those that were written.
+        """
+        verify = getattr(self._source, "verify", None)
+        return verify is not None and bool(verify(self.tensors, self.n_snapshots))
 
     def check_finite(self) -> None:
         """Read everything once and refuse NaN and infinity.

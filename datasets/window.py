@@ -46,6 +46,7 @@ class _WindowSource:
     def __init__(self, run: Trajectory, snapshots: range) -> None:
         self._run = run
         self._snapshots = snapshots
+        self.files = run.files
 
     def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
         rows = [self._snapshots[snapshot]]

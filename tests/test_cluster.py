@@ -18,7 +18,8 @@ from weightcast.bench.commands.run import RunFailed, RunOptions, run_suite
 from weightcast.bench.engine import cluster, cluster_task
 from weightcast.bench.engine.events import CellDone, Event
 from weightcast.bench.engine.limits import Limits
-from weightcast.bench.plan.fits import RunCache, make_plan
+from weightcast.bench.plan.fits import make_plan
+from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.tables import COMPUTE, Results, load_results
 from weightcast.bench.scoring.unit import Unit

@@ -30,7 +30,8 @@ from weightcast.bench.engine import local
 from weightcast.bench.engine.events import CellDone, Event, Fitted
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.store import NAME, Store
-from weightcast.bench.plan.fits import Fit, RunCache, make_plan
+from weightcast.bench.plan.fits import Fit, make_plan
+from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import Suite, load_suite
 from weightcast.bench.scoring.unit import ENOUGH, Site, Unit
 from weightcast.bench.scoring.worker_side import Setup

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from weightcast.bench.plan.fits import Fit, RunCache, make_plan
+from weightcast.bench.plan.fits import Fit, make_plan
+from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.scoring import worker_side
 from weightcast.bench.scoring.batch_norm import BatchNorm, Statistics, statistics_for

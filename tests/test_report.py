@@ -24,7 +24,8 @@ from weightcast.bench.engine.environment import (
 from weightcast.bench.engine.events import Event
 from weightcast.bench.engine.store import Store
 from weightcast.bench.engine.worker import Worker
-from weightcast.bench.plan.fits import RunCache, make_plan
+from weightcast.bench.plan.fits import make_plan
+from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import Results, load_results

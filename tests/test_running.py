@@ -17,7 +17,8 @@ import pytest
 
 from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine.store import Store
-from weightcast.bench.plan.fits import RunCache, make_plan
+from weightcast.bench.plan.fits import make_plan
+from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import MethodEntry, load_suite
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import COMPUTE, IDENTITY, export_cells, load_results

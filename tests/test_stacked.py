@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from weightcast.datasets import InputError, Metadata, TensorInfo, Trajectory, open_trajectory
-from weightcast.datasets.files.stacked import StackedWriter, write_stacked
+from weightcast.datasets.files.stacked import StackedWriter, StateInfo, write_stacked
 
 
 @pytest.fixture
@@ -163,3 +163,48 @@ def test_when_there_is_nothing_or_a_folder_then_it_is_said(tmp_path: Path) -> No
         open_trajectory(tmp_path / "absent.safetensors")
     with pytest.raises(InputError, match="is a folder"):
         open_trajectory(tmp_path)
+
+
+def _flip(path: Path, name: str, place: int) -> None:
+    """Change one byte of a tensor."""
+    raw = bytearray(path.read_bytes())
+    length = int.from_bytes(raw[:8], "little")
+    begin, _ = json.loads(raw[8 : 8 + length])[name]["data_offsets"]
+    raw[8 + length + begin + place] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("weight", 0), ("weight", 47), ("bias", 3), ("state/mean", 8)]
+)
+def test_when_one_bit_of_a_tensor_changed_then_verify_names_the_tensor(
+    tmp_path: Path, name: str, place: int
+) -> None:
+    path = tmp_path / "0.safetensors"
+    tensors = [TensorInfo("weight", (2, 3)), TensorInfo("bias", ())]
+    states = [StateInfo("mean", (2,), "F64"), StateInfo("nothing", (0,), "I64")]
+    with StackedWriter(path, tensors, [0, 1], states=states) as writer:
+        for step in range(2):
+            values = [np.full(t.shape, step, np.float32) for t in tensors]
+            writer.write(values, [np.zeros(2), np.zeros(0, np.int64)])
+        writer.finish(Metadata("toy", 0))
+    assert open_trajectory(path).verify()
+    _flip(path, name, place)
+    with pytest.raises(InputError, match=f"the bytes of tensor {name} are not those"):
+        open_trajectory(path).verify()
+
+
+def test_when_a_file_has_no_checksums_then_it_opens_and_nothing_is_verified(
+    run: Trajectory, tmp_path: Path
+) -> None:
+    path = tmp_path / "0.safetensors"
+    write_stacked(run, path)
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    del header["__metadata__"]["checksums"]
+    path.write_bytes(raw[:8] + json.dumps(header).encode().ljust(length) + raw[8 + length :])
+    opened = open_trajectory(path)
+    assert not opened.verify()
+    assert opened.content_hash() == run.content_hash()
+    assert not run.verify()  # it is in memory

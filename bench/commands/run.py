@@ -29,9 +29,10 @@ from weightcast.bench.engine.limits import Limits, default_memory
 from weightcast.bench.engine.processes import THREADS
 from weightcast.bench.engine.store import LOCK, Store, StoreFailed, prepare
 from weightcast.bench.loop.unit import LoopUnit
-from weightcast.bench.plan.fits import RunCache, make_plan
+from weightcast.bench.plan.fits import make_plan
 from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
 from weightcast.bench.plan.loop_settings import recipe_of
+from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import Suite, load_suite
 from weightcast.bench.results.mixed import mixed_note
 from weightcast.bench.scoring.unit import Site, Unit
@@ -246,6 +247,9 @@ def _run(units: Sequence[Unit | LoopUnit], suite: Suite, options: RunOptions, st
     except KeyboardInterrupt:
         stop.set()
     if left := len(wanted - store.finished(timed=options.timing)):
+        if reasons := store.reasons_to_try_again():
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            raise RunFailed(f"{left:,} cells have no result: {reasons[0]}{more}")
         if stop.is_set():
             raise Interrupted(f"interrupted with {left:,} cells to go; the same command resumes")
         raise RunFailed(f"{left:,} cells did not come back; the same command runs them again")

@@ -29,6 +29,7 @@ class FitRecord:
     status: str = "ok"
     reason: str = ""
     traceback: str = ""
+    again: bool = False
     chosen: dict[str, Any] = field(default_factory=dict)
     trials: list[dict[str, Any]] = field(default_factory=list)
     fit_seconds: float | None = None

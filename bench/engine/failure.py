@@ -5,14 +5,23 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 
+from weightcast.datasets.errors import ChangedMeanwhile
+
 
 @dataclass(frozen=True)
 class Failure:
-    """A status, its reason in one line, and where it happened."""
+    """A status, its reason in one line, and where it happened.
+
+    Attributes
+    ----------
+    again : bool
+        Whether the next run is to try again, for the method had no part in it.
+    """
 
     status: str
     reason: str
     traceback: str
+    again: bool = False
 
 
 def failure_of(error: BaseException, invalid: type[BaseException] | None = None) -> Failure:
@@ -29,6 +38,8 @@ def failure_of(error: BaseException, invalid: type[BaseException] | None = None)
     >>> failure_of(MemoryError()).status, failure_of(ValueError("no\nmore")).reason
     ('out-of-memory', 'ValueError: no')
     """
+    if isinstance(error, ChangedMeanwhile):
+        return Failure("failed", str(error), "", again=True)
     status = "out-of-memory" if isinstance(error, MemoryError) else "failed"
     if invalid is not None and isinstance(error, invalid):
         status = "invalid"

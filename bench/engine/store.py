@@ -137,6 +137,11 @@ class Store:
             found -= {row[0] for row in self._db.execute(without)}
         return found
 
+    def reasons_to_try_again(self) -> list[str]:
+        """Return why cells are to be tried again that failed through no fault of their method."""
+        query = "SELECT DISTINCT reason FROM cells WHERE key IS NULL ORDER BY reason"
+        return [row[0] for row in self._db.execute(query)]
+
     def drop_other_splits(self, plan: Sequence[Fit]) -> None:
         """Drop results of methods in the plan whose runs were cut into other folds.
 
@@ -255,7 +260,9 @@ class Store:
             self._insert("sharing", [place | {"traits": json.dumps(fit.sharing)}])
 
     def _add_cell(self, done: CellDone) -> None:
-        key = dict(done.fit.cells)[done.run]
+        # Without its key the next run takes the cell for one that is missing.
+        again = any(row.again for row in done.rows)
+        key = None if again else dict(done.fit.cells)[done.run]
         self._db.execute("DELETE FROM cells WHERE fit = ? AND run = ?", (done.fit.key, done.run))
         shared = {
             "fit": done.fit.key,
@@ -371,6 +378,7 @@ class Store:
 
 def _cell_values(row: CellRow) -> dict[str, Any]:
     values = asdict(row)
+    del values["again"]
     metrics = {
         name: value
         for name, value in row.metrics.items()

@@ -12,16 +12,15 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.place import WHOLE, Place
+from weightcast.bench.plan.run_cache import Files, RunCache
 from weightcast.bench.plan.sharing import Sharing, find_sharing, traits
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.scoring.batch_norm import BatchNorm, has_statistics
-from weightcast.datasets import InputError, Trajectory, get_dataset, make_task
-from weightcast.datasets.admission.known_runs import checked_lineage
+from weightcast.datasets import InputError, get_dataset, make_task
 from weightcast.datasets.admission.lineage import Lineage, refuse_shared
 from weightcast.datasets.splits import Split, rotate
 from weightcast.methods import get_method, make_method
@@ -50,8 +49,8 @@ class Fit:
         What each of its cells gives a row for.
     cells : tuple of tuple
         Each test run's seed and the key of its cell.
-    data : tuple of tuple
-        Data set, seed and content hash of every run that is fitted or tested on.
+    data : tuple of KnownRun
+        Every run that is fitted or tested on.
     sharing : dict
         What the task's test runs share with those trained on, in tracks other than ``main``. No
         number depends on it beyond the data, so it is not in the key.
@@ -74,7 +73,7 @@ class Fit:
     sampled: bool
     tiers: tuple[str, ...]
     cells: tuple[tuple[int, str], ...] = ()
-    data: tuple[tuple[str, int, str], ...] = ()
+    data: tuple[KnownRun, ...] = ()
     sharing: Sharing = field(default_factory=dict)
     batch_norm: BatchNorm | None = None
 
@@ -102,40 +101,23 @@ class Fit:
         )
 
 
-class RunCache:
-    """A data set's runs, opened once a process."""
+class KnownRun(NamedTuple):
+    """A run as the plan knows it.
 
-    def __init__(self, data: Path | None) -> None:
-        self._data = data
-        self._runs: dict[tuple[str, int], Trajectory] = {}
-        self._lineages: dict[str, dict[int, Lineage]] = {}
+    Attributes
+    ----------
+    dataset : str
+    seed : int
+    fingerprint : str
+        Its lineage's.
+    files : tuple of Identity
+        What its files were before they were read; empty for a run that has none.
+    """
 
-    def __call__(self, dataset: str, seed: int) -> Trajectory:
-        if (dataset, seed) not in self._runs:
-            self._runs[dataset, seed] = get_dataset(dataset).run(seed, self._data)
-        return self._runs[dataset, seed]
-
-    def all(self, dataset: str) -> list[Trajectory]:
-        """Return every run of a data set, in ascending order of seed."""
-        return [self(dataset, seed) for seed in sorted(get_dataset(dataset).seeds)]
-
-    def lineages(self, dataset: str) -> dict[int, Lineage]:
-        """Return every run's lineage by seed, found by reading the runs whole.
-
-        Raises
-        ------
-        InputError
-            If a run has NaN or infinity, or runs differ in tensors or steps.
-        """
-        if dataset not in self._lineages:
-            runs = self.all(dataset)
-            for run in runs:
-                if run.tensors != runs[0].tensors or run.steps.tolist() != runs[0].steps.tolist():
-                    raise InputError(
-                        f"{run.label} and {runs[0].label} differ in their tensors or steps"
-                    )
-            self._lineages[dataset] = {run.meta.seed: checked_lineage(run) for run in runs}
-        return self._lineages[dataset]
+    dataset: str
+    seed: int
+    fingerprint: str
+    files: Files
 
 
 def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
@@ -172,6 +154,7 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
                         train,
                         test,
                         codes[entry.name],
+                        runs,
                         sharing,
                         batch_norm,
                     )
@@ -248,9 +231,13 @@ def _fit(
     train: list[Lineage],
     test: list[Lineage],
     code: str,
+    runs: RunCache,
     sharing: Sharing,
     batch_norm: BatchNorm | None,
 ) -> Fit:
+    def known(dataset: str, seed: int, run: Lineage) -> KnownRun:
+        return KnownRun(dataset, seed, run.fingerprint, runs.files(dataset, seed))
+
     cls = get_method(entry.name)
     sampled = bool(cls.get_class_tag("sampled"))
     # The real network is measured for recorded runs; of a forecast on a sample it has no use.
@@ -265,7 +252,7 @@ def _fit(
         "method": entry.name,
         "params": make_method(entry.name, entry.params).get_params(),
         "place": asdict(place),
-        "data": [run.content for run in train],
+        "data": [run.fingerprint for run in train],
         "context": context,
         "split": [split.rotation, split.train, split.validation],
         "sample": suite.sample,
@@ -293,12 +280,12 @@ def _fit(
         tiers=("weights", "function") if function else ("weights",),
         # Tasks are made after the first test run, so its steps and learning rates enter as well.
         cells=tuple(
-            (seed, hash_of([key, run.content, run.recipe, test[0].recipe, function, *rule]))
+            (seed, hash_of([key, run.fingerprint, test[0].task, test[0].recipe, function, *rule]))
             for seed, run in tested
         ),
         data=(
-            *((place.trained_on, seed, run.content) for seed, run in trained),
-            *((place.dataset, seed, run.content) for seed, run in tested),
+            *(known(place.trained_on, seed, run) for seed, run in trained),
+            *(known(place.dataset, seed, run) for seed, run in tested),
         ),
         sharing=sharing,
         batch_norm=batch_norm,

@@ -33,6 +33,7 @@ class CellRow:
     Of what the cell took, ``predict_seconds`` are the method's, ``network_seconds`` those of
     measuring the real network, ``scoring_seconds`` those of reading contexts and truth and
     comparing; ``cell_seconds`` is everything from asking a worker for the cell to having it.
+    ``again`` marks what the next run is to try again.
     """
 
     run: int
@@ -52,6 +53,7 @@ class CellRow:
     scoring_seconds: float | None = None
     cell_seconds: float | None = None
     horizon_set: str = "common"
+    again: bool = False
 
 
 def evaluate_cell(
@@ -97,7 +99,9 @@ def evaluate_cell(
 
 def rows_without_result(run: int, tiers: Sequence[str], why: Failure) -> list[CellRow]:
     """Make the rows of a cell that has no result."""
-    return [CellRow(run, tier, why.status, why.reason, why.traceback) for tier in tiers]
+    return [
+        CellRow(run, tier, why.status, why.reason, why.traceback, again=why.again) for tier in tiers
+    ]
 
 
 def _evaluate(

@@ -129,7 +129,7 @@ def run_unit(
         tell(CellDone(fit, seed, rows, where.jobs, record.threads, where.machine))
 
     if record.status != "ok":
-        why = Failure(record.status, record.reason, record.traceback)
+        why = Failure(record.status, record.reason, record.traceback, record.again)
         for seed in unit.seeds:
             done(seed, rows_without_result(seed, fit.tiers, why))
         tell(Ended(fit, seconds=time.perf_counter() - began))
@@ -195,7 +195,8 @@ def _cell(
     # A method that cannot be pickled is fitted again after its process ended.
     record, _ = worker.call(make_fit, setup, fit, stop=stop)
     if record.status != "ok":
-        why = Failure(record.status, f"the fit, made again: {record.reason}", record.traceback)
+        reason = f"the fit, made again: {record.reason}"
+        why = Failure(record.status, reason, record.traceback, record.again)
         return rows_without_result(seed, fit.tiers, why)
     return worker.call(make_cell, setup, fit, seed, None)
 

@@ -11,7 +11,8 @@ import contextlib
 import json
 import pickle
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,16 +22,19 @@ from numpy.typing import NDArray
 from weightcast.bench.engine.events import FitRecord
 from weightcast.bench.engine.failure import failure_of
 from weightcast.bench.engine.processes import THREADS
-from weightcast.bench.plan.fits import Fit, RunCache
+from weightcast.bench.plan.fits import Fit
 from weightcast.bench.plan.loop_settings import LoopJob, loop_row
 from weightcast.bench.plan.place import Place
-from weightcast.bench.scoring.cell import CellRow, evaluate_cell
+from weightcast.bench.plan.run_cache import RunCache
+from weightcast.bench.scoring.cell import CellRow, evaluate_cell, rows_without_result
 from weightcast.bench.scoring.example import example_forecast, example_truth
 from weightcast.bench.scoring.forecasting import Stopwatch
+from weightcast.bench.scoring.known_bytes import KnownBytes
 from weightcast.bench.scoring.memory import peak_memory
 from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.bench.scoring.tuning import fit_tuned
 from weightcast.datasets import InputError, Trajectory, make_task
+from weightcast.datasets.errors import ChangedMeanwhile
 from weightcast.datasets.evaluator import Evaluator, evaluator_for
 from weightcast.datasets.task import ForecastTask
 from weightcast.methods import load_plugin, make_method
@@ -68,12 +72,16 @@ class _Desk:
 
     setup: Setup
     runs: RunCache
+    known: KnownBytes
     key: str = ""
     method: Forecaster | None = None
     task: ForecastTask | None = None
     sample: NDArray[np.int64] | None = None
     evaluator: Evaluator | None = None
-    checked: set[tuple[str, int]] = field(default_factory=set)
+
+    def reading(self, fit: Fit, seeds: Sequence[int], work: Callable[[], T]) -> T:
+        """Do what reads those of a fit's runs, seeing that their bytes are those of its key."""
+        return self.known.reading([run for run in fit.data if run.seed in seeds], work)
 
     def prepare(self, fit: Fit) -> None:
         """Get what a fit's cells share; nothing is done where it is at hand."""
@@ -81,12 +89,15 @@ class _Desk:
             return
         # Whatever comes, an earlier method is not to be taken for this one's.
         self.key, self.method, self.evaluator = "", None, None
+        self.reading(fit, fit.split.test[:1], lambda: self._prepare(fit))
+        self.key = fit.key
+
+    def _prepare(self, fit: Fit) -> None:
         first = self.test_run(fit, fit.split.test[0])
         # In a shift track the test runs' steps and learning rates are not those of training runs.
         self.task = make_task(first, fit.context, seed=fit.seed + fit.split.rotation)
         self.sample = coordinate_sample(fit.place.dataset, first.n_coordinates, fit.sample)
         self.evaluator = evaluator_for(first.meta) if "function" in fit.tiers else None
-        self.key = fit.key
 
     def test_run(self, fit: Fit, seed: int) -> Trajectory:
         return fit.place.test_view(self.runs(fit.place.dataset, seed))
@@ -118,7 +129,8 @@ def make_fit(setup: Setup, fit: Fit) -> tuple[FitRecord, bytes | None]:
     try:
         desk = _at_desk(setup, fit)
         _pin_threads()
-        record, desk.method = _fit(desk, fit)
+        seeds = (*fit.split.train, *fit.split.validation)
+        record, desk.method = desk.reading(fit, seeds, lambda: _fit(desk, fit))
         # Once more: the fit may have loaded a library, and cells follow.
         record.threads = _pin_threads()
     except BaseException as error:  # a method may well call sys.exit
@@ -137,7 +149,14 @@ def make_cell(setup: Setup, fit: Fit, seed: int, fitted: bytes | None) -> list[C
     NotHere
         If it has neither.
     """
-    desk = _with_method(setup, fit, fitted)
+    try:
+        desk = _with_method(setup, fit, fitted)
+        return desk.reading(fit, [seed], lambda: _cell(desk, fit, seed))
+    except InputError as error:  # code or data are no longer those of the plan
+        return rows_without_result(seed, fit.tiers, failure_of(error))
+
+
+def _cell(desk: _Desk, fit: Fit, seed: int) -> list[CellRow]:
     assert desk.method is not None
     assert desk.task is not None
     assert desk.sample is not None
@@ -153,11 +172,23 @@ def finish_fit(
     Nothing of it is scored: a method that fails here loses its picture, or keeps the diagnostics
     that it had after its fit (None).
     """
-    examples: dict[str, Any] = {}
-    desk = _with_method(setup, fit, fitted)
+    try:
+        desk = _with_method(setup, fit, fitted)
+        examples = desk.reading(fit, fit.split.test[:1], lambda: _examples(desk, fit))
+    except InputError:  # code or data are no longer those of the plan
+        return {}, None
+    diagnostics = None
+    with contextlib.suppress(BaseException):
+        assert desk.method is not None
+        diagnostics = _plain(desk.method.diagnostics())
+    return examples, diagnostics
+
+
+def _examples(desk: _Desk, fit: Fit) -> dict[str, Any]:
     assert desk.method is not None
     assert desk.task is not None
     assert desk.sample is not None
+    examples: dict[str, Any] = {}
     place = fit.place
     if fit.split.rotation == 0 and place == Place(place.dataset, place.dataset, place.track):
         run = desk.test_run(fit, fit.split.test[0])
@@ -165,10 +196,7 @@ def finish_fit(
         with contextlib.suppress(BaseException):  # a method may well call sys.exit
             forecast = example_forecast(desk.method, run, desk.task, desk.sample)
             examples["forecast"] = forecast
-    diagnostics = None
-    with contextlib.suppress(BaseException):
-        diagnostics = _plain(desk.method.diagnostics())
-    return examples, diagnostics
+    return examples
 
 
 def make_loop(setup: Setup, job: LoopJob) -> list[dict[str, Any]]:
@@ -215,15 +243,14 @@ def _ready(setup: Setup) -> _Desk:
     if _desk is None or _desk.setup != setup:
         for plugin in setup.plugins:
             load_plugin(plugin)
-        _desk = _Desk(setup, RunCache(setup.data))
+        runs = RunCache(setup.data)
+        _desk = _Desk(setup, runs, KnownBytes(runs, elsewhere=setup.distrust))
     return _desk
 
 
 def _at_desk(setup: Setup, fit: Fit) -> _Desk:
     desk = _ready(setup)
     _check_code(setup, fit.method, fit.code)
-    if setup.distrust:
-        _check_data(desk, fit)
     desk.prepare(fit)
     return desk
 
@@ -246,25 +273,13 @@ def _with_method(setup: Setup, fit: Fit, fitted: bytes | None) -> _Desk:
 def _check_code(setup: Setup, method: str, code: str) -> None:
     """See that a method's code is here what it was when the plan was made."""
     if code_hash(type(make_method(method))) != code:
-        raise InputError(
+        raise ChangedMeanwhile(
             f"the code of {method} on this worker is not that of the client; install the same "
             "Weightcast on both"
             if setup.distrust
             else f"the code of {method} was changed while the run was under way; the same command "
             "runs it again"
         )
-
-
-def _check_data(desk: _Desk, fit: Fit) -> None:
-    """See that the data are here what they were where the plan was made."""
-    for dataset, seed, content in fit.data:
-        if (dataset, seed) not in desk.checked:
-            if desk.runs(dataset, seed).content_hash() != content:
-                raise InputError(
-                    f"{dataset}, seed {seed}: this worker reads other data than the client; name a "
-                    "folder that both share with --data"
-                )
-            desk.checked.add((dataset, seed))
 
 
 def _plain(value: T) -> T:

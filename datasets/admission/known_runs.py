@@ -1,7 +1,7 @@
 """What was found when a file was read whole, so that it is not read whole again.
 
 Hashing gigabytes takes minutes, and every `weightcast run` needs the hashes. They are kept in the
-user's cache for large files, under the file's path, size, time of change and inode: whoever changes
+user's cache for large files, under their paths, sizes, inodes and times of change: whoever changes
 a file changes one of these. The cache can be deleted at any time.
 """
 
@@ -12,10 +12,13 @@ import json
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from weightcast.datasets.admission.lineage import Lineage, lineage
+from weightcast.datasets.errors import InputError
 from weightcast.datasets.fetching.fetch import cache_folder
-from weightcast.datasets.files.partial_file import PartialFile
+from weightcast.datasets.files.identity import identify
+from weightcast.datasets.files.partial_file import write_text
 from weightcast.datasets.trajectory import Trajectory
 
 #: Bytes from which a file is worth remembering; smaller ones are read in less than a second.
@@ -23,12 +26,12 @@ LARGE = 256 * 2**20
 
 
 def checked_lineage(run: Trajectory) -> Lineage:
-    """Return a run's lineage after seeing that all its numbers are finite.
+    """Return a run's lineage after seeing that all its numbers are finite and as they were written.
 
     Raises
     ------
     InputError
-        If it has NaN or infinity.
+        If it has NaN or infinity, or its bytes are not those of its checksums.
     """
     path = _remembered(run)
     if path is not None:
@@ -37,22 +40,19 @@ def checked_lineage(run: Trajectory) -> Lineage:
     run.check_finite()
     found = lineage(run)
     if path is not None:
-        with suppress(OSError):  # a cache that cannot be written costs time and nothing else
-            file = PartialFile(path)
-            file.put(json.dumps(asdict(found)).encode(), 0)
-            file.finish()
+        with suppress(InputError):  # a cache that cannot be written costs time and nothing else
+            write_text(path, json.dumps(asdict(found)))
     return found
 
 
 def _remembered(run: Trajectory) -> Path | None:
     """Return where a run's lineage is, or would be, remembered; None for a small or no file."""
-    file = run.file
-    if file is None:
+    if sum(file.size for file in identify(run.files)) < LARGE or not run.files:
         return None
-    found = file.stat()
-    if found.st_size < LARGE:
-        return None
-    identity = [str(file.resolve()), found.st_size, found.st_mtime_ns, found.st_ino]
+    files = identify(run.files, settled=True)
+    # A disk may get another number each time that it is mounted.
+    identity: list[Any] = [file._replace(device=0) for file in files]
+    identity += [str(path.resolve()) for path in run.files]
     # The label is read from the header, and the meaning of all this from the fields.
     identity += [run.label, *Lineage.__dataclass_fields__]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()

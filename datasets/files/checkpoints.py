@@ -9,13 +9,13 @@ mapped, so walking many blocks opens them again and again: a stacked file is fas
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign, read_json
+from weightcast.datasets.files.partial_file import write_text
 from weightcast.datasets.files.stacked import metadata_to_json
 from weightcast.datasets.files.tensor_files import Checkpoint
 from weightcast.datasets.trajectory import Floats, Metadata, TensorInfo, Trajectory
@@ -32,11 +32,20 @@ class CheckpointSource:
     ----------
     files : sequence of sequence of Path
         Each snapshot's files: one, or its shards.
+    manifest : Path, optional
+        What says so.
     """
 
-    def __init__(self, files: Sequence[Sequence[Path]]) -> None:
+    def __init__(self, files: Sequence[Sequence[Path]], manifest: Path | None = None) -> None:
         self._files = [tuple(paths) for paths in files]
+        self._manifest = manifest
         self._forget()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is read."""
+        said = () if self._manifest is None else (self._manifest,)
+        return (*said, *(path for paths in self._files for path in paths))
 
     def _forget(self) -> None:
         self._light: dict[int, Checkpoint] = {}
@@ -61,10 +70,10 @@ class CheckpointSource:
 
     def __getstate__(self) -> dict[str, Any]:
         # Maps mean nothing in another process.
-        return {"files": self._files}
+        return {"files": self._files, "manifest": self._manifest}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._files = state["files"]
+        self._files, self._manifest = state["files"], state["manifest"]
         self._forget()
 
 
@@ -90,7 +99,7 @@ def read_checkpoints(folder: Path) -> Trajectory:
         for path in (path for paths in files for path in paths):
             if not path.is_file():
                 raise InputError(f"{path}, which {manifest} names, is missing")
-    return Trajectory(CheckpointSource(files), tensors, described.steps, metadata)
+    return Trajectory(CheckpointSource(files, manifest), tensors, described.steps, metadata)
 
 
 def write_manifest(
@@ -116,13 +125,7 @@ def write_manifest(
         "metadata": metadata_to_json(meta),
     }
     path = folder / MANIFEST
-    partial = folder / f".{MANIFEST}.{os.getpid()}.partial"
-    try:
-        partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    write_text(path, json.dumps(described, indent=1) + "\n")
     return path
 
 

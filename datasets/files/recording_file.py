@@ -102,6 +102,11 @@ class RecordingSource:
         self._positions = list(positions)
         self._file: int | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read."""
+        return (self._path,)
+
     def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
         if self._file is None:
             self._file = os.open(self._path, os.O_RDONLY)

@@ -7,14 +7,17 @@ The metadata is JSON in the file's header. Reading goes through ``preadv`` into 
 rather than through a memory map, whose pages would count as resident memory for as long as the map
 lives. Writing goes snapshot by snapshot to a hidden ``.partial`` file whose header room is reserved
 first, so a recording holds no trajectory in memory; the file gets its name only when it is whole.
+The header has a SHA-256 of each tensor's bytes too, by which `StackedSource.verify` finds what was
+changed or damaged since.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
 
 FORMAT = "weightcast-stacked-1"
 STATE = "state/"
+#: What a file's own metadata call the checksums.
+CHECKSUMS = "checksums"
+#: Bytes that are checked at a time.
+_PIECE = 2**22
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U8": "|u1", "BOOL": "|b1",
@@ -82,9 +89,15 @@ class StackedSource:
     """Numbers in a stacked file; the file is opened on first use, once in every process."""
 
     def __init__(
-        self, path: Path, positions: Mapping[str, int], states: Sequence[StateInfo] = ()
+        self,
+        path: Path,
+        positions: Mapping[str, int],
+        states: Sequence[StateInfo] = (),
+        checksums: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
+        self.files = (path,)
+        self._checksums = dict(checksums or {})
         self._positions = dict(positions)
         self._states = tuple(states)
         self._file: int | None = None
@@ -100,6 +113,30 @@ class StackedSource:
             self._read(STATE + info.name, snapshot * info.nbytes, memoryview(data))
             state[info.name] = np.frombuffer(data, _DTYPES[info.dtype]).reshape(info.shape)
         return state
+
+    def verify(self, tensors: Sequence[TensorInfo], snapshots: int) -> bool:
+        """Compare every tensor's bytes with its checksum; false where the file has none.
+
+        Raises
+        ------
+        InputError
+            Naming the first tensor whose bytes are not those that were written.
+        """
+        sizes = {info.name: 4 * info.size for info in tensors}
+        sizes |= {STATE + state.name: state.nbytes for state in self._states}
+        buffer = memoryview(bytearray(_PIECE))
+        for name, size in sizes.items() if self._checksums else ():
+            digest, length = hashlib.sha256(), snapshots * size
+            for start in range(0, length, _PIECE):
+                piece = buffer[: min(_PIECE, length - start)]
+                self._read(name, start, piece)
+                digest.update(piece)
+            if digest.hexdigest() != self._checksums.get(name):
+                raise InputError(
+                    f"{self.path} was damaged or changed: the bytes of tensor {name} are not those "
+                    "that were written; copy it again, or record it again"
+                )
+        return bool(self._checksums)
 
     def _read(self, name: str, offset: int, view: memoryview) -> None:
         if self._file is None:
@@ -141,7 +178,8 @@ def read_stacked(path: Path) -> Trajectory:
         states = [StateInfo(s.name, tuple(s.shape), s.dtype) for s in described.state]
         positions = _positions(header, tensors, states, len(described.steps))
         metadata = described.metadata.metadata()
-    source = StackedSource(path, positions, states)
+        checksums = _checksums(header, positions)
+    source = StackedSource(path, positions, states, checksums)
     return Trajectory(source, tensors, described.steps, metadata, source)
 
 
@@ -161,6 +199,16 @@ def _positions(
                 f"tensor {clipped(name)} is {entry.dtype} {entry.shape}, not {dtype} {list(shape)}"
             )
     return {name: header.start + header.tensors[name].data_offsets[0] for name in expected}
+
+
+def _checksums(header: Header, tensors: Collection[str]) -> dict[str, str]:
+    """Return each tensor's checksum; a file from before there were any has none."""
+    if CHECKSUMS not in header.metadata:
+        return {}
+    said = parse_json(header.metadata[CHECKSUMS].encode())
+    if not isinstance(said, dict) or set(said) != set(tensors):
+        raise ValueError("its checksums are not those of its tensors")
+    return {name: str(checksum) for name, checksum in said.items()}
 
 
 class StackedWriter:
@@ -201,7 +249,7 @@ class StackedWriter:
         self._file = PartialFile(path)
         # `finish` checks it; unused room stays as the blanks that the format allows.
         described = len(self._tensors) + len(self._states)
-        room = header_room or 4096 + 512 * described + 128 * len(steps)
+        room = header_room or 4096 + 768 * described + 128 * len(steps)
         self._header_bytes = room + -room % 8
         self._positions, position = [], 8 + self._header_bytes
         for info in self._tensors:
@@ -211,6 +259,9 @@ class StackedWriter:
             self._positions.append(position)
             position += len(steps) * state.nbytes
         self._end = position
+        names = [info.name for info in self._tensors]
+        names += [STATE + state.name for state in self._states]
+        self._digests = {name: hashlib.sha256() for name in names}
 
     def __enter__(self) -> StackedWriter:
         return self
@@ -231,8 +282,8 @@ class StackedWriter:
             raise ValueError(f"{len(arrays)} arrays and {len(state)} states are not as announced")
         described = [(t.name, t.shape, "F32") for t in self._tensors]
         described += [(s.name, s.shape, s.dtype) for s in self._states]
-        for (name, shape, dtype), position, array in zip(
-            described, self._positions, [*arrays, *state], strict=True
+        for (name, shape, dtype), position, digest, array in zip(
+            described, self._positions, self._digests.values(), [*arrays, *state], strict=True
         ):
             if array.shape != shape or array.dtype != np.dtype(_DTYPES[dtype]):
                 raise ValueError(f"{name}: {array.dtype} {array.shape}, not {dtype} {shape}")
@@ -240,13 +291,15 @@ class StackedWriter:
             data = flat.data.cast("B") if flat.size else memoryview(b"")
             place = position + self._written * len(data)
             self._file.put(data, place)
+            digest.update(data)
         self._written += 1
 
     def finish(self, meta: Metadata) -> None:
         """Write the header, make the bytes durable and give the file its name."""
         if self._written != len(self._steps):
             raise ValueError(f"{self._written} of {len(self._steps)} snapshots were written")
-        header = _header(self._tensors, self._steps, meta, self._states)
+        checksums = {name: digest.hexdigest() for name, digest in self._digests.items()}
+        header = _header(self._tensors, self._steps, meta, self._states, checksums)
         if len(header) > self._header_bytes:
             raise ValueError(f"metadata needs {len(header)} bytes, {self._header_bytes} reserved")
         self._file.put(self._header_bytes.to_bytes(8, "little"), 0)
@@ -283,8 +336,12 @@ def _header(
     steps: Sequence[int],
     meta: Metadata,
     states: Sequence[StateInfo],
+    checksums: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Lay out the JSON header; the data offsets follow the tensors' order without gaps."""
+    """Lay out the JSON header; the data offsets follow the tensors' order without gaps.
+
+    Without checksums it is as long as it will be with them.
+    """
     described = {
         "tensors": [
             {"name": t.name, "shape": t.shape, "kind": t.kind, "depth": t.depth, "tied": t.tied}
@@ -295,12 +352,17 @@ def _header(
     }
     if states:
         described["state"] = [asdict(state) for state in states]
-    header: dict[str, Any] = {
-        "__metadata__": {"format": FORMAT, "trajectory": json.dumps(described)}
-    }
-    begin = 0
     entries = [(info.name, "F32", info.shape, 4 * info.size) for info in tensors]
     entries += [(STATE + s.name, s.dtype, s.shape, s.nbytes) for s in states]
+    checksums = checksums or {name: hashlib.sha256().hexdigest() for name, *_ in entries}
+    header: dict[str, Any] = {
+        "__metadata__": {
+            "format": FORMAT,
+            "trajectory": json.dumps(described),
+            CHECKSUMS: json.dumps(checksums),
+        }
+    }
+    begin = 0
     for name, dtype, shape, nbytes in entries:
         end = begin + len(steps) * nbytes
         header[name] = {
