@@ -301,10 +301,11 @@ class Store:
         self._insert(
             "loops",
             [
-                row
+                {name: value for name, value in row.items() if name != "again"}
                 | {name: json.dumps(row[name]) for name in texts}
                 | {"machine": self._machine(row["machine"])}
                 for row in done.rows
+                if not row.get("again")  # it stays missing
             ],
         )
 
