@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from weightcast.bench.loop.costs import label_of
+from weightcast.bench.privacy import without_folders
 from weightcast.bench.results.mixed import environment_differences
 from weightcast.bench.results.tables import PLACE, Results
 from weightcast.datasets import InputError
@@ -16,7 +17,6 @@ from weightcast.reports.loop_view import LoopView
 from weightcast.reports.numbers import count, plural
 from weightcast.reports.plots.example import Example, make_example
 from weightcast.reports.plots.horizon import horizon_plot
-from weightcast.reports.privacy import without_folders
 from weightcast.reports.sections.agreement import agreement
 from weightcast.reports.sections.compute import (
     compute_pictures,

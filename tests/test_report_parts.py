@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from weightcast.bench.privacy import without_folders
 from weightcast.reports.labels import short, spread
 from weightcast.reports.numbers import fixed, interval, memory, number, plural, seconds
 from weightcast.reports.palette import looks
 from weightcast.reports.plots.compute import Cost, pareto_front
 from weightcast.reports.plots.function import Outcome, rank_correlation
 from weightcast.reports.plots.horizon import median_curve
-from weightcast.reports.privacy import without_folders
 from weightcast.reports.sections.failures import count_statuses, failed_cells, group_failures
 from weightcast.reports.sections.function import batch_norm_note
 

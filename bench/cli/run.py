@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -102,7 +101,7 @@ def run(
         tuning=not no_tuning,
         record=record,
         skip_missing=skip_missing,
-        command=[shlex.quote(argument) for argument in sys.argv[1:]],
+        command=sys.argv[1:],
     )
     options.check()
     plugins = load_plugins(plugin)

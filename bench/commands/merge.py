@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from weightcast.bench.commands.run import only_writer, refuse_written_to
+from weightcast.bench.engine.environment import read_environment
 from weightcast.bench.engine.store import LOCK, NAME, Store
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.suite import Suite, load_suite
@@ -301,7 +302,7 @@ def _label(row: sqlite3.Row) -> str:
 def _suites(parts: Sequence[Path]) -> list[tuple[Path, Suite]]:
     """Load the parts' suites, as far as they are there, and see that they cut runs alike."""
     files = [folder / "suite.toml" for folder in parts]
-    found = [(path.parent, load_suite(str(path))) for path in files if path.is_file()]
+    found = [(path.parent, load_suite(str(path))) for path in files if path.exists()]
     for folder, suite in found[1:]:
         first, other = found[0]
         for name in _FIXED:
@@ -342,8 +343,7 @@ def _united_environment(parts: Sequence[Path]) -> dict[str, Any]:
     """Return the environment of the run that began last, all others in ``earlier``."""
     found: list[dict[str, Any]] = []
     for folder in parts:
-        with suppress(OSError, ValueError, AttributeError):
-            last = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        if last := read_environment(folder):
             found += [each for each in (*last.pop("earlier", []), last) if each not in found]
     found.sort(key=lambda each: str(each.get("written", "")))
     return {**found[-1], "earlier": found[:-1]} if found else {}

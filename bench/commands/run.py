@@ -22,6 +22,7 @@ from weightcast.bench.commands.record import record_dataset
 from weightcast.bench.engine.environment import (
     describe_environment,
     describe_machine,
+    read_environment,
     write_environment,
 )
 from weightcast.bench.engine.events import Event
@@ -141,6 +142,7 @@ def run_suite(options: RunOptions) -> dict[str, int]:
     if looped:
         loop_jobs(suite, first_grids(suite))  # refuses what cannot run before anything does
     prepare(options.out)
+    read_environment(options.out)  # it is written again: what is damaged is said before
     with only_writer(options.out), Store(options.out, create=True) as store:
         if store.suite not in (None, suite.name):
             raise InputError(

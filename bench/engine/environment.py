@@ -12,7 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, ValidationError
+
+from weightcast.bench.engine.stored import MachineRecord, first_fault
+from weightcast.bench.privacy import command_without_folders
+from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.partial_file import write_text
+
+NAME = "environment.json"
 
 PACKAGES = (
     "weightcast", "numpy", "scipy", "torch", "scikit-learn", "statsmodels", "sktime", "pandas",
@@ -47,7 +54,7 @@ def describe_environment(
     """Describe the machine, the command line and how the workers are held."""
     return {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["weightcast", *command]),
+        "command": f"weightcast {command_without_folders(command)}",
         **json.loads(describe_machine()),
         "jobs": jobs,
         "threads_per_worker": threads,
@@ -55,17 +62,51 @@ def describe_environment(
     }
 
 
+class Environment(MachineRecord):
+    """What ``environment.json`` holds."""
+
+    written: str = ""
+    command: str = ""
+    jobs: int | None = None
+    threads_per_worker: int | None = None
+    earlier: list[dict[str, Any]] = Field(default_factory=list)
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Read ``environment.json``; empty where there is none.
+
+    Raises
+    ------
+    InputError
+        If it is not as `write_environment` writes it.
+    """
+    path = folder / NAME
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        Environment.model_validate(found)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise _damaged(path, first_fault(error)) from None
+    except (ValueError, RecursionError):
+        raise _damaged(path, "it is not JSON") from None
+    assert isinstance(found, dict)
+    return found
+
+
 def write_environment(folder: Path, environment: dict[str, Any]) -> None:
     """Write ``environment.json``, keeping what earlier runs into the folder said in ``earlier``."""
-    path = folder / "environment.json"
-    earlier: list[dict[str, Any]] = []
-    if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            earlier = [*before.pop("earlier", []), before]
-        except (ValueError, AttributeError):
-            earlier = []
-    write_text(path, json.dumps(environment | {"earlier": earlier}, indent=2) + "\n")
+    before = read_environment(folder)
+    earlier = [*before.pop("earlier", []), before] if before else []
+    write_text(folder / NAME, json.dumps(environment | {"earlier": earlier}, indent=2) + "\n")
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path} is damaged: {why}; take it from a copy, or take it away: no result is lost"
+    )
 
 
 def _version(name: str) -> str | None:

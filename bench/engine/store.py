@@ -17,6 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from weightcast.bench.engine.events import CellDone, Ended, Event, FitRecord, Fitted, LoopDone
 from weightcast.bench.engine.schema import (
     add_seals,
@@ -28,6 +30,15 @@ from weightcast.bench.engine.schema import (
     seal_rows,
 )
 from weightcast.bench.engine.snapshot import snapshot
+from weightcast.bench.engine.stored import (
+    ExampleRecord,
+    GateRecord,
+    LoopRecord,
+    MachineRecord,
+    SharingRecord,
+    loads,
+    not_ours,
+)
 from weightcast.bench.plan.fits import Fit
 from weightcast.bench.scoring.cell import CellRow
 from weightcast.datasets import InputError
@@ -65,7 +76,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, *, create: bool = False, read_only: bool = False) -> None:
-        path = folder / NAME
+        self._path = path = folder / NAME
         if create:
             prepare(folder)
         elif not path.is_file():
@@ -312,6 +323,7 @@ class Store:
     def loops(self) -> list[dict[str, Any]]:
         """Return the loop tier's runs, as `weightcast.bench.loop.training.run_loop` made them."""
         found = self.rows("SELECT * FROM loops ORDER BY dataset, method, params, accept, seed")
+        self.check_rows("loops", LoopRecord, found)
         for row in found:
             row["measured"], row["jumps"] = json.loads(row["measured"]), json.loads(row["jumps"])
         return found
@@ -332,7 +344,26 @@ class Store:
             "(SELECT machine FROM cells UNION SELECT machine FROM fits "
             "UNION SELECT machine FROM loops) ORDER BY rowid"
         )
-        return [json.loads(row["content"] or "{}") | {"cells": row["cells"]} for row in found]
+        described = [loads(row["content"]) for row in found]
+        self.check_rows("machines", MachineRecord, described)
+        return [
+            machine | {"cells": row["cells"]} for machine, row in zip(described, found, strict=True)
+        ]
+
+    def gates(self) -> list[dict[str, Any]]:
+        """Return every data set's admission gates, a row a gate."""
+        found = self.rows("SELECT * FROM gates ORDER BY dataset, rowid")
+        self.check_rows("gates", GateRecord, found)
+        for gate in found:
+            gate["limit"], gate["passed"] = gate.pop("limit_"), bool(gate["passed"])
+            gate["value"] = math.nan if gate["value"] is None else gate["value"]  # NaN is NULL
+        return found
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return what is drawn of one run a task, a row a method; content is parsed."""
+        found = self.rows("SELECT * FROM examples ORDER BY dataset, context, method")
+        self.check_rows("examples", ExampleRecord, found)
+        return [row | {"content": json.loads(row["content"])} for row in found]
 
     def gates_of(self, dataset: str) -> str | None:
         """Return the hash of the data that a data set's gates were taken on, None before that."""
@@ -362,13 +393,34 @@ class Store:
 
     def sharing(self) -> list[dict[str, Any]]:
         """Return what training and test runs share, a row a task without its context."""
-        return self.rows("SELECT * FROM sharing ORDER BY track, dataset, split")
+        found = self.rows("SELECT * FROM sharing ORDER BY track, dataset, split")
+        self.check_rows("sharing", SharingRecord, found)
+        return [row | {"traits": json.loads(row["traits"])} for row in found]
+
+    def check_rows(
+        self, table: str, model: type[BaseModel], rows: Sequence[dict[str, Any]]
+    ) -> None:
+        """See that each row is as its model says; a store may be a stranger's.
+
+        Raises
+        ------
+        InputError
+            With the first one that is not.
+        """
+        for place, row in enumerate(rows, 1):
+            try:
+                model.model_validate(row)
+            except ValidationError as error:
+                raise not_ours(self._path, f"{table}, row {place}", error) from None
 
     def rows(self, query: str) -> list[dict[str, Any]]:
-        """Run a query and return its rows as dictionaries."""
+        """Run a query and return its rows as dictionaries, seals left out."""
         cursor = self._db.execute(query)
         names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
+        found = [dict(zip(names, row, strict=True)) for row in cursor]
+        for row in found:
+            row.pop("seal", None)
+        return found
 
     def _insert(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         if rows:

@@ -67,9 +67,9 @@ class LoopSettings(BaseModel):
         How often a learning-rate grid may grow.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    steps: int = Field(default=900, ge=10)
+    steps: int = Field(default=900, ge=10, le=100_000_000)
     spacing: int = Field(default=9, ge=1)
     context: int = Field(default=10, ge=1)
     horizon: int = Field(default=5, ge=1)
@@ -80,13 +80,14 @@ class LoopSettings(BaseModel):
     schedules: list[str] = ["constant"]
     accept: list[str] = ["always"]
     reset: bool = False
-    training: int = Field(default=3, ge=2)
-    calibration: int = Field(default=4, ge=2)
-    validation: int = Field(default=3, ge=3)
-    report: int = Field(default=5, ge=3)
+    # A thousand seeds are set apart for each role.
+    training: int = Field(default=3, ge=2, le=1000)
+    calibration: int = Field(default=4, ge=2, le=1000)
+    validation: int = Field(default=3, ge=3, le=1000)
+    report: int = Field(default=5, ge=3, le=1000)
     measure_every: int = Field(default=45, ge=1)
-    measured: int | None = None
-    widenings: int = Field(default=3, ge=0)
+    measured: int | None = Field(default=None, ge=1)
+    widenings: int = Field(default=3, ge=0, le=100)
 
     @field_validator("optimizers")
     @classmethod
@@ -94,7 +95,7 @@ class LoopSettings(BaseModel):
         for name, rates in value.items():
             if name not in POOL:
                 raise ValueError(str(unknown("optimizer of the pool", name, POOL)))
-            ratios = np.diff(np.log(rates))
+            ratios = np.diff(np.log(rates)) if rates and min(rates) > 0 else np.zeros(1)
             if (
                 len(rates) < 3
                 or (ratios <= 0).any()

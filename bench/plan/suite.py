@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -24,12 +26,14 @@ from weightcast.methods import all_methods, get_method, make_method
 from weightcast.methods.adapter_name import canonical_name
 
 SUITES = Path(__file__).parents[1] / "suites"
+#: Counts in a suite end here; what is larger is a slip of the finger.
+LARGEST = 1_000_000
 
 
 class MethodEntry(BaseModel):
     """A method with the parameters that the suite asks for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
@@ -53,7 +57,7 @@ class Shift(BaseModel):
         Test runs are seen at every so many-th snapshot; training runs at each.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     track: Literal["shift-optimizer", "shift-architecture", "shift-cadence", "shift-task"]
     train: str
@@ -111,25 +115,26 @@ class Suite(BaseModel):
         Seconds for each fit and each cell where the command line names none.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    # No guesses: true is no number of jobs, "10" no context, infinity no time.
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    name: str
+    name: str = Field(min_length=1)
     description: str = ""
     datasets: list[str] = Field(min_length=1)
     methods: list[MethodEntry] = Field(min_length=1)
-    contexts: list[int] = Field(default=[10], min_length=1)
-    rotations: int = Field(default=4, ge=3)
+    contexts: list[Annotated[int, Field(ge=1, le=LARGEST)]] = Field(default=[10], min_length=1)
+    rotations: int = Field(default=4, ge=3, le=LARGEST)
     windows: list[Literal["early", "middle", "late"]] = []
     shifts: list[Shift] = []
-    tuning: int = Field(default=0, ge=0)
+    tuning: int = Field(default=0, ge=0, le=LARGEST)
     tiers: list[Literal["weights", "function", "loop"]] = ["weights", "function"]
     loop: LoopSettings = LoopSettings()
     batch_norm: Literal["re-estimate", "keep", "forecast"] = "re-estimate"
-    batch_norm_batches: int | None = Field(default=None, ge=1)
-    sample: int = Field(default=128, ge=1)
-    seed: int = 0
+    batch_norm_batches: int | None = Field(default=None, ge=1, le=LARGEST)
+    sample: int = Field(default=128, ge=1, le=LARGEST)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     jobs: int = Field(default=1, ge=1, le=4096)
-    timeout: float = Field(default=3600.0, gt=0, le=31_622_400, allow_inf_nan=False)
+    timeout: float = Field(default=3600.0, gt=0, le=31_622_400)
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -230,16 +235,33 @@ def load_suite(name: str) -> Suite:
             raise unknown("suite", name, suite_names())
         path = SUITES / f"{name}.toml"
     try:
-        return Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"suite file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"suite file {path} is not UTF-8 text") from None
+    try:
+        return Suite.model_validate(tomllib.loads(text))
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"{path} is not a suite: {place}: {first['msg']} "
+            f"{path} is not a suite: {_line_of(text, first['loc'])}{place}: {first['msg']} "
             f"(keys are {', '.join(Suite.model_fields)})"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"suite file {path} cannot be read: {error}") from None
+    except (ValueError, RecursionError) as error:
+        # Beside what is no TOML, numbers of thousands of digits and nests of thousands of brackets.
+        raise InputError(f"suite file {path} is not TOML: {error}") from None
+
+
+def _line_of(text: str, place: Sequence[int | str]) -> str:
+    """Say in which line a key stands, where one line alone begins with it."""
+    names = [part for part in place if isinstance(part, str)]
+    if not names:
+        return ""
+    key = re.compile(rf"\s*\[*\s*\"?{re.escape(names[-1])}\"?\s*[=\].]")
+    found = [number for number, line in enumerate(text.splitlines(), 1) if key.match(line)]
+    return f"line {found[0]}: " if len(found) == 1 else ""
 
 
 def _spell_out(given: list[Any], star: Any, everything: list[Any]) -> list[Any]:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from weightcast.bench.engine.environment import read_environment
 from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.stored import CellRecord
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import Sharing
+from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.csv_cells import csv_text
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS
 from weightcast.datasets import InputError
@@ -120,14 +123,14 @@ def load_results(folder: Path) -> Results:
     Raises
     ------
     InputError
-        If the folder holds no store.
+        If the folder holds no store, or what it holds is damaged or not as Weightcast writes it.
     """
     import pandas as pd
 
     with Store(folder, read_only=True) as store:
         rows = store.rows(_CELLS)
-        drawn = store.rows("SELECT * FROM examples ORDER BY dataset, context, method")
-        checked = store.rows("SELECT * FROM gates ORDER BY dataset, rowid")
+        store.check_rows("cells", CellRecord, rows)
+        drawn, checked = store.examples(), store.gates()
         common = store.sharing()
         machines = store.machines()
         loops = store.loops()
@@ -155,32 +158,29 @@ def load_results(folder: Path) -> Results:
     columns = [*IDENTITY, *_metric_names(table + native), *COMPUTE, "trained_on", "label"]
     gates: dict[str, list[dict[str, Any]]] = {}
     for gate in checked:
-        gate["limit"], gate["passed"] = gate.pop("limit_"), bool(gate["passed"])
         gates.setdefault(gate["dataset"], []).append(gate)
     return Results(
         folder=folder,
         cells=pd.DataFrame(table, columns=columns),
         native=pd.DataFrame(native, columns=columns),
         at_native=pd.DataFrame(at_native, columns=list(AT_NATIVE)),
-        curves={key: np.asarray(values) for key, values in curves.items()},
+        curves={key: _stacked(folder, key, values) for key, values in curves.items()},
         examples=[
             {
                 "dataset": row["dataset"],
                 "context": row["context"],
                 "label": method_label(row["method"], row["params"]) if row["method"] else "",
-                "content": json.loads(row["content"]),
+                "content": row["content"],
             }
             for row in drawn
         ],
         failures=failures,
         gates=gates,
-        environment=_json(folder / "environment.json"),
+        environment=read_environment(folder),
         machines=machines,
-        suite_toml=_text(folder / "suite.toml"),
+        suite_toml=_suite_text(folder / "suite.toml"),
         sharing={
-            (row["dataset"], row["trained_on"], row["track"], row["split"]): json.loads(
-                row["traits"]
-            )
+            (row["dataset"], row["trained_on"], row["track"], row["split"]): row["traits"]
             for row in common
         },
         loops=loops,
@@ -243,6 +243,19 @@ def _derived(row: dict[str, Any]) -> dict[str, Any]:
     return derived
 
 
+def _stacked(
+    folder: Path, key: tuple[str, str, int], curves: list[list[float]]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Stack the curves of a task's runs, which are of one length."""
+    if len({len(curve) for curve in curves}) > 1:
+        label, dataset, context = key
+        raise InputError(
+            f"{folder} holds curves of different lengths of {label} on {dataset}, context "
+            f"{context}; take it from a copy, or run the suite into a new folder"
+        )
+    return np.asarray(curves)
+
+
 def _native_horizons(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, str]]:
     """Return each task's methods with native horizons there, and those horizons."""
     found: dict[tuple[Any, ...], dict[str, str]] = {}
@@ -267,7 +280,9 @@ def _at_native(
     identity = {name: row[name] for name in ("label", *PLACE, "run")}
     found = []
     for peer, horizons in peers.get(place, {}).items():
-        there = [curve[h - 1] for h in _numbers(horizons)] if row["status"] == "ok" else []
+        there = curve[:0]
+        if row["status"] == "ok":
+            there = [curve[h - 1] for h in _numbers(horizons) if h <= len(curve)]
         moved = [error for error in there if error is not None]
         error = float(np.mean(moved)) if moved else np.nan
         found.append(identity | {"peer": peer, "horizons": horizons, "error": error})
@@ -298,11 +313,9 @@ def _metric_names(table: list[dict[str, Any]]) -> list[str]:
     return first + list(others)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    text = _text(path)
-    found = json.loads(text) if text else {}
-    return found if isinstance(found, dict) else {}
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def _suite_text(path: Path) -> str:
+    """Return what the suite's file says; nothing where there is none."""
+    if not path.exists():
+        return ""
+    load_suite(str(path))
+    return path.read_text(encoding="utf-8")

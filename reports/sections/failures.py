@@ -9,9 +9,9 @@ from typing import Any
 
 from weightcast.bench.loop.costs import label_of
 from weightcast.bench.plan.place import WHOLE
+from weightcast.bench.privacy import without_folders
 from weightcast.bench.results.tables import OWN, PLACE
 from weightcast.reports.numbers import count
-from weightcast.reports.privacy import without_folders
 
 _CELL = ("label", *PLACE, "run")
 
