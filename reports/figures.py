@@ -128,12 +128,27 @@ def _inline(svg: str, name: str, title: str, width: float, height: float) -> Mar
     body = body.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     body = body.replace(INK, "currentColor")
     body = re.sub(r"font: ([\d.]+px) '[^;\"]*", r"font-size: \1", body)
+    body = re.sub(r' style="([^"]*)"', _attributes, body)
     body = re.sub(r">\s+<", "><", body.strip())
     label = escape(title)
     return Markup(
         f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" '
-        f'style="max-width:{1.35 * width:g}px">{body}</svg>'
+        f'class="wide-{round(1.35 * width)}">{body}</svg>'
     )
+
+
+def _attributes(style: re.Match[str]) -> str:
+    """Say a style in SVG's own attributes: the page's policy lets no element bring a style."""
+    pairs = [part.split(":", 1) for part in style[1].split(";") if ":" in part]
+    # The page brings the font.
+    kept = {name.strip(): value.strip() for name, value in pairs if name.strip() != "font-family"}
+    return "".join(f' {name}="{value}"' for name, value in kept.items())
+
+
+def widths(page: str) -> str:
+    """Return the rules for how wide the pictures of a page may grow."""
+    found = sorted({int(width) for width in re.findall(r'<svg [^>]*class="wide-(\d+)"', page)})
+    return "\n".join(f".wide-{width} {{ max-width: {width}px; }}" for width in found)
 
 
 def log_axis(axes: Axes, which: str, low: float, high: float) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from weightcast.bench.loop.costs import label_of
 from weightcast.bench.privacy import without_folders
 from weightcast.bench.results.mixed import environment_differences
 from weightcast.bench.results.tables import PLACE, Results
 from weightcast.datasets import InputError
-from weightcast.reports.figures import Picture
+from weightcast.reports.figures import Picture, widths
 from weightcast.reports.loop_view import LoopView
 from weightcast.reports.numbers import count, plural
 from weightcast.reports.plots.example import Example, make_example
@@ -52,6 +55,8 @@ from weightcast.reports.sections.verdict import verdict
 from weightcast.reports.view import View
 
 TEMPLATES = Path(__file__).parent / "templates"
+# Stands for style and policy until the page is whole; no foreign text comes before it.
+_POLICY = "<!-- policy -->"
 
 
 def render_report(results: Results) -> str:
@@ -81,7 +86,30 @@ def render_report(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(_content(view))
+    script = _read("script.js")
+    content = _content(view) | {"policy": Markup(_POLICY), "script": Markup(script)}
+    page = environment.get_template("report.html.j2").render(content)
+    return page.replace(_POLICY, _policy(f"{_read('style.css')}{widths(page)}", script), 1)
+
+
+def _read(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Write the page's style, and the policy by which it and the script alone hold."""
+    allowed = (
+        f"default-src 'none'; base-uri 'none'; form-action 'none'; "
+        f"style-src {_hash(style)}; script-src {_hash(script)}"
+    )
+    return (
+        f'<meta http-equiv="Content-Security-Policy" content="{allowed}">\n<style>{style}</style>'
+    )
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
 
 
 def _content(view: View) -> dict[str, Any]:

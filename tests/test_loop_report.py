@@ -338,7 +338,7 @@ def test_when_a_forecaster_is_ahead_then_the_first_sentence_says_by_how_much(
     assert said in page
     slower = [row for row in results.loops if row["method"] != "ols-line"]
     said = takeaway(LoopView(slower, View(replace(results, loops=slower)).looks))
-    assert "no forecaster is told to be faster" in said
+    assert "no forecaster is shown to be faster" in said
     alone = [row for row in results.loops if row["method"] != "null"]
     said = takeaway(LoopView(alone, View(replace(results, loops=alone)).looks))
     assert "no forecaster has a verdict over 2 data sets; the lowest ratio is ols-line's" in said

@@ -117,7 +117,7 @@ def takeaway(loop: LoopView) -> str:
         found = (
             "no forecaster has a verdict"
             if refused == len(own)
-            else "no forecaster is told to be faster than tuned plain training"
+            else "no forecaster is shown to be faster than tuned plain training"
         )
         said = (
             f"In the loop, {found} {where}; the lowest ratio is {best.label}'s, "
