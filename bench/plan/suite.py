@@ -239,7 +239,7 @@ def load_suite(name: str) -> Suite:
     except OSError as error:
         raise InputError(f"suite file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"suite file {path} is not UTF-8 text") from None
+        raise InputError(f"suite file {path} cannot be read: it is not UTF-8 text") from None
     try:
         return Suite.model_validate(tomllib.loads(text))
     except ValidationError as error:
@@ -251,7 +251,7 @@ def load_suite(name: str) -> Suite:
         ) from None
     except (ValueError, RecursionError) as error:
         # Beside what is no TOML, numbers of thousands of digits and nests of thousands of brackets.
-        raise InputError(f"suite file {path} is not TOML: {error}") from None
+        raise InputError(f"suite file {path} cannot be read: {error}") from None
 
 
 def _line_of(text: str, place: Sequence[int | str]) -> str:
