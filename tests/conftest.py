@@ -129,9 +129,9 @@ def weightcast() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def wait_for() -> WaitFor:
-    """Wait until something is so; tell whether it came to be within some seconds."""
+    """Wait until something is so; tell whether it came to be before patience ends."""
 
-    def wait(so: Callable[[], bool], seconds: float = 60.0) -> bool:
+    def wait(so: Callable[[], bool], seconds: float = 300.0) -> bool:
         deadline = time.monotonic() + seconds
         while not (is_so := so()) and time.monotonic() < deadline:
             time.sleep(0.02)

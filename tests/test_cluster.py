@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ distributed = pytest.importorskip("distributed")
 
 WritePlugin = Callable[..., Path]
 WaitFor = Callable[..., bool]
+Slack = Callable[[], AbstractContextManager[Callable[[], float]]]
 
 SMALL = """
 name = "small"
@@ -315,7 +317,12 @@ def test_when_a_run_is_to_stop_then_cells_under_way_come_back_and_no_others(
 
 
 def test_when_a_run_is_given_up_then_its_processes_end_at_once(
-    dask_cluster: Any, small: str, tmp_path: Path, write_plugin: WritePlugin, wait_for: WaitFor
+    dask_cluster: Any,
+    small: str,
+    tmp_path: Path,
+    write_plugin: WritePlugin,
+    wait_for: WaitFor,
+    slack: Slack,
 ) -> None:
     asleep = tmp_path / "asleep"
     asleep.mkdir()
@@ -325,14 +332,16 @@ def test_when_a_run_is_given_up_then_its_processes_end_at_once(
     units = _units(small, ["last-value"])[:1] + _units(small, sleeping)
     happening, _ = _begin(dask_cluster, units, plugin, threading.Event())
     assert wait_for(lambda: len(list(asleep.iterdir())) == len(pids))
-    began = time.monotonic()
-    happening.close()  # type: ignore[attr-defined]
-    assert wait_for(lambda: not any(_at_work(pid) for pid in pids))
-    assert time.monotonic() - began < 10
+    with slack() as times_longer:
+        began = time.monotonic()
+        happening.close()  # type: ignore[attr-defined]
+        assert wait_for(lambda: not any(_at_work(pid) for pid in pids))
+        took = time.monotonic() - began
+    assert took < 10 * times_longer()
 
 
 def test_when_a_run_is_over_then_no_process_waits_for_another_unit(
-    dask_cluster: Any, small: str, write_plugin: WritePlugin, wait_for: WaitFor
+    dask_cluster: Any, small: str, write_plugin: WritePlugin, wait_for: WaitFor, slack: Slack
 ) -> None:
     plugin = write_plugin("mine", "return context[:, -1:] + task.horizons")
     pids = _pids(dask_cluster)
@@ -340,9 +349,11 @@ def test_when_a_run_is_over_then_no_process_waits_for_another_unit(
     happening, _ = _begin(dask_cluster, units, plugin, threading.Event())
     assert any(_at_work(pid) for pid in pids)
     assert list(happening)
-    began = time.monotonic()
-    assert wait_for(lambda: not any(_at_work(pid) for pid in pids))
-    assert time.monotonic() - began < 10
+    with slack() as times_longer:
+        began = time.monotonic()
+        assert wait_for(lambda: not any(_at_work(pid) for pid in pids))
+        took = time.monotonic() - began
+    assert took < 10 * times_longer()
 
 
 def test_when_dask_gives_a_unit_up_then_its_cells_crashed_and_the_run_goes_on(
