@@ -357,7 +357,7 @@ def main() -> None:
         for verb in options.verbs:
             began = time.perf_counter()
             counts[verb] = Killer(VERBS[verb](Path(name)), work, options.seed).kill(options.kills)
-            print(f"{verb}: {time.perf_counter() - began:.0f} s", flush=True)
+            print(f"{verb}: {time.perf_counter() - began:.0f} s, {counts[verb]}", flush=True)
     print(f"{'':18}" + "".join(f"{verb:>10}" for verb in counts))
     for field in fields(Count):
         figures = [getattr(count, field.name) for count in counts.values()]

@@ -331,7 +331,9 @@ def test_when_a_run_is_given_up_then_its_processes_end_at_once(
     sleeping = load_plugin(plugin)
     units = _units(small, ["last-value"])[:1] + _units(small, sleeping)
     happening, _ = _begin(dask_cluster, units, plugin, threading.Event())
-    assert wait_for(lambda: len(list(asleep.iterdir())) == len(pids))
+    # One Dask worker or both: Dask may have given all of the method's units to one of them, and the
+    # process that the other one keeps for the next unit is to end as well.
+    assert wait_for(lambda: any(asleep.iterdir()))
     with slack() as times_longer:
         began = time.monotonic()
         happening.close()  # type: ignore[attr-defined]
