@@ -121,7 +121,7 @@ class DescribedMetadata(Strict):
 
     def metadata(self) -> Metadata:
         """Return it with one learning rate a step."""
-        values = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in ((name, getattr(self, name)) for name in type(self).model_fields)
         }

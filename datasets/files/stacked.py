@@ -172,6 +172,8 @@ def read_stacked(path: Path) -> Trajectory:
         header = read_header(path)
         if header.metadata.get("format") != FORMAT:
             raise ValueError(f"its header does not say {FORMAT}")
+        if unknown := set(header.metadata) - {"format", "trajectory", CHECKSUMS}:
+            raise ValueError(f"its header has {clipped(str(sorted(unknown)))}")
         said = parse_json(header.metadata["trajectory"].encode())
         described = DescribedTrajectory.model_validate(said)
         tensors = [tensor.info() for tensor in described.tensors]
