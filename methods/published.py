@@ -14,7 +14,7 @@ from weightcast.datasets.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from weightcast.datasets.files.tensor_files import TensorFile
+    from weightcast.datasets.files.tensor_file import TensorFile
     from weightcast.datasets.trajectory import Floats
 
 
@@ -26,19 +26,20 @@ def find_state(path: str | Path, word: str) -> Path:
     InputError
         If there is no such file, or the folder has several.
     """
-    from weightcast.datasets.files.tensor_files import ENDINGS
+    from weightcast.datasets.files.foreign import foreign
+    from weightcast.datasets.files.tensor_file import ENDINGS, ending
 
     path = Path(path)
-    if not path.is_dir():
-        if not path.is_file():
-            raise InputError(f"state {path} is not there; name a file of tensors")
-        if path.suffix not in ENDINGS:
-            raise InputError(f"state {path} does not end in {', '.join(ENDINGS)}")
-        return path
-    found = [
-        file for file in sorted(path.iterdir())
-        if file.suffix in ENDINGS and word in file.stem.lower()
-    ]  # fmt: skip
+    with foreign(path, "a state", "name a file of tensors"):
+        if not path.is_dir():
+            if not path.is_file():
+                raise InputError(f"state {path} is not there; name a file of tensors")
+            if ending(path) is None:
+                raise InputError(f"state {path} does not end in {', '.join(ENDINGS)}")
+            return path
+        found = [
+            file for file in sorted(path.iterdir()) if ending(file) and word in file.stem.lower()
+        ]
     if len(found) != 1:
         named = ", ".join(file.name for file in found) or "none"
         raise InputError(f"state {path} must hold one file with '{word}' in its name, not {named}")
@@ -70,6 +71,7 @@ def load_state(
     from weightcast.datasets.files.tensor_files import open_tensors
 
     file = open_tensors(path)
+    file.verify()
     state: dict[str, torch.Tensor] = {}
     missing, mismatched = [], []
     digest = hashlib.sha256()

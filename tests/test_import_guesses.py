@@ -91,7 +91,7 @@ def test_when_suffixes_are_mixed_then_the_order_is_by_number_and_is_told(tmp_pat
         (["epoch0-step10.pt", "epoch1-step5.pt"], "differ in more than their step"),
         (["seed1-step10.pt", "seed2-step20.pt"], "differ in more than their step"),
         (["step_10.pt", "best_step_12.pt"], "step_10.pt and best_step_12.pt differ in more"),
-        (["step100-a8f3.pt", "step200-77ab.pt"], "differ in more than their step"),
+        (["step100-a8f3.pt", "step200-b7ab.pt"], "differ in more than their step"),
         (["model-3f2a91.pt", "model-123456.pt", "model-654321.pt"], "is not sure beside"),
         (
             ["model-3f2a91.pt", "model-77ab12.pt"],

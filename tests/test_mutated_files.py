@@ -77,7 +77,9 @@ def described(steps: list[int], meta: Tree) -> Said:
 
 
 def open_stacked(path: Path) -> Said:
-    return said_by(open_trajectory(path))
+    opened = open_trajectory(path)
+    opened.verify()
+    return said_by(opened)
 
 
 def stacked_by_other_means(path: Path) -> Said:
@@ -119,7 +121,7 @@ def _stacks(states: list[dict[str, torch.Tensor]]) -> Said:
 def torch_by_other_means(path: Path) -> Said:
     # Without a memory map torch holds records to their sizes, archives' readers to checksums.
     files = [path.parent / f"step_{step}{path.suffix}" for step in STEPS]
-    return _stacks([torch.load(file, weights_only=True) for file in files])
+    return _stacks([torch.load(file, map_location="cpu", weights_only=True) for file in files])
 
 
 def shards_by_other_means(path: Path) -> Said:

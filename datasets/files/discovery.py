@@ -16,7 +16,7 @@ from typing import NamedTuple
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign, read_json
 from weightcast.datasets.files.step_names import Numbered, refuse_unsure_order, step_in
-from weightcast.datasets.files.tensor_files import ending
+from weightcast.datasets.files.tensor_file import ending
 
 #: Files in a numbered folder, the first that is there wins.
 NAMES = (
@@ -128,8 +128,10 @@ def refuse_equal_steps(steps: Iterable[tuple[int, Path]], folder: Path) -> None:
 
 
 def _stem(path: Path) -> str:
+    if path.is_dir():
+        return path.name
     end = ending(path)
-    return path.name[: -len(end)] if end and not path.is_dir() else path.name
+    return path.name[: -len(end)] if end else path.stem
 
 
 def _counts(path: Path) -> bool:

@@ -20,10 +20,12 @@ from weightcast.datasets.files.discovery import (
 from weightcast.datasets.files.foreign import clipped, foreign
 from weightcast.datasets.files.naming import guess_tensors, is_buffer, natural_key
 from weightcast.datasets.files.recording_file import is_recording, read_recording
+from weightcast.datasets.files.safetensors_file import SafetensorsFile
 from weightcast.datasets.files.stacked import FORMAT as STACKED
 from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.files.state_dict import WRAPPER_PREFIXES, is_measurement
-from weightcast.datasets.files.tensor_files import Checkpoint, SafetensorsFile, ending
+from weightcast.datasets.files.tensor_file import ending
+from weightcast.datasets.files.tensor_files import Checkpoint
 from weightcast.datasets.files.trainer_state import read_trainer_state
 from weightcast.datasets.trajectory import (
     BLOCK_BYTES,
@@ -87,7 +89,9 @@ def import_run(
         raise InputError(
             f"--out {out} is neither a .safetensors file nor the folder of the checkpoints itself"
         )
-    if source.is_file():
+    with foreign(source, "a folder of checkpoints", "name another folder"):
+        recording = source.is_file()
+    if recording:
         return _finish_recording(source, out, dataset, seed, optimizer)
     found, passed_over = find_checkpoints(source)
     if out is not None and any(_same(out, path) for c in found for path in c.files):

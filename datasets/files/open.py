@@ -6,6 +6,7 @@ from pathlib import Path
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.checkpoints import MANIFEST, read_checkpoints
+from weightcast.datasets.files.foreign import foreign
 from weightcast.datasets.files.stacked import read_stacked
 from weightcast.datasets.trajectory import Trajectory
 
@@ -24,6 +25,11 @@ def open_trajectory(path: str | Path) -> Trajectory:
         If there is nothing at the path, or what is there is truncated or foreign.
     """
     path = Path(path)
+    with foreign(path, "a trajectory", "name another file"):
+        return _open(path)
+
+
+def _open(path: Path) -> Trajectory:
     if not path.exists():
         raise InputError(f"there is no trajectory at {path}; record one with: weightcast record")
     if path.is_dir():

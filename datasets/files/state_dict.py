@@ -82,10 +82,10 @@ def _choices(loaded: Mapping[Any, Any], known: list[str]) -> str:
 def _state_dicts(value: Any, path: tuple[str, ...], seen: set[int]) -> Iterator[str]:
     if id(value) in seen or len(path) > _DEEPEST or not isinstance(value, Mapping):
         return
-    seen.add(id(value))
     if path and _is_state_dict(value):
         yield ".".join(path)
         return
+    seen.add(id(value))
     for key, inner in value.items():
         if not str(key).lower().startswith(_BESIDE):
             yield from _state_dicts(inner, (*path, str(key)), seen)
