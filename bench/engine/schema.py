@@ -16,7 +16,7 @@ from typing import Any
 from weightcast.datasets.errors import InputError
 
 _APPLICATION = 0x57435354  # "WCST": tells our files from other SQLite files
-_VERSION = 4
+_VERSION = 5
 #: The first bytes of every SQLite file.
 _MAGIC = b"SQLite format 3\0"
 
@@ -40,7 +40,8 @@ CREATE TABLE cells (
     horizon_set TEXT, status TEXT, reason TEXT, traceback TEXT, coverage REAL,
     coordinates INTEGER, metrics TEXT, curve TEXT, predict_seconds REAL, predict_cpu_seconds REAL,
     peak_memory_bytes INTEGER, evaluations INTEGER, network_seconds REAL, scoring_seconds REAL,
-    cell_seconds REAL, jobs INTEGER, threads INTEGER, machine TEXT, seal INTEGER,
+    cell_seconds REAL, fit_seconds REAL, fit_cpu_seconds REAL, fit_memory_bytes INTEGER,
+    fit_jobs INTEGER, jobs INTEGER, threads INTEGER, machine TEXT, seal INTEGER,
     PRIMARY KEY (fit, run, tier, horizon_set)
 );
 CREATE TABLE examples (

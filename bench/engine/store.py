@@ -134,9 +134,9 @@ class Store:
         retry : bool
             Only those with a result.
         """
-        query = "SELECT DISTINCT cells.key FROM cells JOIN fits ON cells.fit = fits.key WHERE 1"
+        query = "SELECT DISTINCT key FROM cells WHERE key IS NOT NULL"
         if timed:
-            query += " AND cells.jobs = 1 AND fits.jobs = 1"
+            query += " AND jobs = 1 AND fit_jobs = 1"
         found = {row[0] for row in self._db.execute(query)}
         loops = "SELECT key FROM loops" + " WHERE jobs = 1" * timed
         found |= {row[0] for row in self._db.execute(loops)}
@@ -281,8 +281,18 @@ class Store:
             "jobs": done.jobs,
             "threads": done.threads,
             "machine": self._machine(done.machine),
-        }
+        } | self._fit_took(done.fit.key)
         self._insert("cells", [_cell_values(row) | shared for row in done.rows])
+
+    def _fit_took(self, key: str) -> dict[str, Any]:
+        """Return what the fit took that is here now: a cell keeps it if its fit is made anew."""
+        cursor = self._db.execute(
+            "SELECT fit_seconds, fit_cpu_seconds, fit_memory_bytes, jobs AS fit_jobs "
+            "FROM fits WHERE key = ?",
+            (key,),
+        )
+        names = [column[0] for column in cursor.description]
+        return dict(zip(names, cursor.fetchone() or [None] * len(names), strict=True))
 
     def _add_end(self, ended: Ended) -> None:
         fit = ended.fit

@@ -111,7 +111,8 @@ _CELLS = """
 SELECT fits.*, cells.run, cells.tier, cells.horizon_set, cells.status AS cell_status,
     cells.reason AS cell_reason, cells.traceback AS cell_traceback, coverage, coordinates, metrics,
     curve, predict_seconds, predict_cpu_seconds, peak_memory_bytes, evaluations, network_seconds,
-    scoring_seconds, cell_seconds, max(cells.jobs, fits.jobs) AS most_jobs
+    scoring_seconds, cell_seconds, cells.fit_seconds, cells.fit_cpu_seconds,
+    cells.fit_memory_bytes, max(cells.jobs, cells.fit_jobs) AS most_jobs
 FROM cells JOIN fits ON cells.fit = fits.key
 ORDER BY dataset, context, method, params, rotation, run, tier DESC
 """
