@@ -19,6 +19,8 @@ import numpy as np
 from skbase.base import BaseObject
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from weightcast.datasets.history import History
     from weightcast.datasets.task import ForecastTask
     from weightcast.datasets.trajectory import Floats, Trajectory
@@ -93,6 +95,13 @@ class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type h
             Tensors left out count as abstentions.
         """
         raise NotImplementedError(f"{type(self).__name__} has no predict")
+
+    def reads(self) -> dict[str, list[Path]]:
+        """Return the files that `fit` reads, by the parameter that names them.
+
+        Results are kept under what the files hold; where they lie does not matter.
+        """
+        return {}
 
     def parameter_count(self) -> int | None:
         """Return the number of learned numbers, None where it is unknown or nothing is learned."""

@@ -20,6 +20,8 @@ from weightcast.methods.training import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from weightcast.datasets.history import History
@@ -137,6 +139,9 @@ class NinoMlp(OneLookForecaster):
             )
         self.network_ = network.cpu()
         return self
+
+    def reads(self) -> dict[str, list[Path]]:
+        return {} if self.state is None else {"state": [find_state(self.state, "nino")]}
 
     def _material(
         self,

@@ -20,6 +20,8 @@ from weightcast.methods.training import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from weightcast.datasets.task import ForecastTask
@@ -157,6 +159,11 @@ class Wnn(CoordinateForecaster):
             seen = _window(check[name].values, origin) if name in check else (x, y)
             self._train(name, (x, y), seen if len(seen[0]) else (x, y), random, task.seed)
         return self
+
+    def reads(self) -> dict[str, list[Path]]:
+        if self.state is None:
+            return {}
+        return {"state": sorted({find_state(self.state, name) for name in NETS})}
 
     def _load(self, state: str) -> Self:
         from weightcast.methods.nets import WnnNet

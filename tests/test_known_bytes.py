@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from weightcast.bench.commands.info import trajectory_info, trajectory_lines
 from weightcast.bench.commands.run import RunFailed, RunOptions, run_suite
 from weightcast.bench.engine.store import Store
-from weightcast.bench.plan.fits import KnownRun
+from weightcast.bench.plan.fits import KnownRun, make_plan
 from weightcast.bench.plan.run_cache import RunCache
+from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.scoring.known_bytes import KnownBytes
 from weightcast.datasets import (
     GeneratedDataSet,
@@ -407,3 +410,47 @@ def test_when_a_recorded_file_is_damaged_then_no_result_is_planned_on_it(data: _
     _same_size_and_time(data.file)
     with pytest.raises(InputError, match="the bytes of tensor b are not those that were written"):
         RunCache(data.folder.parent).lineages(NAME)
+
+
+def test_when_info_reads_a_file_then_it_says_whether_its_bytes_are_those_that_were_written(
+    data: _Data, weightcast: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    said = "\n".join(trajectory_lines(trajectory_info(data.file)))
+    assert "every tensor has the checksum" in said
+    shipped = SHIPPED / "digits-mlp-sgd" / "0.safetensors"
+    assert trajectory_info(shipped)["verified"] == "shipped"
+    _same_size_and_time(data.file)
+    done = weightcast("info", data.file)
+    assert done.returncode == 2
+    assert "the bytes of tensor b are not those that were written" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_when_a_run_has_no_checksums_then_info_says_so(folders: Path) -> None:
+    assert "no checksums: whether" in "\n".join(trajectory_lines(trajectory_info(folders)))
+
+
+@pytest.mark.parametrize("method", ["wnn", "nino-mlp"])
+def test_when_a_state_moves_then_keys_stay_and_when_its_bytes_change_they_do_not(
+    tmp_path: Path, method: str
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "state.safetensors").write_bytes(b"published")
+
+    def keys(folder: str) -> list[tuple[str, str]]:
+        path = tmp_path / "s.toml"
+        state = tmp_path / folder / "state.safetensors"
+        path.write_text(
+            'name = "s"\ndatasets = ["linreg-gd"]\ncontexts = [10]\ntiers = ["weights"]\n'
+            f'[[methods]]\nname = "{method}"\nparams = {{ state = "{state}" }}\n'
+        )
+        plan = make_plan(load_suite(str(path)).resolve(), RunCache(None))
+        return [(fit.key, fit.files) for fit in plan]
+
+    first = keys("a")
+    assert first == keys("b")
+    times = (tmp_path / "a" / "state.safetensors").stat()
+    (tmp_path / "a" / "state.safetensors").write_bytes(b"PUBLISHED")
+    os.utime(tmp_path / "a" / "state.safetensors", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert not set(first) & set(keys("a"))

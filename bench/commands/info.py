@@ -11,9 +11,15 @@ import numpy as np
 from weightcast.bench.results.ranking import Ranking
 from weightcast.datasets import get_dataset, open_trajectory
 from weightcast.datasets.admission.gates import run_gates, set_gates
+from weightcast.datasets.admission.shipped import CHECKSUMS, PINNED, shipped
 from weightcast.datasets.dataset import seed_ranges
 from weightcast.methods.registry import is_reference
 
+_VERIFIED = {
+    CHECKSUMS: "every tensor has the checksum that was written with it",
+    PINNED: "no checksums, but the content is that of a run that ships with Weightcast",
+    "": "no checksums: whether these are the bytes that were recorded is not known",
+}
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -45,9 +51,11 @@ def trajectory_info(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it is not a trajectory, or holds NaN or infinity.
+        If it is not a trajectory, holds NaN or infinity, or bytes that are not those of its
+        checksums.
     """
     run = open_trajectory(path)
+    by_checksums, content = run.verify(), run.content_hash()
     run.check_finite()
     meta = run.meta
     described: dict[str, Any] = {
@@ -61,7 +69,8 @@ def trajectory_info(path: Path) -> dict[str, Any]:
             for t in run.tensors
         ],
         "steps": run.steps.tolist(),
-        "sha256": run.content_hash(),
+        "sha256": content,
+        "verified": CHECKSUMS if by_checksums else shipped(run, content),
         "gates": [gate.to_json() for gate in run_gates(run)],
         "optimizer": meta.optimizer,
         "recipe": meta.recipe,
@@ -85,6 +94,7 @@ def trajectory_lines(found: dict[str, Any]) -> list[str]:
         f"{found['coordinates']:,} coordinates, {found['snapshots']} snapshots, "
         f"steps {steps[0]} to {steps[-1]}",
         f"sha256 {found['sha256']}",
+        _VERIFIED[found["verified"]],
         *([f"data sha256 {found['data']}"] if found["data"] else []),
         *([f"started from {found['pretrained']}"] if found["pretrained"] else []),
         *(

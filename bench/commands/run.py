@@ -139,6 +139,7 @@ def run_suite(options: RunOptions) -> dict[str, int]:
     suite = _with_data(suite, options) if cells else _with_recipes(suite)
     runs = RunCache(options.data)
     plan = make_plan(suite, runs) if cells else []
+    _say_what_has_no_checksums(suite, runs)
     if looped:
         loop_jobs(suite, first_grids(suite))  # refuses what cannot run before anything does
     prepare(options.out)
@@ -255,6 +256,19 @@ def _run(units: Sequence[Unit | LoopUnit], suite: Suite, options: RunOptions, st
         if stop.is_set():
             raise Interrupted(f"interrupted with {left:,} cells to go; the same command resumes")
         raise RunFailed(f"{left:,} cells did not come back; the same command runs them again")
+
+
+def _say_what_has_no_checksums(suite: Suite, runs: RunCache) -> None:
+    """Note recorded runs whose bytes may be others than those that were recorded."""
+    for name in suite.datasets if set(suite.tiers) != {"loop"} else ():
+        if get_dataset(name).recorded:
+            without = [run for run in runs.lineages(name).values() if not run.verified]
+            if without:
+                print(
+                    f"note: {len(without)} runs of {name} have no checksums: whether their bytes "
+                    "are those that were recorded is not known",
+                    file=sys.stderr,
+                )
 
 
 def _check_gates(suite: Suite, runs: RunCache, store: Store) -> None:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from weightcast.bench.plan.label import method_label
+from weightcast.bench.plan.parameters import files_hash, keyed_params
 from weightcast.bench.plan.place import WHOLE, Place
 from weightcast.bench.plan.run_cache import Files, RunCache
 from weightcast.bench.plan.sharing import Sharing, find_sharing, traits
@@ -23,7 +24,7 @@ from weightcast.bench.scoring.batch_norm import BatchNorm, has_statistics
 from weightcast.datasets import InputError, get_dataset, make_task
 from weightcast.datasets.admission.lineage import Lineage, refuse_shared
 from weightcast.datasets.splits import Split, rotate
-from weightcast.methods import get_method, make_method
+from weightcast.methods import get_method
 from weightcast.methods.code import code_hash
 
 #: Raised whenever the meaning of a stored number changes.
@@ -54,6 +55,8 @@ class Fit:
     sharing : dict
         What the task's test runs share with those trained on, in tracks other than ``main``. No
         number depends on it beyond the data, so it is not in the key.
+    files : str
+        The parameters' `files_hash`.
     batch_norm : BatchNorm, optional
         The suite's rule for batch-norm statistics, where the function tier runs on a network that
         has them.
@@ -76,6 +79,7 @@ class Fit:
     data: tuple[KnownRun, ...] = ()
     sharing: Sharing = field(default_factory=dict)
     batch_norm: BatchNorm | None = None
+    files: str = ""
 
     def missing(self, finished: Collection[str]) -> tuple[int, ...]:
         """Return the seeds of test runs whose cells are not among the finished ones."""
@@ -250,7 +254,7 @@ def _fit(
         "protocol": PROTOCOL,
         "code": code,
         "method": entry.name,
-        "params": make_method(entry.name, entry.params).get_params(),
+        "params": keyed_params(entry.name, entry.params),
         "place": asdict(place),
         "data": [run.fingerprint for run in train],
         "context": context,
@@ -267,6 +271,7 @@ def _fit(
     return Fit(
         key=key,
         code=code,
+        files=files_hash(entry.name, entry.params_json),
         suite=suite.name,
         method=entry.name,
         params=entry.params_json,

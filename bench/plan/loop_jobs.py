@@ -6,6 +6,7 @@ stored, until nothing is missing and no grid has to grow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from weightcast.bench.plan.loop_settings import (
     LoopSettings,
     recipe_of,
 )
+from weightcast.bench.plan.parameters import files_hash, keyed_params
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.datasets import InputError
 from weightcast.datasets.admission.data_identity import data_identity
@@ -84,12 +86,12 @@ def loop_jobs(suite: Suite, grids: Grids) -> list[LoopJob]:
         recipe = recipe_of(dataset)
         material = [recipe.to_json(), data_identity(recipe)]
         for method, params, accept in _rows(suite):
-            code = "" if method in CONTROLS else code_hash(get_method(method))
+            code, files = _what_runs(method, params)
             for optimizer in suite.loop.optimizers:
                 for schedule in suite.loop.schedules:
                     depends = [
-                        PROTOCOL, "loop", method, params, accept, code, material, optimizer,
-                        schedule, suite.loop.model_dump(exclude=_APART),
+                        PROTOCOL, "loop", method, _keyed(method, params, files), accept, code,
+                        material, optimizer, schedule, suite.loop.model_dump(exclude=_APART),
                     ]  # fmt: skip
                     jobs.append(
                         LoopJob(
@@ -103,9 +105,24 @@ def loop_jobs(suite: Suite, grids: Grids) -> list[LoopJob]:
                             runs=_runs(method, grids[dataset, optimizer], suite.loop, depends),
                             settings=suite.loop,
                             code=code,
+                            files=files,
                         )
                     )
     return jobs
+
+
+def _what_runs(method: str, params: str) -> tuple[str, str]:
+    """Return the hashes of a method's code and of the files that its parameters name."""
+    if method in CONTROLS:
+        return "", ""
+    return code_hash(get_method(method)), files_hash(method, params)
+
+
+def _keyed(method: str, params: str, files: str) -> str:
+    """Return parameters without the names of files, where they name any."""
+    if not files:
+        return params
+    return json.dumps(keyed_params(method, json.loads(params)), sort_keys=True)
 
 
 def missing_jobs(jobs: Sequence[LoopJob], finished: set[str]) -> list[LoopJob]:

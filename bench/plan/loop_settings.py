@@ -208,6 +208,8 @@ class LoopJob:
         ``"always"`` or ``"if-better"``.
     code : str
         The method's `code_hash`; empty for controls.
+    files : str
+        The parameters' `files_hash`.
     """
 
     suite: str
@@ -220,6 +222,7 @@ class LoopJob:
     runs: tuple[LoopRun, ...]
     settings: LoopSettings
     code: str = ""
+    files: str = ""
 
     @property
     def key(self) -> str:

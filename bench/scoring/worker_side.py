@@ -24,6 +24,7 @@ from weightcast.bench.engine.failure import failure_of
 from weightcast.bench.engine.processes import THREADS
 from weightcast.bench.plan.fits import Fit
 from weightcast.bench.plan.loop_settings import LoopJob, loop_row
+from weightcast.bench.plan.parameters import files_hash
 from weightcast.bench.plan.place import Place
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.scoring.cell import CellRow, evaluate_cell, rows_without_result
@@ -208,13 +209,17 @@ def make_loop(setup: Setup, job: LoopJob) -> list[dict[str, Any]]:
         if job.code:
             _check_code(setup, job.method, job.code)
         _pin_threads()
-        return run_loop(job)
+        _check_files(job.method, job.params, job.files)
+        rows = run_loop(job)
+        _check_files(job.method, job.params, job.files)
+        return rows
     except BaseException as error:
         return [loop_row(job, run, **asdict(failure_of(error))) for run in job.runs]
 
 
 def _fit(desk: _Desk, fit: Fit) -> tuple[FitRecord, Forecaster]:
     place = fit.place
+    _check_files(fit.method, fit.params, fit.files)
     train, validation = (
         [place.training_view(desk.runs(place.trained_on, s)) for s in seeds]
         for seeds in (fit.split.train, fit.split.validation)
@@ -226,6 +231,7 @@ def _fit(desk: _Desk, fit: Fit) -> tuple[FitRecord, Forecaster]:
     method = make_method(fit.method, json.loads(fit.params)).clone()
     with peak_memory() as memory, watch:
         method, chosen, trials = fit_tuned(method, train, validation, task, sample, fit.tuning)
+    _check_files(fit.method, fit.params, fit.files)
     record.chosen, record.trials = _plain(chosen), _plain(trials)
     record.fit_seconds, record.fit_cpu_seconds = watch.wall, watch.cpu
     record.fit_memory_bytes = memory.above_baseline
@@ -268,6 +274,15 @@ def _with_method(setup: Setup, fit: Fit, fitted: bytes | None) -> _Desk:
         raise NotHere from error
     _pin_threads()
     return desk
+
+
+def _check_files(method: str, params: str, files: str) -> None:
+    """See that files which parameters name hold what they held when the plan was made."""
+    if files and files_hash(method, params) != files:
+        raise ChangedMeanwhile(
+            f"a file that the parameters {params} of {method} name holds something else than when "
+            "the run began; the same command runs it again"
+        )
 
 
 def _check_code(setup: Setup, method: str, code: str) -> None:
