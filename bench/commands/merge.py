@@ -200,12 +200,15 @@ def _take(db: sqlite3.Connection, folder: Path) -> None:
     """Add what the attached part has and the merged store has not."""
     db.execute(
         "INSERT OR IGNORE INTO repeated SELECT DISTINCT fit, run FROM part.cells AS theirs "
-        "WHERE EXISTS (SELECT 1 FROM main.cells WHERE fit = theirs.fit AND run = theirs.run)"
+        "WHERE key IS NOT NULL "
+        "AND EXISTS (SELECT 1 FROM main.cells WHERE fit = theirs.fit AND run = theirs.run)"
     )
-    # A cell is all of its rows: one that failed has fewer, and must not get another's.
+    # A cell is all of its rows: one that failed has fewer, and must not get another's. What is to
+    # be tried again has no key and is left out.
     db.execute(
         "INSERT INTO main.cells SELECT * FROM part.cells AS theirs "
-        "WHERE NOT EXISTS (SELECT 1 FROM repeated WHERE fit = theirs.fit AND run = theirs.run)"
+        "WHERE key IS NOT NULL "
+        "AND NOT EXISTS (SELECT 1 FROM repeated WHERE fit = theirs.fit AND run = theirs.run)"
     )
     # Cells with a result need the numbers of a fit that came off.
     db.execute(
