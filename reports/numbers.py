@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.estimate import Estimate
+
 DASH = "—"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -39,11 +41,12 @@ def fixed(value: float | None, places: int = 2, *, signed: bool = False) -> str:
     return ("−" if value < 0 else "+" if signed else "") + written
 
 
-def interval(low: float, high: float, places: int = 2, *, signed: bool = False) -> str:
-    """Write an interval, or nothing where there is none."""
-    if math.isnan(low) or math.isnan(high):
+def interval(found: Estimate, places: int = 2, *, signed: bool = False) -> str:
+    """Write an estimate's interval, or nothing where there is none."""
+    if not found.bounded:
         return ""
-    return f"[{fixed(low, places, signed=signed)}, {fixed(high, places, signed=signed)}]"
+    lower, upper = (fixed(end, places, signed=signed) for end in (found.lower, found.upper))
+    return f"[{lower}, {upper}]"
 
 
 def seconds(value: float | None) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from weightcast.reports.numbers import DASH, count, fixed, number
+from weightcast.bench.estimate import Estimate
+from weightcast.reports.numbers import DASH, count, fixed, interval, number
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ def value(amount: float | None, digits: int = 3, *, signed: bool = False, note: 
 def decimal(amount: float | None, places: int = 2, *, signed: bool = False, note: str = "") -> Cell:
     """Make a cell of a number with fixed decimal places."""
     return Cell(fixed(amount, places, signed=signed), key(amount), note)
+
+
+def estimated(found: Estimate, *, signed: bool = False, said: str = "") -> Cell:
+    """Make a cell of an estimate, its interval below, with what is said of it."""
+    bounds = interval(found, signed=signed)
+    return decimal(found.value, signed=signed, note=f"{bounds} {said}".strip())
 
 
 def amount(whole: float | None) -> Cell:

@@ -151,7 +151,7 @@ def test_when_a_folder_holds_loops_alone_then_the_leaderboard_is_theirs(
     assert sum(line.startswith("lfd2-ols") and "slower" in line for line in lines) == 3
     assert any("16 of 16 calibration runs reach" in line for line in lines)
     null = next(s for s in loop_board(results.loops).on(SETS[0]) if s.label == "null")
-    bounds = f"{null.ratio:.2f} [{null.lower:.2f}, {null.upper:.2f}]"
+    bounds = f"{null.ratio.value:.2f} [{null.ratio.lower:.2f}, {null.ratio.upper:.2f}]"
     assert any(f"{SETS[0]}: the null row" in line and bounds in line for line in lines)
 
     table = pd.read_csv(csv)
@@ -313,7 +313,7 @@ def test_when_a_ratio_is_drawn_then_captions_hold_the_null_rows_interval(
     board = loop_board(results.loops)
     null = next(s for s in board.on(SETS[0]) if s.label == "null")
     part = next(part for part in section.parts if part.title == SETS[0])
-    assert interval(null.lower, null.upper) in part.pictures[0].caption
+    assert interval(null.ratio) in part.pictures[0].caption
     assert len(part.pictures) == 2
     rows = {(row[0].text, row[0].note): [cell.text for cell in row] for row in part.table.rows}
     assert rows["ols-line", "raw"][2] == "faster"
@@ -334,7 +334,7 @@ def test_when_a_forecaster_is_ahead_then_the_first_sentence_says_by_how_much(
     best = loop_board(results.loops).pooled[0]
     said = takeaway(LoopView(results.loops, View(results).looks))
     assert best.label == "ols-line"
-    assert f"ols-line takes {fixed(best.ratio)} {interval(best.lower, best.upper)}" in said
+    assert f"ols-line takes {fixed(best.ratio.value)} {interval(best.ratio)}" in said
     assert said in page
     slower = [row for row in results.loops if row["method"] != "ols-line"]
     said = takeaway(LoopView(slower, View(replace(results, loops=slower)).looks))

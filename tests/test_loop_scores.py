@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 
 from weightcast.bench.loop.costs import budget_of, data_set_costs, label_of
 from weightcast.bench.loop.curves import arrival
-from weightcast.bench.loop.intervals import Sides, choose, compare, interval, scored
+from weightcast.bench.loop.intervals import Sides, choose, compare, ratio_of, scored
 from weightcast.bench.loop.pairs import complete
 from weightcast.bench.loop.scores import edges, loop_left_out, loop_standings, loop_summary
 from weightcast.bench.loop.targets import Target, calibrated
@@ -238,24 +238,25 @@ def test_when_a_method_is_twice_as_fast_then_its_ratio_is_a_half_with_no_width()
     rows = _pool() + _pool("null") + _pool("ols-line", lambda rate, seed: 2 * SPEEDS[rate])
     for readout in ("raw", "average"):
         found = _only(rows, "ols-line", readout=readout)
-        bounds = (found.ratio, found.lower, found.upper)
+        bounds = astuple(found.ratio)
         assert bounds == pytest.approx((0.5, 0.5, 0.5))
-        assert (found.same_rate, found.same_rate_lower) == pytest.approx((0.5, 0.5))
+        assert (found.same_rate.value, found.same_rate.lower) == pytest.approx((0.5, 0.5))
         assert found.steps_mean == pytest.approx(225.0)
         assert found.plain_steps_mean == pytest.approx(450.0)
         assert (found.seconds_mean, found.plain_seconds_mean) == pytest.approx((112.5, 225.0))
-        assert (found.verdict, found.null.ratio) == (FASTER, pytest.approx(1.0))
+        assert (found.verdict, found.null.value) == (FASTER, pytest.approx(1.0))
         assert str(found.configuration) == "sgd, constant, 0.15"
         assert (found.runs, found.misses, found.plain_misses, found.left_out) == (8, 0, 0, "")
     null = _only(rows, "null")
-    assert (null.verdict, null.lower, null.upper) == (SAME, pytest.approx(1), pytest.approx(1))
+    assert null.verdict == SAME
+    assert astuple(null.ratio) == pytest.approx((1.0, 1.0, 1.0))
     assert [s.label for s in loop_standings(rows)] == ["ols-line", "null"]
 
 
 def test_when_the_target_is_an_accuracy_then_the_ratio_is_near_the_same() -> None:
     rows = _pool() + _pool("null") + _pool("slow", lambda rate, seed: 0.5 * SPEEDS[rate])
     found = _only(rows, "slow", kind="test_accuracy", target="easy")
-    assert found.ratio == pytest.approx(2.0, rel=0.01)
+    assert found.ratio.value == pytest.approx(2.0, rel=0.01)
     assert found.verdict == SLOWER
     assert found.target.level == pytest.approx(1 - math.exp(-2.25))
 
@@ -265,8 +266,8 @@ def test_when_only_the_method_has_a_better_rate_then_the_same_rate_flatters_it()
     speeds = {0.1: 0.004, 0.15: 0.008, 0.225: 0.016, 0.3375: 0.004}
     rows = _pool() + _pool("null") + _pool("m", lambda rate, seed: speeds[rate])
     found = _only(rows, "m")
-    assert found.ratio == pytest.approx(0.01 / 0.016)
-    assert found.same_rate == pytest.approx(0.5)
+    assert found.ratio.value == pytest.approx(0.01 / 0.016)
+    assert found.same_rate.value == pytest.approx(0.5)
 
 
 def test_when_jumps_cost_then_they_are_added_to_the_step_exactly() -> None:
@@ -335,9 +336,10 @@ def test_when_a_small_gain_lies_within_what_other_batches_do_then_it_is_not_told
     for name, factor in (("little", 1.04), ("much", 1.5), ("worse", 0.6)):
         rows += _pool(name, lambda rate, seed, f=factor: f * SPEEDS[rate])  # on the same batches
     null = _only(rows, "null")
-    assert null.null.lower == null.lower < 1 / 1.04 < null.upper == null.null.upper
+    assert null.null == null.ratio
+    assert null.ratio.lower < 1 / 1.04 < null.ratio.upper
     little = _only(rows, "little")
-    assert little.upper < min(1.0, null.ratio)
+    assert little.ratio.upper < min(1.0, null.ratio.value)
     assert little.verdict == SAME
     assert _only(rows, "much").verdict == FASTER
     assert _only(rows, "worse").verdict == SLOWER
@@ -411,10 +413,10 @@ def test_when_methods_are_noise_then_one_in_twenty_is_called_better_or_worse(
         )
         against = Sides(null.method, method.plain, validation)
         found = [compare(sides, np.random.default_rng(seed), 300) for sides in (method, against)]
-        low, high = interval(found[0].tuned[1:], (validation, report))
+        own = ratio_of(found[0].tuned, (validation, report))
         ratio = float(np.exp(found[1].tuned[0]))
-        outside += not low <= ratio <= high
-        called += high < min(1.0, ratio) or low > max(1.0, ratio)
+        outside += not own.lower <= ratio <= own.upper
+        called += own.upper < min(1.0, ratio) or own.lower > max(1.0, ratio)
     assert outside / simulations <= 0.08  # 0.05, and three standard errors
     assert called <= outside
     assert called / simulations <= 0.05
@@ -435,17 +437,17 @@ def test_when_null_methods_go_through_the_whole_then_few_have_a_verdict() -> Non
 def test_when_draws_are_normal_then_the_interval_is_that_of_students_t() -> None:
     # What a bootstrap of a mean of 9 seeds in one group draws has standard error s·sqrt(8/9)/3.
     draws = np.random.default_rng(0).normal(scale=math.sqrt(8 / 9) / 3, size=400_000)
-    low, high = interval(draws, [9])
-    assert np.log([low, high]) == pytest.approx([-2.306 / 3, 2.306 / 3], rel=0.02)
+    found = ratio_of(draws, [9])
+    assert np.log([found.lower, found.upper]) == pytest.approx([-2.306 / 3, 2.306 / 3], rel=0.02)
 
 
 def test_when_a_role_has_one_seed_then_there_is_no_interval() -> None:
     rows = [row for row in _pool() + _pool("null") if row["seed"] not in (2001, 2002)]
     found = _only(rows, "null")
     assert found.verdict == FEW_SEEDS
-    assert math.isnan(found.lower)
+    assert not found.ratio.bounded
     for seeds in ([2, 2], [1, 7], [2, 2, 1, 5]):
-        assert all(math.isnan(bound) for bound in interval(np.zeros(5), seeds))
+        assert not ratio_of(np.zeros(5), seeds).bounded
 
 
 # --- edges -----------------------------------------------------------------------------------
@@ -526,7 +528,7 @@ def test_when_a_folder_is_half_done_then_what_both_sides_have_is_compared() -> N
     made = _pool("m", lambda rate, seed: 2 * SPEEDS[rate])
     done = [r for r in made if r["learning_rate"] != 0.3375 and r["seed"] != 3004]
     found = _only(rows + done, "m")
-    assert found.ratio == pytest.approx(0.5)
+    assert found.ratio.value == pytest.approx(0.5)
     assert found.runs == 7
     assert found.left_out == "3 of 4 configurations and 7 of 8 seeds are done on both sides"
     assert not found.edge
@@ -576,8 +578,8 @@ def test_when_data_sets_are_pooled_then_ratios_are_multiplied() -> None:
         rows += _pool("m", lambda rate, seed, f=factor: f * SPEEDS[rate], dataset=dataset)
     found = {summary.label: summary for summary in loop_summary(rows)}
     m = found["m"]
-    assert (m.ratio, m.lower, m.upper) == pytest.approx((0.3125 ** (1 / 3),) * 3)
-    assert (m.verdict, m.null.ratio, m.runs) == (FASTER, pytest.approx(1.0), 24)
+    assert astuple(m.ratio) == pytest.approx((0.3125 ** (1 / 3),) * 3)
+    assert (m.verdict, m.null.value, m.runs) == (FASTER, pytest.approx(1.0), 24)
     assert m.datasets == ("one", "three", "two")
     assert found["null"].verdict == SAME
     assert list(found) == ["m", "null"]
@@ -589,13 +591,13 @@ def test_when_data_sets_are_pooled_then_intervals_shrink() -> None:
         rows += _pool(speed=_noise(0.05, 10 * i), dataset=f"d{i}")
         rows += _pool("null", _noise(0.05, 10 * i + 1), dataset=f"d{i}")
     pooled = loop_summary(rows)[0]
-    alone = [math.log(s.upper / s.lower) for s in loop_standings(rows)]
-    assert math.log(pooled.upper / pooled.lower) < 0.7 * np.mean(alone)
+    alone = [math.log(s.ratio.upper / s.ratio.lower) for s in loop_standings(rows)]
+    assert math.log(pooled.ratio.upper / pooled.ratio.lower) < 0.7 * np.mean(alone)
     without = [row for row in rows if (row["method"], row["dataset"]) != ("null", "d3")]
     extra = [row | {"method": "m"} for row in rows if row["method"] == "null"]
     m = next(s for s in loop_summary(without + extra) if s.label == "m")
     assert m.verdict in (NO_NULL, EDGE)
-    assert math.isnan(m.null.ratio)
+    assert not m.null.known
 
 
 @pytest.mark.parametrize(

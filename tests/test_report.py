@@ -232,7 +232,7 @@ def test_when_a_method_leads_then_the_verdict_has_its_skill(results: Results, re
     first = rank_results(results).ranking.standings[0]
     verdict = re.search(r'<p class="verdict">(.*?)</p>', report, re.S)
     assert verdict is not None
-    assert f"{first.method} leads with a skill of {first.skill:+.2f}" in verdict[1]
+    assert f"{first.method} leads with a skill of {first.skill.value:+.2f}" in verdict[1]
 
 
 def test_when_all_cells_of_a_method_failed_then_it_is_ranked_as_the_baseline(

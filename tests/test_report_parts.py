@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from weightcast.bench.estimate import Estimate
 from weightcast.bench.privacy import without_folders
 from weightcast.reports.labels import short, spread
 from weightcast.reports.numbers import fixed, interval, memory, number, plural, seconds
@@ -54,8 +55,8 @@ def test_when_units_are_chosen_then_they_fit_the_size() -> None:
 
 def test_when_a_value_rounds_to_zero_then_it_has_no_sign() -> None:
     assert fixed(-0.0001, signed=True) == "0.00"
-    assert interval(-0.5, 0.25, signed=True) == "[−0.50, +0.25]"
-    assert interval(math.nan, math.nan) == ""
+    assert interval(Estimate(0.0, -0.5, 0.25), signed=True) == "[−0.50, +0.25]"
+    assert interval(Estimate(0.5)) == ""
 
 
 def test_when_a_horizon_has_no_value_then_its_median_is_nan_without_a_warning() -> None:

@@ -38,8 +38,10 @@ def test_when_the_quick_suite_runs_then_no_cell_fails_and_known_orders_hold(tmp_
     assert set(run_suite(RunOptions("quick", tmp_path / "out"))) == {"ok"}
     results = load_results(tmp_path / "out")
     assert len(results.cells) == 13 * 224 + 12 * 24
-    weights = {s.method: s.skill for s in rank_results(results, metric="rel_sum").ranking.standings}
-    function = {s.method: s.skill for s in rank_results(results, tier="function").ranking.standings}
+    boards = rank_results(results, metric="rel_sum"), rank_results(results, tier="function")
+    weights, function = (
+        {s.method: s.skill.value for s in board.ranking.standings} for board in boards
+    )
     assert len(weights) == 12
     assert weights["lfd-full"] > weights["damped-line"] > weights["lfd2"] > 0
     assert weights["last-two-line"] < 0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weightcast.bench.results.leaderboard import CSV_COLUMNS, rank_csv, ranking_table
+from weightcast.bench.results.leaderboard import rank_csv, ranking_table
 from weightcast.bench.results.ranking import SetErrors, rank_runs, rank_tasks
 from weightcast.datasets import InputError
 
@@ -47,12 +47,12 @@ def test_when_tasks_are_ranked_then_skill_and_win_rate_follow_their_definitions(
     skill, wins = _reference(errors, 1)
     for standing in ranking.standings:
         i = names.index(standing.method)
-        assert standing.skill == pytest.approx(skill[i])
-        assert standing.win_rate == pytest.approx(wins[i])
-        assert standing.skill_lower - 1e-9 <= standing.skill_upper
-    in_order = [s.skill for s in ranking.standings]
+        assert standing.skill.value == pytest.approx(skill[i])
+        assert standing.win_rate.value == pytest.approx(wins[i])
+        assert standing.skill.lower - 1e-9 <= standing.skill.upper
+    in_order = [s.skill.value for s in ranking.standings]
     assert in_order == pytest.approx(sorted(skill.tolist(), reverse=True))
-    assert next(s for s in ranking.standings if s.method == "b").skill == 0.0
+    assert next(s for s in ranking.standings if s.method == "b").skill.value == 0.0
 
 
 @settings(max_examples=20)
@@ -76,8 +76,8 @@ def test_when_a_result_is_missing_then_it_counts_as_the_baselines_and_is_reporte
     first = ranking.standings[0]
     assert first.method == "m"
     assert first.failures == 1
-    assert first.skill == pytest.approx(1 - (0.5 * 1.0 * 0.5) ** (1 / 3))
-    assert first.win_rate == pytest.approx((1 + 0.5 + 1) / 3)
+    assert first.skill.value == pytest.approx(1 - (0.5 * 1.0 * 0.5) ** (1 / 3))
+    assert first.win_rate.value == pytest.approx((1 + 0.5 + 1) / 3)
 
 
 def _sets(spread: float, runs: int, seed: int = 0) -> list[SetErrors]:
@@ -90,7 +90,7 @@ def _sets(spread: float, runs: int, seed: int = 0) -> list[SetErrors]:
 def test_when_runs_agree_then_the_interval_is_narrow_and_more_runs_make_it_narrower() -> None:
     def width(spread: float, runs: int) -> float:
         first = rank_runs(["base", "m"], _sets(spread, runs), "base").standings[0]
-        return first.skill_upper - first.skill_lower
+        return first.skill.upper - first.skill.lower
 
     assert width(0.01, 20) < width(0.3, 20)
     assert width(0.3, 400) < 0.5 * width(0.3, 20)
@@ -100,7 +100,7 @@ def test_when_skill_is_estimated_many_times_then_the_interval_covers_it_about_as
     covered = 0
     for seed in range(60):
         standing = rank_runs(["base", "m"], _sets(0.3, 25, seed), "base").standings[0]
-        covered += standing.skill_lower <= 0.2 <= standing.skill_upper  # the true median is 0.8
+        covered += standing.skill.lower <= 0.2 <= standing.skill.upper  # the true median is 0.8
     assert covered >= 51
 
 
@@ -109,7 +109,7 @@ def test_when_contexts_of_a_run_are_alike_then_they_are_drawn_together() -> None
     one = _sets(0.5, 15)[0]
     two = SetErrors("s", (10, 20), one.runs, np.repeat(one.errors, 2, axis=1))
     a, b = (rank_runs(["base", "m"], [s], "base").standings[0] for s in (one, two))
-    assert (a.skill_lower, a.skill_upper) == (b.skill_lower, b.skill_upper)
+    assert a.skill == b.skill
 
 
 def test_when_a_cell_failed_then_the_method_gets_the_baselines_error_there() -> None:
@@ -118,7 +118,7 @@ def test_when_a_cell_failed_then_the_method_gets_the_baselines_error_there() -> 
     ranking = rank_runs(["base", "m"], [data], "base")
     m = next(s for s in ranking.standings if s.method == "m")
     assert m.failures == 5
-    assert m.skill == 0.0  # the median run failed
+    assert m.skill.value == 0.0  # the median run failed
 
 
 def test_when_a_run_hardly_moves_then_it_is_left_out_for_everybody_and_no_failure() -> None:
@@ -152,6 +152,9 @@ def test_when_a_csv_is_ranked_then_the_table_has_the_promised_columns(tmp_path: 
         "method,task,error\nlast-value,x,1\nlast-value,y,2\nm,x,0.5\nm,y,\n", encoding="utf-8"
     )
     table = ranking_table(rank_csv(path))
-    assert tuple(table.columns) == CSV_COLUMNS
+    assert table.columns.tolist() == [
+        "method", "skill", "skill_lower", "skill_upper", "win_rate", "win_rate_lower",
+        "win_rate_upper", "mean_rank", "failures",
+    ]  # fmt: skip
     assert table["method"].tolist() == ["m", "last-value"]
     assert table["failures"].tolist() == [1, 0]

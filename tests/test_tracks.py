@@ -105,9 +105,10 @@ def test_when_fine_tunes_are_run_then_they_are_ranked_apart_from_the_headline(
         assert apart.ranking.tasks == [f"{TIED}, context 10"]
         assert apart.ranking.standings[0].method == "mean-displacement"
     assert rank_results(results, split="late").ranking.tasks == main.ranking.tasks
-    skill = {s.method: s.skill for s in rank_results(results, track="fine-tune").ranking.standings}
+    apart = rank_results(results, track="fine-tune")
+    skill = {s.method: s.skill.value for s in apart.ranking.standings}
     assert skill["mean-displacement"] > 0.6
-    skill = {s.method: s.skill for s in rank_results(results).ranking.standings}
+    skill = {s.method: s.skill.value for s in rank_results(results).ranking.standings}
     assert skill["mean-displacement"] < 0
 
 

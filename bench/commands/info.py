@@ -29,15 +29,15 @@ def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:
         {
             # A label is the method's name, with parameters in brackets where some were asked for.
             "method": s.method + " (reference)" * is_reference(s.method.partition("(")[0]),
-            "skill": f"{s.skill:+.3f}",
-            "95 %": f"[{s.skill_lower:+.3f}, {s.skill_upper:+.3f}]",
+            "skill": f"{s.skill.value:+.3f}",
+            "95 %": f"[{s.skill.lower:+.3f}, {s.skill.upper:+.3f}]",
             # What knows the truth is shown, but has no place among those that do not.
-            "win rate": "—" if math.isnan(s.win_rate) else f"{s.win_rate:.2f}",
+            "win rate": f"{s.win_rate.value:.2f}" if s.win_rate.known else "—",
             "mean rank": "—" if math.isnan(s.mean_rank) else f"{s.mean_rank:.1f}",
             f"error over {ranking.standings[0].method}'s": (
-                "—"
-                if math.isnan(s.ratio)
-                else f"{s.ratio:.2f} [{s.ratio_lower:.2f}, {s.ratio_upper:.2f}]"
+                f"{s.ratio.value:.2f} [{s.ratio.lower:.2f}, {s.ratio.upper:.2f}]"
+                if s.ratio.known
+                else "—"
             ),
             "failures": s.failures,
         }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import Configuration
 from weightcast.bench.loop.curves import Row
 from weightcast.bench.loop.scores import (
@@ -23,7 +24,6 @@ from weightcast.bench.loop.scores import (
     loop_summary,
 )
 from weightcast.bench.loop.targets import Target
-from weightcast.bench.loop.verdicts import NullRow
 from weightcast.bench.plan.loop_settings import NULL
 from weightcast.datasets.errors import InputError
 
@@ -144,10 +144,8 @@ def board_records(board: LoopBoard) -> list[dict[str, Any]]:
         | shared
         | {
             "method": summary.label,
-            "ratio": summary.ratio,
-            "ratio_lower": summary.lower,
-            "ratio_upper": summary.upper,
-            **_null(summary.null),
+            **summary.ratio.columns("ratio"),
+            **summary.null.columns("null_ratio"),
             "verdict": summary.verdict,
             "edge": summary.edge,
             "misses": summary.misses,
@@ -182,15 +180,11 @@ def uses_text(uses: float) -> str:
 def _standing_record(s: LoopStanding) -> dict[str, Any]:
     return {
         "method": s.label,
-        "ratio": s.ratio,
-        "ratio_lower": s.lower,
-        "ratio_upper": s.upper,
-        **_null(s.null),
+        **s.ratio.columns("ratio"),
+        **s.null.columns("null_ratio"),
         "verdict": s.verdict,
         "edge": s.edge,
-        "same_rate": s.same_rate,
-        "same_rate_lower": s.same_rate_lower,
-        "same_rate_upper": s.same_rate_upper,
+        **s.same_rate.columns("same_rate"),
         **{f"ratio_with_fit_{uses}_uses": s.uses[uses] for uses in USES},
         "fit_step_equivalents": s.fit_cost,
         "break_even_uses": s.break_even,
@@ -215,10 +209,6 @@ def _standing_record(s: LoopStanding) -> dict[str, Any]:
     }
 
 
-def _null(null: NullRow) -> dict[str, float]:
-    return {"null_ratio": null.ratio, "null_lower": null.lower, "null_upper": null.upper}
-
-
 def _configuration(prefix: str, chosen: Configuration) -> dict[str, Any]:
     return {
         f"{prefix}optimizer": chosen.optimizer,
@@ -230,10 +220,10 @@ def _configuration(prefix: str, chosen: Configuration) -> dict[str, Any]:
 def _terminal_row(s: LoopStanding) -> dict[str, Any]:
     return {
         "method": s.label,
-        "ratio": f"{s.ratio:.2f}",
-        "95 %": _interval(s.lower, s.upper),
+        "ratio": f"{s.ratio.value:.2f}",
+        "95 %": _interval(s.ratio),
         "verdict": SHORT.get(s.verdict, s.verdict),
-        "same rate": f"{s.same_rate:.2f}",
+        "same rate": f"{s.same_rate.value:.2f}",
         "with fit, 1 use": f"{s.uses[1]:,.2f}",
         "break-even": uses_text(s.break_even),
         "steps": f"{s.steps_mean:,.0f}",
@@ -245,8 +235,8 @@ def _terminal_row(s: LoopStanding) -> dict[str, Any]:
 def _pooled_terminal_row(s: LoopSummary) -> dict[str, Any]:
     return {
         "method": s.label,
-        "ratio": f"{s.ratio:.2f}",
-        "95 %": _interval(s.lower, s.upper),
+        "ratio": f"{s.ratio.value:.2f}",
+        "95 %": _interval(s.ratio),
         "verdict": SHORT.get(s.verdict, s.verdict),
         "missed": f"{s.misses} of {s.runs}",
         "failed": s.failures,
@@ -262,7 +252,7 @@ def _notes(standings: Sequence[LoopStanding]) -> list[str]:
         if s.label == NULL:
             notes.append(
                 f"{s.dataset}: the null row, plain training with other batches, has "
-                f"{s.ratio:.2f} {_interval(s.lower, s.upper)}"
+                f"{s.ratio.value:.2f} {_interval(s.ratio)}"
             )
     for s in standings:
         if s.left_out:
@@ -301,8 +291,8 @@ def beside_others(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _interval(lower: float, upper: float) -> str:
-    return _DASH if math.isnan(lower) else f"[{lower:.2f}, {upper:.2f}]"
+def _interval(found: Estimate) -> str:
+    return f"[{found.lower:.2f}, {found.upper:.2f}]" if found.bounded else _DASH
 
 
 def _number(value: float) -> str:

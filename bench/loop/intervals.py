@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.curves import Doubles
 
 DRAWS = 2000
@@ -118,24 +119,26 @@ def scored(table: NDArray[np.generic], choices: tuple[int, int], validation: int
     return np.concatenate(parts).astype(np.float64)
 
 
-def interval(log_ratios: Doubles, seeds: Sequence[int]) -> tuple[float, float]:
-    """Return the 95 % interval of a ratio from draws of its log; NaN where seeds are too few.
+def ratio_of(log_ratios: Doubles, seeds: Sequence[int]) -> Estimate:
+    """Return a ratio with the interval that draws of its log give it; none where seeds are too few.
 
     Parameters
     ----------
-    log_ratios : ndarray, shape (draws,)
+    log_ratios : ndarray, shape (1 + draws,)
+        First as it is.
     seeds : sequence of int
         How many there are in each group that is drawn apart.
     """
+    value = float(np.exp(log_ratios[0]))
     freedom = sum(seeds) - len(seeds)
     if min(seeds) < 2 or freedom < FEWEST_FREEDOM:
-        return np.nan, np.nan
+        return Estimate(value)
     from scipy.special import ndtr, stdtrit
 
     widened = np.sqrt(sum(seeds) / freedom) * stdtrit(freedom, 0.975)
     tail = float(ndtr(-widened))
-    low, high = np.exp(np.quantile(log_ratios, [tail, 1 - tail]))
-    return float(low), float(high)
+    low, high = np.exp(np.quantile(log_ratios[1:], [tail, 1 - tail]))
+    return Estimate(value, float(low), float(high))
 
 
 def _shares(count: int, random: np.random.Generator, draws: int) -> Doubles:

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import CostTable, DataSetCosts, budget_of, data_set_costs
 from weightcast.bench.loop.curves import KINDS, READOUTS, Doubles, Row, jumps_of
-from weightcast.bench.loop.intervals import DRAWS, Compared, compare, interval, scored
+from weightcast.bench.loop.intervals import DRAWS, Compared, compare, ratio_of, scored
 from weightcast.bench.loop.pairs import Pair, at_edge, grids_of, own_choices, pair_of
 from weightcast.bench.loop.targets import SHARES, calibrated
 from weightcast.bench.loop.verdicts import (
@@ -27,7 +28,6 @@ from weightcast.bench.loop.verdicts import (
     UNREACHED,
     LoopStanding,
     LoopSummary,
-    NullRow,
     break_even,
     verdict_of,
 )
@@ -111,10 +111,10 @@ def loop_summary(
     pooled = []
     for label, found in by_label.items():
         standings = [standing for standing, _ in found.values()]
-        ratio, lower, upper = _pooled([compared for _, compared in found.values()])
-        null = NullRow()
+        ratio = _pooled([compared for _, compared in found.values()])
+        null = Estimate()
         if found.keys() <= nulls.keys():
-            null = NullRow(*_pooled([nulls[dataset][1] for dataset in found]))
+            null = _pooled([nulls[dataset][1] for dataset in found])
         edge = any(standing.edge for standing in standings)
         reached = any(s.misses < s.runs or s.plain_misses < s.runs for s in standings)
         pooled.append(
@@ -124,10 +124,8 @@ def loop_summary(
                 kind=kind,
                 target=target,
                 ratio=ratio,
-                lower=lower,
-                upper=upper,
                 null=null,
-                verdict=verdict_of(ratio, lower, upper, null, edge, reached),
+                verdict=verdict_of(ratio, null, edge, reached),
                 edge=edge,
                 datasets=tuple(sorted(found)),
                 misses=sum(standing.misses for standing in standings),
@@ -135,7 +133,7 @@ def loop_summary(
                 runs=sum(standing.runs for standing in standings),
             )
         )
-    return sorted(pooled, key=lambda summary: (summary.ratio, summary.label))
+    return sorted(pooled, key=lambda summary: (summary.ratio.value, summary.label))
 
 
 def edges(rows: Sequence[Row]) -> set[tuple[str, str, str]]:
@@ -197,19 +195,16 @@ def _standings(
             pair = None if label == NO_FORECAST else pair_of(costs, table)
             if pair is not None:
                 pairs[label] = pair, compare(pair.sides, _random(costs.dataset), draws)
-        null = NullRow(*_pooled([pairs[NULL][1]])) if NULL in pairs else NullRow()
+        null = _pooled([pairs[NULL][1]]) if NULL in pairs else Estimate()
         for label, (pair, compared) in pairs.items():
             found.append((_standing(costs, label, readout, pair, compared, null), compared))
-    return sorted(found, key=lambda one: (one[0].ratio, one[0].dataset, one[0].label))
+    return sorted(found, key=lambda one: (one[0].ratio.value, one[0].dataset, one[0].label))
 
 
-def _pooled(compared: Sequence[Compared]) -> tuple[float, float, float]:
-    """Return the geometric mean of data sets' ratios, and its interval."""
-    logs = np.mean([one.tuned for one in compared], axis=0)
-    return (
-        float(np.exp(logs[0])),
-        *interval(logs[1:], [count for one in compared for count in one.seeds]),
-    )
+def _pooled(compared: Sequence[Compared]) -> Estimate:
+    """Return the geometric mean of data sets' ratios."""
+    logs: Doubles = np.mean([one.tuned for one in compared], axis=0)
+    return ratio_of(logs, [count for one in compared for count in one.seeds])
 
 
 def _standing(
@@ -218,7 +213,7 @@ def _standing(
     readout: str,
     pair: Pair,
     compared: Compared,
-    null: NullRow,
+    null: Estimate,
 ) -> LoopStanding:
     method, plain, validation = pair.method, pair.plain, pair.validation
     chosen, plain_chosen = compared.choices, compared.plain_choices
@@ -227,8 +222,7 @@ def _standing(
     fit = scored(np.repeat(method.fit[:, None], len(cost), axis=1), chosen, validation)
     missed = scored(~method.reached, chosen, validation)
     plain_missed = scored(~plain.reached, plain_chosen, validation)
-    ratio, lower, upper = _pooled([compared])
-    same_lower, same_upper = interval(compared.same_rate[1:], compared.seeds)
+    ratio = _pooled([compared])
     edge = at_edge(pair, method, chosen) or at_edge(pair, plain, plain_chosen)
     reached = not (missed.all() and plain_missed.all())
     changes = _jump_changes(method, chosen, validation, len(cost))
@@ -238,14 +232,10 @@ def _standing(
         readout=readout,
         target=costs.target,
         ratio=ratio,
-        lower=lower,
-        upper=upper,
         null=null,
-        verdict=verdict_of(ratio, lower, upper, null, edge, reached),
+        verdict=verdict_of(ratio, null, edge, reached),
         edge=edge,
-        same_rate=float(np.exp(compared.same_rate[0])),
-        same_rate_lower=same_lower,
-        same_rate_upper=same_upper,
+        same_rate=ratio_of(compared.same_rate, compared.seeds),
         uses={
             uses: float(np.exp(np.mean(np.log(cost + fit / uses) - np.log(plain_cost))))
             for uses in USES

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import Configuration
 from weightcast.bench.loop.targets import Target
 
@@ -14,21 +15,6 @@ EDGE = "refused: best learning rate at the edge of the grid"
 NO_NULL = "refused: no null row"
 UNREACHED = "refused: no run reaches the target"
 FEW_SEEDS = "refused: too few seeds"
-
-
-@dataclass(frozen=True)
-class NullRow:
-    """What plain training with other batches has, tuned like any method; NaN where there is none.
-
-    Attributes
-    ----------
-    ratio, lower, upper : float
-        As in `LoopStanding`.
-    """
-
-    ratio: float = np.nan
-    lower: float = np.nan
-    upper: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -42,15 +28,17 @@ class LoopStanding:
     ----------
     dataset, label, readout : str
     target : Target
-    ratio, lower, upper : float
-        Geometric mean of the method's cost over plain's, seed by seed, and its 95 % interval.
-    null : NullRow
+    ratio : Estimate
+        Geometric mean of the method's cost over plain's, seed by seed.
+    null : Estimate
+        The ratio of plain training with other batches, tuned like any method; unknown where there
+        is no such row.
     verdict : str
         As `verdict_of` says.
     edge : bool
         Whether either side's choice, on either role's seeds, is the lowest or highest learning rate
         of its optimizer. An optimum may then lie outside the grid, and there is no verdict.
-    same_rate, same_rate_lower, same_rate_upper : float
+    same_rate : Estimate
         The method against plain training at the method's own configuration, the usual comparison.
     uses : dict of int to float
         Ratio when the costs of fitting are shared by so many uses.
@@ -82,15 +70,11 @@ class LoopStanding:
     label: str
     readout: str
     target: Target
-    ratio: float
-    lower: float
-    upper: float
-    null: NullRow
+    ratio: Estimate
+    null: Estimate
     verdict: str
     edge: bool
-    same_rate: float
-    same_rate_lower: float
-    same_rate_upper: float
+    same_rate: Estimate
     uses: dict[int, float]
     fit_cost: float
     break_even: float
@@ -117,9 +101,9 @@ class LoopSummary:
 
     Attributes
     ----------
-    ratio, lower, upper : float
+    ratio : Estimate
         Geometric mean of the data sets' ratios; the draws of data sets are independent.
-    null : NullRow
+    null : Estimate
         Over the same data sets.
     edge : bool
         Whether any of its data sets is flagged.
@@ -130,10 +114,8 @@ class LoopSummary:
     readout: str
     kind: str
     target: str
-    ratio: float
-    lower: float
-    upper: float
-    null: NullRow
+    ratio: Estimate
+    null: Estimate
     verdict: str
     edge: bool
     datasets: tuple[str, ...]
@@ -160,9 +142,7 @@ def break_even(fit: float, saved: float) -> float:
     return fit / saved if saved > 0 else np.inf
 
 
-def verdict_of(
-    ratio: float, lower: float, upper: float, null: NullRow, edge: bool, reached: bool
-) -> str:
+def verdict_of(ratio: Estimate, null: Estimate, edge: bool, reached: bool) -> str:
     """Say whether a method is told apart from plain training and from the null row.
 
     It is ``"faster"`` where its whole interval lies below 1 and below the null row's ratio, and its
@@ -179,10 +159,11 @@ def verdict_of(
         return EDGE
     if not reached:
         return UNREACHED
-    if np.isnan(null.ratio):
+    if not null.known:
         return NO_NULL
-    if np.isnan(lower) or np.isnan(null.lower):
+    if not (ratio.bounded and null.bounded):
         return FEW_SEEDS
-    if upper < min(1.0, null.ratio) and ratio < null.lower:
+    if ratio.upper < min(1.0, null.value) and ratio.value < null.lower:
         return FASTER
-    return SLOWER if lower > max(1.0, null.ratio) and ratio > null.upper else SAME
+    slower = ratio.lower > max(1.0, null.value) and ratio.value > null.upper
+    return SLOWER if slower else SAME

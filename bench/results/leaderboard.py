@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.estimate import Estimate
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import sharing_line
 from weightcast.bench.results.ranking import Ranking, SetErrors, rank_runs, rank_tasks
@@ -26,17 +27,9 @@ BASELINE = "last-value"
 DEFAULT_METRIC = {"weights": "rel_sum", "function": "train_loss_last"}
 #: What methods are compared with at their native horizons.
 BESIDE_NATIVE = ("last-value", "damped-line", "lfd2-ols")
-CSV_COLUMNS = (
-    "method", "skill", "skill_lower", "skill_upper", "win_rate", "win_rate_lower",
-    "win_rate_upper", "mean_rank", "failures",
-)  # fmt: skip
 
 # What a standing has from the comparison with all the others, blank.
-_ALONE: dict[str, Any] = dict.fromkeys(
-    ("win_rate", "win_rate_lower", "win_rate_upper", "mean_rank", "ratio", "ratio_lower",
-     "ratio_upper"),
-    np.nan,
-)  # fmt: skip
+_ALONE: dict[str, Any] = {"win_rate": Estimate(), "mean_rank": np.nan, "ratio": Estimate()}
 
 # Metrics that are positive and better when smaller, so that ratios to a baseline mean something.
 _RATIO_METRICS = ("rel_", "mae", "rmse", "train_loss_", "test_loss_")
@@ -359,5 +352,14 @@ def ranking_table(ranking: Ranking) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(
-        [{name: getattr(s, name) for name in CSV_COLUMNS} for s in ranking.standings]
+        [
+            {
+                "method": s.method,
+                **s.skill.columns("skill"),
+                **s.win_rate.columns("win_rate"),
+                "mean_rank": s.mean_rank,
+                "failures": s.failures,
+            }
+            for s in ranking.standings
+        ]
     )

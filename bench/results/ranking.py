@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.estimate import Estimate
 from weightcast.datasets import InputError
 from weightcast.datasets.admission.gates import FEWEST_RUNS
 from weightcast.datasets.errors import unknown
@@ -52,20 +53,14 @@ class SetErrors:
 
 @dataclass(frozen=True)
 class Standing:
-    """One method's place; lower and upper bounds are a 95 % interval, NaN where there is none."""
+    """One method's place, in numbers."""
 
     method: str
-    skill: float
-    skill_lower: float
-    skill_upper: float
-    win_rate: float
-    win_rate_lower: float
-    win_rate_upper: float
+    skill: Estimate
+    win_rate: Estimate
     mean_rank: float
     failures: int
-    ratio: float
-    ratio_lower: float
-    ratio_upper: float
+    ratio: Estimate
 
 
 @dataclass(frozen=True)
@@ -170,32 +165,24 @@ def _ranking(
     first = order[0]
     ratio, ratios = 1 - _skill(point, first), 1 - _skill(draws, first)
 
-    def bounds(values: Doubles) -> tuple[float, float]:
-        low, high = np.quantile(values, [0.025, 0.975])
-        return float(low), float(high)
-
-    standings = []
-    for i in order:
-        skill_low, skill_high = bounds(skills[:, i])
-        win_low, win_high = bounds(_win_rate(all_ranks[:, i], len(methods)))
-        ratio_low, ratio_high = bounds(ratios[:, i])
-        standings.append(
-            Standing(
-                method=methods[i],
-                skill=float(skill[i]),
-                skill_lower=skill_low,
-                skill_upper=skill_high,
-                win_rate=float(_win_rate(ranks[i], len(methods))),
-                win_rate_lower=win_low,
-                win_rate_upper=win_high,
-                mean_rank=float(ranks[i]),
-                failures=int(failures[i]),
-                ratio=float(ratio[i]),
-                ratio_lower=ratio_low,
-                ratio_upper=ratio_high,
-            )
+    wins, all_wins = _win_rate(ranks, len(methods)), _win_rate(all_ranks, len(methods))
+    standings = [
+        Standing(
+            method=methods[i],
+            skill=_estimate(skill[i], skills[:, i]),
+            win_rate=_estimate(wins[i], all_wins[:, i]),
+            mean_rank=float(ranks[i]),
+            failures=int(failures[i]),
+            ratio=_estimate(ratio[i], ratios[:, i]),
         )
+        for i in order
+    ]
     return Ranking(standings, baseline, tasks, left_out)
+
+
+def _estimate(value: float, draws: Doubles) -> Estimate:
+    lower, upper = np.quantile(draws, [0.025, 0.975])
+    return Estimate(float(value), float(lower), float(upper))
 
 
 def _baseline(methods: Sequence[str], baseline: str) -> int:

@@ -28,33 +28,34 @@ def forest_plot(name: str, title: str, ranking: Ranking, looks: Mapping[str, Loo
     looks : mapping of str to Look
     """
     standings = ranking.standings[::-1]
-    lower = min([s.skill_lower for s in standings] + [s.skill for s in standings] + [0.0])
+    skills = [s.skill for s in standings]
+    lower = min([s.lower for s in skills] + [s.value for s in skills] + [0.0])
     left = max(lower - 0.06, LOWEST)
-    right = max(max(s.skill_upper for s in standings) + 0.06, 0.25)
+    right = max(max(s.upper for s in skills) + 0.06, 0.25)
 
     def paint(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=0.8)
         for place, s in enumerate(standings):
             look = looks[s.method]
-            if s.skill_upper > left:
+            if s.skill.upper > left:
                 axes.plot(
-                    [max(s.skill_lower, left), s.skill_upper],
+                    [max(s.skill.lower, left), s.skill.upper],
                     [place, place],
                     color=look.colour,
                     linewidth=2.2,
                     solid_capstyle="round",
                     clip_on=False,
                 )
-            inside = s.skill >= left
+            inside = s.skill.value >= left
             axes.plot(
-                [s.skill if inside else left],
+                [s.skill.value if inside else left],
                 [place],
                 marker=look.marker if inside else "<",
                 markersize=7,
                 color=look.colour,
                 clip_on=False,
             )
-            if inside and s.skill_lower < left:
+            if inside and s.skill.lower < left:
                 axes.plot([left], [place], marker="<", markersize=4.5, color=look.colour)
         axes.set_yticks(range(len(standings)), [short(s.method) for s in standings])
         axes.set_ylim(-0.6, len(standings) - 0.4)

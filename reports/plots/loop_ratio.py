@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.board import SHORT
 from weightcast.bench.loop.scores import FASTER, SLOWER
 from weightcast.reports.figures import INK, draw, log_axis, log_range
@@ -27,18 +28,17 @@ _TICKS = (
 
 @dataclass(frozen=True)
 class Ratio:
-    """A method's ratio to tuned plain training; the interval is NaN where there is none."""
+    """A method's ratio to tuned plain training."""
 
     label: str
-    ratio: float
-    lower: float
-    upper: float
+    found: Estimate
     verdict: str
 
 
 def ratio_limits(ratios: Sequence[Ratio]) -> tuple[float, float]:
     """Return limits of an axis that holds all ratios and 1."""
-    ends = [end for r in ratios for end in (r.ratio, r.lower, r.upper) if math.isfinite(end)]
+    found = [r.found for r in ratios]
+    ends = [end for e in found for end in (e.value, e.lower, e.upper) if math.isfinite(end)]
     low, high = log_range([1.0, *(min(max(end, LEAST), MOST) for end in ends)], pad=1.08)
     return low, high
 
@@ -47,7 +47,7 @@ def loop_ratio_plot(
     name: str,
     title: str,
     ratios: Sequence[Ratio],
-    null: tuple[float, float] | None,
+    null: Estimate | None,
     limits: tuple[float, float],
     looks: Mapping[str, Look],
 ) -> Markup:
@@ -59,7 +59,7 @@ def loop_ratio_plot(
         Prefix of the SVG's ids.
     title : str
     ratios : sequence of Ratio
-    null : tuple of float, optional
+    null : Estimate, optional
         The null row's interval, drawn as a band.
     limits : tuple of float
         Of the axis; pictures that stand side by side share them.
@@ -73,7 +73,8 @@ def loop_ratio_plot(
         ticks = next(found for span, found in _TICKS if right / left <= span)
         axes.set_xticks([tick for tick in ticks if left <= tick <= right])
         if null is not None:
-            axes.axvspan(max(null[0], left), min(null[1], right), color=INK, alpha=0.1, linewidth=0)
+            band = max(null.lower, left), min(null.upper, right)
+            axes.axvspan(*band, color=INK, alpha=0.1, linewidth=0)
         axes.axvline(1, color=INK, linewidth=0.9)
         for place, row in enumerate(rows):
             _paint_row(axes, place, row, limits, looks[row.label])
@@ -108,20 +109,20 @@ def loop_ratio_plot(
 
 def _paint_row(axes: Axes, place: int, row: Ratio, limits: tuple[float, float], look: Look) -> None:
     left, right = limits
-    colour = look.colour
-    if math.isfinite(row.lower) and row.upper > left and row.lower < right:
+    colour, found = look.colour, row.found
+    if math.isfinite(found.lower) and found.upper > left and found.lower < right:
         axes.plot(
-            [max(row.lower, left), min(row.upper, right)],
+            [max(found.lower, left), min(found.upper, right)],
             [place, place],
             color=colour,
             linewidth=2.2,
             solid_capstyle="round",
             clip_on=False,
         )
-    inside = left <= row.ratio <= right
-    marker = look.marker if inside else "<" if row.ratio < left else ">"
+    inside = left <= found.value <= right
+    marker = look.marker if inside else "<" if found.value < left else ">"
     axes.plot(
-        [min(max(row.ratio, left), right)],
+        [min(max(found.value, left), right)],
         [place],
         marker=marker,
         markersize=7,

@@ -9,9 +9,9 @@ from typing import Any
 from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.methods.registry import is_reference
 from weightcast.reports.figures import Picture
-from weightcast.reports.numbers import fixed, interval, plural
+from weightcast.reports.numbers import fixed, plural
 from weightcast.reports.plots.forest import LOWEST, forest_plot
-from weightcast.reports.tables import Cell, Column, Table, decimal, key, value, words
+from weightcast.reports.tables import Cell, Column, Table, decimal, estimated, key, value, words
 from weightcast.reports.view import Ranked, View
 
 _METRICS = {
@@ -119,10 +119,10 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         row = [
             Cell("—" if math.isnan(s.mean_rank) else str(place), str(place)),
             _method(view, s.method),
-            decimal(s.skill, signed=True, note=interval(s.skill_lower, s.skill_upper, signed=True)),
-            decimal(s.win_rate, note=interval(s.win_rate_lower, s.win_rate_upper)),
+            estimated(s.skill, signed=True),
+            estimated(s.win_rate),
             decimal(s.mean_rank, 1),
-            decimal(s.ratio, note=interval(s.ratio_lower, s.ratio_upper)),
+            estimated(s.ratio),
             Cell(str(s.failures), str(s.failures)),
             words(view.provenance(s.method)),
         ]

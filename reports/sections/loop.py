@@ -29,7 +29,17 @@ from weightcast.reports.numbers import (
 )
 from weightcast.reports.plots.loop_curves import FURTHEST, loop_curves_plot, loss_limits
 from weightcast.reports.plots.loop_ratio import Ratio, loop_ratio_plot, ratio_limits
-from weightcast.reports.tables import Cell, Column, Table, amount, decimal, key, value, words
+from weightcast.reports.tables import (
+    Cell,
+    Column,
+    Table,
+    amount,
+    decimal,
+    estimated,
+    key,
+    value,
+    words,
+)
 
 _POOLED = "all data sets"
 _SPOKEN = {"raw": "weights as they are", "average": "moving average of the weights"}
@@ -105,15 +115,15 @@ def takeaway(loop: LoopView) -> str:
     if ahead:
         best = ahead[0]
         said = (
-            f"In the loop, {best.label} takes {fixed(best.ratio)} "
-            f"{interval(best.lower, best.upper)} of the step-equivalents of tuned plain training "
+            f"In the loop, {best.label} takes {fixed(best.ratio.value)} "
+            f"{interval(best.ratio)} of the step-equivalents of tuned plain training "
             f"to the hard target {where}"
         )
         if others := [s.label for s in ahead[1:]]:
             said += f"; {', '.join(others)} {'is' if len(others) == 1 else 'are'} faster too"
     else:
         best = own[0]
-        bounds = f" {interval(best.lower, best.upper)}".rstrip()
+        bounds = f" {interval(best.ratio)}".rstrip()
         found = (
             "no forecaster has a verdict"
             if refused == len(own)
@@ -121,7 +131,7 @@ def takeaway(loop: LoopView) -> str:
         )
         said = (
             f"In the loop, {found} {where}; the lowest ratio is {best.label}'s, "
-            f"{fixed(best.ratio)}{bounds}"
+            f"{fixed(best.ratio.value)}{bounds}"
         )
     some = refused if refused < len(own) else 0
     amounts = ((behind, "slower"), (some, "without a verdict"))
@@ -233,7 +243,7 @@ def _pooled_part(loop: LoopView, boards: dict[str, LoopBoard]) -> LoopPart:
             table.rows.append(
                 [
                     _method(loop, s.label, readout),
-                    _ratio_cell(s.ratio, s.lower, s.upper),
+                    estimated(s.ratio),
                     words(s.verdict),
                     amount(len(s.datasets)),
                     _missed(s.misses, s.runs, s.failures),
@@ -243,7 +253,7 @@ def _pooled_part(loop: LoopView, boards: dict[str, LoopBoard]) -> LoopPart:
 
 
 def _ratio(s: LoopStanding | LoopSummary) -> Ratio:
-    return Ratio(s.label, s.ratio, s.lower, s.upper, s.verdict)
+    return Ratio(s.label, s.ratio, s.verdict)
 
 
 def _ratio_pictures(loop: LoopView, title: str, rows: dict[str, list[Ratio]]) -> list[Picture]:
@@ -255,9 +265,9 @@ def _ratio_pictures(loop: LoopView, title: str, rows: dict[str, list[Ratio]]) ->
         if not ratios:
             continue
         ordered = sorted(ratios, key=lambda r: order.index(r.label) if r.label in order else 1e9)
-        null = next((r for r in ratios if r.label == NULL and math.isfinite(r.lower)), None)
+        null = next((r.found for r in ratios if r.label == NULL and r.found.bounded), None)
         band = (
-            f"The band is the null row's interval, {interval(null.lower, null.upper)}."
+            f"The band is the null row's interval, {interval(null)}."
             if null
             else "There is no null row with an interval."
         )
@@ -266,7 +276,7 @@ def _ratio_pictures(loop: LoopView, title: str, rows: dict[str, list[Ratio]]) ->
             f"Step-equivalents over tuned plain training's with 95 % intervals, {title}, "
             f"{_SPOKEN[readout]}",
             ordered,
-            (null.lower, null.upper) if null else None,
+            null,
             limits,
             loop.looks,
         )
@@ -308,9 +318,9 @@ def _standings_table(loop: LoopView, dataset: str, found: dict[str, list[LoopSta
             table.rows.append(
                 [
                     _method(loop, s.label, readout),
-                    _ratio_cell(s.ratio, s.lower, s.upper),
+                    estimated(s.ratio),
                     words(s.verdict),
-                    _ratio_cell(s.same_rate, s.same_rate_lower, s.same_rate_upper),
+                    estimated(s.same_rate),
                     value(s.steps_mean, note=f"plain {number(s.plain_steps_mean)}"),
                     Cell(
                         seconds(s.seconds_mean),
@@ -347,9 +357,8 @@ def _others_table(loop: LoopView) -> Table:
                 if s is None:
                     row.append(Cell(DASH))
                     continue
-                bounds = interval(s.lower, s.upper)
                 said = s.verdict.partition(":")[0]
-                row.append(Cell(fixed(s.ratio), key(s.ratio), f"{bounds} {said}".strip()))
+                row.append(estimated(s.ratio, said=said))
             table.rows.append(row)
     return table
 
@@ -413,7 +422,7 @@ def _break_even_table(loop: LoopView, boards: dict[str, LoopBoard], dataset: str
                     _method(loop, s.label, readout),
                     value(s.fit_cost),
                     value(saved, signed=True),
-                    decimal(s.ratio),
+                    decimal(s.ratio.value),
                     *(decimal(s.uses[uses]) for uses in USES),
                     Cell(uses_text(s.break_even), key(s.break_even)),
                 ]
@@ -436,10 +445,6 @@ def _unfinished(loop: LoopView) -> list[str]:
     """Say what could not be compared, in whole or in part."""
     found = [f"{s.dataset}, {s.label}: {s.left_out}" for s in loop.board().standings if s.left_out]
     return found + loop_left_out(loop.rows)
-
-
-def _ratio_cell(ratio: float, lower: float, upper: float) -> Cell:
-    return decimal(ratio, note=interval(lower, upper))
 
 
 def _missed(misses: int, runs: int, failures: int) -> Cell:

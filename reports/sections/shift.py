@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.results.tables import OWN
-from weightcast.reports.numbers import fixed, interval
-from weightcast.reports.tables import Cell, Column, Table, key, words
+from weightcast.reports.tables import Cell, Column, Table, estimated, words
 from weightcast.reports.view import View
 
 _WHAT = {
@@ -50,15 +49,7 @@ def shift_table(view: View) -> Table | None:
         for place in columns:
             board = boards[place]
             found = [s for s in board.ranking.standings if s.method == label] if board else []
-            row.append(
-                Cell(
-                    fixed(found[0].skill, signed=True),
-                    key(found[0].skill),
-                    interval(found[0].skill_lower, found[0].skill_upper, signed=True),
-                )
-                if found
-                else Cell("—")
-            )
+            row.append(estimated(found[0].skill, signed=True) if found else Cell("—"))
         table.rows.append(row)
     return table
 

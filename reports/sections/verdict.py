@@ -37,7 +37,7 @@ def verdict(weights: Ranked, function: Ranked) -> str:
             "better than the last observed weights."
         )
     there = next((s for s in function.board.ranking.standings if s.method == first.method), None)
-    fate = f"; {first.method} is at {fixed(there.skill, signed=True)} there" if there else ""
+    fate = f"; {first.method} is at {fixed(there.skill.value, signed=True)} there" if there else ""
     return (
         f"{sentence}. In function, by the train loss at the last horizon, it is another: "
         f"{_leader(function.board)}{_runner_up(function.board)}{fate}."
@@ -49,9 +49,8 @@ def _leader(board: Leaderboard) -> str:
 
 
 def _skill(board: Leaderboard) -> str:
-    first = board.ranking.standings[0]
-    bounds = interval(first.skill_lower, first.skill_upper, signed=True)
-    return f"with a skill of {fixed(first.skill, signed=True)} {bounds}"
+    skill = board.ranking.standings[0].skill
+    return f"with a skill of {fixed(skill.value, signed=True)} {interval(skill, signed=True)}"
 
 
 def _runner_up(board: Leaderboard) -> str:
@@ -59,6 +58,6 @@ def _runner_up(board: Leaderboard) -> str:
     if len(board.ranking.standings) < 2:
         return ""
     second = board.ranking.standings[1]
-    if second.ratio_lower > 1:
+    if second.ratio.lower > 1:
         return ""
     return f", not clearly ahead of {second.method}"
