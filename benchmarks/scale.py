@@ -2,7 +2,7 @@
 
 Generates three runs (the fewest that can be rotated) with the tensors of DistilBERT, 66,955,010
 coordinates and 21 snapshots, 5.6 GB a run, and runs the `weights` tier on them in a process of its
-own with one worker. Prints the highest resident memory of the runner and of its workers as ratios
+own with one worker. Prints the highest resident memory of the parent and of its workers as ratios
 to the limit, the seconds, and what each method took; exit status 1 over the limit or where a cell
 failed. The second `weightcast run` finds nothing to do: its seconds are what resuming costs.
 
@@ -79,7 +79,7 @@ class Watched:
     """What a command took: seconds, and the highest resident bytes of its processes."""
 
     seconds: float
-    runner: int
+    parent: int
     workers: int
 
 
@@ -164,16 +164,16 @@ def _is_here(path: Path, infos: Sequence[TensorInfo]) -> bool:
 def watch(command: Sequence[str | Path], cache: Path) -> Watched:
     """Run a command; poll the resident memory of its process and of all that come from it."""
     start = time.perf_counter()
-    runner = workers = 0
+    parent = workers = 0
     with subprocess.Popen(command, env={**os.environ, "WEIGHTCAST_CACHE": str(cache)}) as process:
         root = psutil.Process(process.pid)
         while process.poll() is None:
-            runner = max(runner, _resident(root))
+            parent = max(parent, _resident(root))
             workers = max([workers, *map(_resident, _descendants(root))])
             time.sleep(POLL_SECONDS)
     if process.returncode != 0:
         sys.exit(process.returncode)
-    return Watched(time.perf_counter() - start, runner, workers)
+    return Watched(time.perf_counter() - start, parent, workers)
 
 
 def _descendants(root: psutil.Process) -> list[psutil.Process]:
@@ -229,7 +229,7 @@ def measure(folder: Path) -> bool:
     ok = len(rows) == RUNS * len(METHODS) and all(row["status"] == "ok" for row in rows)
     print("\n".join(method_lines(rows)))
     print(f"run: {first.seconds:.1f} s; again, with nothing to do: {second.seconds:.1f} s")
-    for what, peak in (("runner", max(first.runner, second.runner)), ("worker", first.workers)):
+    for what, peak in (("parent", max(first.parent, second.parent)), ("worker", first.workers)):
         ok &= peak <= LIMIT
         print(f"{what}: {peak / 2**20:,.0f} MiB resident, ratio {peak / LIMIT:.3f} (limit 1)")
     return ok

@@ -148,17 +148,17 @@ def _side_by_side(
     pending: dict[Future[None], int] = {}
     failed = {}
     with worker_pool(jobs, _start_worker, (steps_done,)) as pool:
-        for place, seed in enumerate(seeds):
-            pending[pool.schedule(_record_in_worker, args=(recipe, seed, folder, place))] = place
+        for index, seed in enumerate(seeds):
+            pending[pool.schedule(_record_in_worker, args=(recipe, seed, folder, index))] = index
         while pending:
             done = wait(pending, timeout=_POLL, return_when=FIRST_COMPLETED).done
             for step, said in zip(steps_done, progress, strict=True):
                 said(step)
             for future in done:
-                place = pending.pop(future)
+                index = pending.pop(future)
                 if error := future.exception():
-                    failed[seeds[place]] = _reason(error)
-                progress[place](recipe.steps)
+                    failed[seeds[index]] = _reason(error)
+                progress[index](recipe.steps)
     return failed
 
 
@@ -193,9 +193,9 @@ def _start_worker(steps_done: Any) -> None:
     settle_worker()
 
 
-def _record_in_worker(recipe: Recipe, seed: int, folder: Path, place: int) -> None:
+def _record_in_worker(recipe: Recipe, seed: int, folder: Path, index: int) -> None:
     def on_step(step: int) -> None:
-        _steps_done[place] = step
+        _steps_done[index] = step
 
     _record(recipe, seed, folder, on_step)
 

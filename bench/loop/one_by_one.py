@@ -64,8 +64,8 @@ class OneByOne(TrainingRuns):
         )
 
     def train_loss(self, weights: torch.Tensor, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        places = torch.from_numpy(rows)
-        x, y = inputs(self.examples.train_x[places]), self.examples.train_y[places]
+        indices = torch.from_numpy(rows)
+        x, y = inputs(self.examples.train_x[indices]), self.examples.train_y[indices]
         # As in training, but for dropout: the batch's own statistics, one forward pass.
         self.network.eval()
         for norm in batch_norms(self.network):

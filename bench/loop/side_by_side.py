@@ -52,8 +52,8 @@ class SideBySide(TrainingRuns):
         return Measured(train[0], *test)
 
     def train_loss(self, weights: torch.Tensor, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        places = torch.from_numpy(rows)
-        x, y = self.examples.train_x[places], self.examples.train_y[places]
+        indices = torch.from_numpy(rows)
+        x, y = self.examples.train_x[indices], self.examples.train_y[indices]
         return self._measure(weights, x, y)[0]
 
     def _measure(

@@ -1,6 +1,6 @@
 """Progress of a benchmark run: a live table of methods by data sets, or a plain line now and then.
 
-The runner says what happens; each call only moves counters, so that a hundred thousand cells cost
+The engine says what happens; each call only moves counters, so that a hundred thousand cells cost
 next to nothing. A thread shows the counters: rich's refresh on a terminal, a timer elsewhere.
 """
 
@@ -29,7 +29,7 @@ GAP = 3
 
 
 class RunProgress(Protocol):
-    """What the runner tells; every method may be called from any thread."""
+    """What is told of a run; every method may be called from any thread."""
 
     def started(self, dataset: str, method: str) -> None:
         """Say that a worker took up a fit with its cells."""
@@ -105,7 +105,7 @@ class Entry:
 
 
 class Counts:
-    """The counters of a run, and the sentences made of them: what the runner talks to.
+    """The counters of a run, and the sentences made of them: what is told of a run moves them.
 
     Parameters
     ----------
@@ -423,11 +423,11 @@ class _Grid:
         return f"{names[0]} +{len(names) - 1}"
 
 
-def _used(entries: Mapping[tuple[str, str], Entry], place: int) -> list[str]:
-    """List the names in one place of the pairs, in their order, that have a cell to run."""
+def _used(entries: Mapping[tuple[str, str], Entry], index: int) -> list[str]:
+    """List the names at one index of the pairs, in their order, that have a cell to run."""
     totals: dict[str, int] = {}
     for pair, entry in entries.items():
-        totals[pair[place]] = totals.get(pair[place], 0) + entry.total
+        totals[pair[index]] = totals.get(pair[index], 0) + entry.total
     return [name for name, total in totals.items() if total]
 
 

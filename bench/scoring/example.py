@@ -59,8 +59,8 @@ def example_coordinates(
     values = _coordinates(run, task, sample)
     moved = np.abs(values[:, -1] - values[:, task.context])
     order = np.argsort(-moved, kind="stable")
-    places = np.unique(np.linspace(0, 0.75 * (len(order) - 1), count).round().astype(int))
-    return [int(sample[order[place]]) for place in places]
+    indices = np.unique(np.linspace(0, 0.75 * (len(order) - 1), count).round().astype(int))
+    return [int(sample[order[index]]) for index in indices]
 
 
 def example_truth(run: Trajectory, task: ForecastTask, sample: NDArray[np.int64]) -> dict[str, Any]:
@@ -113,9 +113,9 @@ def _coordinates(
     found = np.empty((len(flat), len(rows)), dtype=np.float32)
     for info in run.tensors:
         inside = (flat >= info.offset) & (flat < info.offset + info.size)
-        for place in np.flatnonzero(inside):
-            start = int(flat[place]) - info.offset
-            found[place] = run.read(info, rows, start, start + 1)[:, 0]
+        for index in np.flatnonzero(inside):
+            start = int(flat[index]) - info.offset
+            found[index] = run.read(info, rows, start, start + 1)[:, 0]
     return found
 
 

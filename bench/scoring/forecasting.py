@@ -147,20 +147,20 @@ class ForecastStream:
         for tensor, start, stop in block_ranges(
             self.run.tensors, len(rows) + ahead, self.task.block_bytes
         ):
-            places = np.arange(start, stop)
+            indices = np.arange(start, stop)
             if self.sample is not None:
-                places = _within(self.sample, tensor, start, stop)
-                if len(places) == 0:
+                indices = _within(self.sample, tensor, start, stop)
+                if len(indices) == 0:
                     continue
             values = self.run.read(tensor, rows, start, stop)
             if self.sample is not None:
-                values = values[:, places - start]
+                values = values[:, indices - start]
             context = np.array(values.T, order="C")
             last = context[:, -1].copy()  # before the method can write to the context
-            task = self.task.for_tensor(tensor, places)
+            task = self.task.for_tensor(tensor, indices)
             with self.stopwatch:
                 forecast = method.predict_block(context, task)
-            yield self._block(tensor, places, last, forecast)
+            yield self._block(tensor, indices, last, forecast)
 
     def _network(self, method: Forecaster) -> Iterator[ForecastBlock]:
         history = self._history()
@@ -211,6 +211,6 @@ class ForecastStream:
 def _within(
     sample: NDArray[np.int64], tensor: TensorInfo, start: int, stop: int
 ) -> NDArray[np.int64]:
-    """Return the sampled coordinates of one block, as places in the flattened tensor."""
+    """Return the sampled coordinates of one block, as indices in the flattened tensor."""
     flat = sample - tensor.offset
     return flat[(flat >= start) & (flat < stop)]

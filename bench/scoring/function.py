@@ -19,8 +19,8 @@ HORIZONS = (5, 10, 20)
 
 def measured_horizons(task: ForecastTask) -> dict[str, int]:
     """Return label → column: those of horizons 5, 10, 20 that exist, and ``last``."""
-    places = {int(h): column for column, h in enumerate(task.horizons)}
-    chosen = {f"h{h}": places[h] for h in HORIZONS if h in places}
+    columns = {int(h): column for column, h in enumerate(task.horizons)}
+    chosen = {f"h{h}": columns[h] for h in HORIZONS if h in columns}
     return chosen | {"last": len(task.horizons) - 1}
 
 

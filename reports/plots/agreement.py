@@ -72,8 +72,8 @@ def agreement_plot(
                 alpha=0.9,
                 clip_on=False,
             )
-        for place, label in enumerate(labels):
-            _entry(axes, label, place, looks[label])
+        for index, label in enumerate(labels):
+            _entry(axes, label, index, looks[label])
         axes.set_xlabel("last value's error in weights over the method's")
         axes.set_ylabel("last value's train loss over the method's")
 
@@ -82,10 +82,10 @@ def agreement_plot(
     return draw(name, title, paint, size=(350 + margin, height), margins=(54, margin, 42, 12))
 
 
-def _entry(axes: Axes, label: str, place: int, look: Look) -> None:
+def _entry(axes: Axes, label: str, index: int, look: Look) -> None:
     """Write a line of the legend beside the axes."""
     box = axes.get_window_extent()
-    x, y = box.x1 + 18, box.y1 - 8 - 15 * place
+    x, y = box.x1 + 18, box.y1 - 8 - 15 * index
     at = axes.transAxes.inverted().transform((x, y))
     axes.plot(
         *([v] for v in at),

@@ -48,7 +48,7 @@ def make_example(view: View, task: Task) -> Example | None:
     forecasts = {label: found[label] for label in methods}
     looks = {label: view.looks[label] for label in methods}
     coordinates = [
-        _coordinate(task, truth, place, forecasts, looks) for place in range(len(truth["values"]))
+        _coordinate(task, truth, index, forecasts, looks) for index in range(len(truth["values"]))
     ]
     return Example(
         task,
@@ -72,19 +72,19 @@ def _choose(labels: list[str]) -> list[str]:
 def _coordinate(
     task: Task,
     truth: Mapping[str, Any],
-    place: int,
+    index: int,
     forecasts: Mapping[str, Any],
     looks: Mapping[str, Look],
 ) -> Markup:
-    name = str(truth["coordinates"][place])
-    path = np.asarray(truth["values"][place], dtype=np.float64)
+    name = str(truth["coordinates"][index])
+    path = np.asarray(truth["values"][index], dtype=np.float64)
     low, high = _limits(path)
 
     def paint(axes: Axes) -> None:
         axes.axvspan(0, task.context, color=INK, alpha=0.07, linewidth=0)
         axes.plot(range(len(path)), path, color=INK, linewidth=2.0, alpha=0.85)
         for label, content in forecasts.items():
-            values = np.asarray(content["values"][place], dtype=np.float64)
+            values = np.asarray(content["values"][index], dtype=np.float64)
             steps = np.arange(task.context, task.context + 1 + len(values))
             joined = np.concatenate([path[task.context : task.context + 1], values])
             _line(axes, steps, joined, (low, high), looks[label])
@@ -95,7 +95,7 @@ def _coordinate(
         axes.locator_params(axis="both", nbins=5)
 
     return draw(
-        slug("coordinate", task.dataset, task.context, place),
+        slug("coordinate", task.dataset, task.context, index),
         f"Coordinate {name} of the example run of {task.title} and its forecasts",
         paint,
         size=(330, 230),

@@ -35,12 +35,12 @@ def forest_plot(name: str, title: str, ranking: Ranking, looks: Mapping[str, Loo
 
     def paint(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=0.8)
-        for place, s in enumerate(standings):
+        for index, s in enumerate(standings):
             look = looks[s.method]
             if s.skill.upper > left:
                 axes.plot(
                     [max(s.skill.lower, left), s.skill.upper],
-                    [place, place],
+                    [index, index],
                     color=look.colour,
                     linewidth=2.2,
                     solid_capstyle="round",
@@ -49,14 +49,14 @@ def forest_plot(name: str, title: str, ranking: Ranking, looks: Mapping[str, Loo
             inside = s.skill.value >= left
             axes.plot(
                 [s.skill.value if inside else left],
-                [place],
+                [index],
                 marker=look.marker if inside else "<",
                 markersize=7,
                 color=look.colour,
                 clip_on=False,
             )
             if inside and s.skill.lower < left:
-                axes.plot([left], [place], marker="<", markersize=4.5, color=look.colour)
+                axes.plot([left], [index], marker="<", markersize=4.5, color=look.colour)
         axes.set_yticks(range(len(standings)), [short(s.method) for s in standings])
         axes.set_ylim(-0.6, len(standings) - 0.4)
         axes.set_xlim(left, right)

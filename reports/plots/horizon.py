@@ -65,8 +65,10 @@ def horizon_plot(view: View, task: Task) -> Markup | None:
             last = float(shown[np.isfinite(shown)][-1])
             arrow = " ↑" if last > high else " ↓" if last < low else ""
             star = " *" if label in view.sampled else ""
-            place = min(max(last, low), high)
-            ends.append(Label(float(len(curve)), place, short(label) + star + arrow, look.colour))
+            position = min(max(last, low), high)
+            ends.append(
+                Label(float(len(curve)), position, short(label) + star + arrow, look.colour)
+            )
         label_ends(axes, ends)
         axes.set_xlabel("horizon, snapshots after the origin")
         axes.set_ylabel("error / distance moved")

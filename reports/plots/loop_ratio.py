@@ -76,11 +76,11 @@ def loop_ratio_plot(
             band = max(null.lower, left), min(null.upper, right)
             axes.axvspan(*band, color=INK, alpha=0.1, linewidth=0)
         axes.axvline(1, color=INK, linewidth=0.9)
-        for place, row in enumerate(rows):
-            _paint_row(axes, place, row, limits, looks[row.label])
+        for index, row in enumerate(rows):
+            _paint_row(axes, index, row, limits, looks[row.label])
             axes.annotate(
                 SHORT.get(row.verdict, row.verdict),
-                xy=(1, place),
+                xy=(1, index),
                 xycoords=("axes fraction", "data"),
                 xytext=(10, 0),
                 textcoords="offset points",
@@ -107,13 +107,13 @@ def loop_ratio_plot(
     )
 
 
-def _paint_row(axes: Axes, place: int, row: Ratio, limits: tuple[float, float], look: Look) -> None:
+def _paint_row(axes: Axes, index: int, row: Ratio, limits: tuple[float, float], look: Look) -> None:
     left, right = limits
     colour, found = look.colour, row.found
     if math.isfinite(found.lower) and found.upper > left and found.lower < right:
         axes.plot(
             [max(found.lower, left), min(found.upper, right)],
-            [place, place],
+            [index, index],
             color=colour,
             linewidth=2.2,
             solid_capstyle="round",
@@ -123,7 +123,7 @@ def _paint_row(axes: Axes, place: int, row: Ratio, limits: tuple[float, float], 
     marker = look.marker if inside else "<" if found.value < left else ">"
     axes.plot(
         [min(max(found.value, left), right)],
-        [place],
+        [index],
         marker=marker,
         markersize=7,
         markerfacecolor="none" if row.verdict.startswith("refused") else colour,
