@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weightcast.bench.scoring.batch_norm import BatchNorm
+from weightcast.bench.plan.batch_norm import BatchNorm
 from weightcast.bench.scoring.cell import evaluate_cell
 from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.datasets import (

@@ -27,11 +27,12 @@ from pathlib import Path
 
 import numpy as np
 
-from weightcast.bench.engine.events import CellDone, Event, FitRecord, Fitted
+from weightcast.bench.engine.events import CellDone, Event, Fitted
+from weightcast.bench.engine.records import CellRow, FitRecord
+from weightcast.bench.engine.site import Site
 from weightcast.bench.engine.store import Store
 from weightcast.bench.plan.fits import Fit
 from weightcast.bench.plan.place import Place
-from weightcast.bench.scoring.cell import CellRow
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS
 from weightcast.datasets.splits import Split
 
@@ -45,6 +46,8 @@ PER_FIT = 2 * RUNS // ROTATIONS
 LIMITS = {"store": 20.0, "read the keys": 1.0, "leaderboard": 12.0, "export": 12.0}
 
 _WEIGHTCAST = [sys.executable, "-c", "from weightcast.bench.cli import main; main()"]
+
+SITE = Site("{}", jobs=2)
 
 
 def main() -> int:
@@ -138,7 +141,7 @@ def _events(dataset: str, method: str, rotation: int, random: np.random.Generato
         sample=128, seed=0, tuning=0, sampled=False, tiers=("weights", "function"),
         cells=tuple((seed, f"{key}-{seed}") for seed in seeds),
     )  # fmt: skip
-    record = FitRecord(fit, fit_seconds=0.1, fit_cpu_seconds=0.1, machine="{}", jobs=2)
+    record = FitRecord(fit, fit_seconds=0.1, fit_cpu_seconds=0.1, site=SITE)
     events: list[Event] = [Fitted(record)]
     for seed in seeds:
         error = 1.0 if method == "last-value" else float(np.exp(0.3 * random.standard_normal()))
@@ -155,7 +158,7 @@ def _events(dataset: str, method: str, rotation: int, random: np.random.Generato
         kinds = ("train_loss", "test_loss", "loss_change", "steps_gained")
         labels = [f"{kind}_{at}" for at in ("h5", "h10", "h20", "last") for kind in kinds]
         function = CellRow(seed, "function", metrics=dict.fromkeys(labels, error), **shared)
-        events.append(CellDone(fit, seed, [weights, function], 2, 1, "{}"))
+        events.append(CellDone(fit, seed, [weights, function], SITE))
     return events
 
 

@@ -16,9 +16,10 @@ from weightcast.bench.loop.costs import (
     data_set_costs,
     label_of,
 )
-from weightcast.bench.loop.curves import Doubles, Row, curve, jumps_of
+from weightcast.bench.loop.curves import Doubles, curve, jumps_of
 from weightcast.bench.loop.scores import LoopStanding
 from weightcast.bench.loop.targets import Target, calibrated
+from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.bench.plan.loop_settings import CONTROLS, NO_FORECAST, NULL
 from weightcast.reports.palette import Look
 
@@ -71,13 +72,13 @@ class LoopView:
 
     Parameters
     ----------
-    rows : sequence of Row
+    rows : sequence of LoopRow
         At least one.
     looks : mapping of str to Look
         Of every label.
     """
 
-    def __init__(self, rows: Sequence[Row], looks: Mapping[str, Look]) -> None:
+    def __init__(self, rows: Sequence[LoopRow], looks: Mapping[str, Look]) -> None:
         self.rows, self.looks = rows, looks
         self._boards: dict[tuple[str, str, str], LoopBoard] = {}
 
@@ -95,7 +96,7 @@ class LoopView:
             self._boards[key] = loop_board(self.rows, readout=readout, kind=kind, target=target)
         return self._boards[key]
 
-    def on(self, dataset: str) -> list[Row]:
+    def on(self, dataset: str) -> list[LoopRow]:
         """Return a data set's rows."""
         return [row for row in self.rows if row["dataset"] == dataset]
 
@@ -139,7 +140,7 @@ def _plain(standings: list[LoopStanding]) -> LoopStanding:
     return next((s for s in standings if s.label == NULL), standings[0])
 
 
-def _totals(rows: list[Row]) -> dict[int, float]:
+def _totals(rows: list[LoopRow]) -> dict[int, float]:
     """Return what each scored run's whole budget cost, in step-equivalents, by the row's id."""
     costs = data_set_costs(rows[0]["dataset"], rows, _NEVER, "raw", budget_of(rows))
     return {
@@ -149,7 +150,7 @@ def _totals(rows: list[Row]) -> dict[int, float]:
     }
 
 
-def _run_curves(label: str, runs: list[Row], totals: Mapping[int, float]) -> RunCurves:
+def _run_curves(label: str, runs: list[LoopRow], totals: Mapping[int, float]) -> RunCurves:
     # All runs of one configuration jump at the same steps and are charged the same for a jump.
     first = runs[0]
     steps, _ = curve(first, "train_loss")

@@ -19,12 +19,12 @@ from weightcast.bench.commands.run import RunFailed, RunOptions, run_suite
 from weightcast.bench.engine import cluster, cluster_task
 from weightcast.bench.engine.events import CellDone, Event
 from weightcast.bench.engine.limits import Limits
+from weightcast.bench.engine.site import Setup
 from weightcast.bench.plan.fits import make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.tables import COMPUTE, Results, load_results
 from weightcast.bench.scoring.unit import Unit
-from weightcast.bench.scoring.worker_side import Setup
 from weightcast.datasets import InputError
 from weightcast.methods import load_plugin
 
@@ -313,7 +313,7 @@ def test_when_a_run_is_to_stop_then_cells_under_way_come_back_and_no_others(
     done = [event for event in events if isinstance(event, CellDone)]
     assert 4 <= len(done) < 12
     assert all(row.status == "ok" for cell in done for row in cell.rows)
-    assert {cell.jobs for cell in done} == {2}
+    assert {cell.site.jobs for cell in done} == {2}
 
 
 def test_when_a_run_is_given_up_then_its_processes_end_at_once(

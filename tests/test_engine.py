@@ -29,12 +29,12 @@ from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine import local
 from weightcast.bench.engine.events import CellDone, Event, Fitted
 from weightcast.bench.engine.limits import Limits
+from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.store import NAME, Store
 from weightcast.bench.plan.fits import Fit, make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import Suite, load_suite
-from weightcast.bench.scoring.unit import ENOUGH, Site, Unit
-from weightcast.bench.scoring.worker_side import Setup
+from weightcast.bench.scoring.unit import ENOUGH, Unit
 from weightcast.datasets import InputError, Trajectory, get_dataset
 from weightcast.methods import load_plugin
 
@@ -298,11 +298,13 @@ def test_when_a_fit_misbehaves_then_its_cells_have_its_status_and_reason(
     load_plugin(path)
     limit = 1.0 if status == "timeout" else 60.0
     fitted, cells = _work_on(_plan(suite, ["mine"])[0], path, timeout=limit)
-    assert fitted.record.status == status
-    assert fitted.record.reason.startswith(reason)
-    assert "fit" in fitted.record.traceback or "_exit(0)" in does
+    failure = fitted.record.failure
+    assert failure is not None
+    assert failure.status == status
+    assert failure.reason.startswith(reason)
+    assert "fit" in failure.traceback or "_exit(0)" in does
     for cell in cells.values():
-        assert [(row.status, row.reason) for row in cell.rows] == [(status, fitted.record.reason)]
+        assert [(row.status, row.reason) for row in cell.rows] == [(status, failure.reason)]
     assert len(_noted(tmp_path, "mine.fits")) == 1
     assert not _noted(tmp_path, "mine.begun")
 
@@ -315,13 +317,15 @@ def test_when_code_is_changed_under_way_then_what_it_makes_is_not_taken_for_the_
     before = path.read_text(encoding="utf-8")
     path.write_text(before.replace("forecast = ", "forecast = 1.0 + "), encoding="utf-8")
     fitted, cells = _work_on(fit, path)
-    assert fitted.record.status == "failed"
-    assert fitted.record.reason.endswith(
+    failure = fitted.record.failure
+    assert failure is not None
+    assert failure.status == "failed"
+    assert failure.reason.endswith(
         "the code of edited was changed while the run was under way; the same command runs it again"
     )
     assert {row.status for cell in cells.values() for row in cell.rows} == {"failed"}
     path.write_text(before, encoding="utf-8")
-    assert _work_on(fit, path)[0].record.status == "ok"
+    assert _work_on(fit, path)[0].record.failure is None
 
 
 def test_when_one_cell_ends_its_worker_then_it_alone_is_lost_and_the_fit_is_kept(
@@ -330,7 +334,7 @@ def test_when_one_cell_ends_its_worker_then_it_alone_is_lost_and_the_fit_is_kept
     path = plugin(mine="if once('marker'): os._exit(9)")
     load_plugin(path)
     fitted, cells = _work_on(_plan(suite, ["mine"])[0], path)
-    assert fitted.record.status == "ok"
+    assert fitted.record.failure is None
     assert [cell.rows[0].status for cell in cells.values()] == ["crashed", "ok", "ok", "ok"]
     assert "the cell: its process ended with status 9" in next(iter(cells.values())).rows[0].reason
     assert len(_noted(tmp_path, "mine.fits")) == 1
@@ -372,7 +376,7 @@ def test_when_a_fit_that_is_made_again_fails_then_its_cell_says_so_and_the_run_g
     )
     load_plugin(path)
     fitted, cells = _work_on(_plan(suite, ["mine"])[0], path)
-    assert fitted.record.status == "ok"
+    assert fitted.record.failure is None
     statuses = [(cell.rows[0].status, cell.rows[0].reason) for cell in cells.values()]
     assert statuses[0][0] == "crashed"
     assert statuses[1:] == [("failed", "the fit, made again: RuntimeError: again")] * 3

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from weightcast.bench.engine.events import CellDone, FitRecord, Fitted
+from weightcast.bench.engine.events import CellDone, Fitted
+from weightcast.bench.engine.records import CellRow, FitRecord
+from weightcast.bench.engine.site import Site
 from weightcast.bench.engine.store import Store
 from weightcast.bench.plan.fits import Fit, make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.tables import load_results
-from weightcast.bench.scoring.cell import CellRow
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def fit(tmp_path: Path) -> Fit:
 
 def _cell(fit: Fit, seed: int) -> CellDone:
     row = CellRow(seed, "weights", metrics={"rel_sum": 1.0}, coverage=1.0)
-    return CellDone(fit, seed, [row], machine="{}")
+    return CellDone(fit, seed, [row], Site())
 
 
 def test_when_a_fit_is_made_anew_then_finished_cells_keep_the_seconds_of_theirs(
@@ -35,13 +36,9 @@ def test_when_a_fit_is_made_anew_then_finished_cells_keep_the_seconds_of_theirs(
 ) -> None:
     first, second, third = fit.split.test[:3]
     with Store(tmp_path / "out", create=True) as store:
-        store.add(
-            [Fitted(FitRecord(fit, fit_seconds=1.0, jobs=1, machine="{}")), _cell(fit, first)]
-        )
+        store.add([Fitted(FitRecord(fit, fit_seconds=1.0, site=Site())), _cell(fit, first)])
         # Killed; the next run makes the fit anew for the cells that are missing.
-        store.add(
-            [Fitted(FitRecord(fit, fit_seconds=9.0, jobs=4, machine="{}")), _cell(fit, second)]
-        )
+        store.add([Fitted(FitRecord(fit, fit_seconds=9.0, site=Site(jobs=4))), _cell(fit, second)])
         store.add([_cell(fit, third)])
         keys = dict(fit.cells)
         assert store.finished(timed=True) == {keys[first]}

@@ -10,12 +10,15 @@ import pytest
 import torch
 from torch import nn
 
+from weightcast.bench.engine.records import CellRow
+from weightcast.bench.engine.site import Setup
+from weightcast.bench.plan.batch_norm import BatchNorm
 from weightcast.bench.plan.fits import Fit, make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.scoring import worker_side
-from weightcast.bench.scoring.batch_norm import BatchNorm, Statistics, statistics_for
-from weightcast.bench.scoring.cell import CellRow, evaluate_cell
+from weightcast.bench.scoring.batch_norm import Statistics, statistics_for
+from weightcast.bench.scoring.cell import evaluate_cell
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.datasets import (
@@ -412,9 +415,9 @@ def test_when_a_worker_does_a_cell_then_it_follows_the_suites_rule(
 ) -> None:
     suite = load_suite(_suite(tmp_path, datasets=[NAME], batch_norm="keep")).resolve()
     fit = make_plan(suite, RunCache(folder))[0]
-    setup = worker_side.Setup(data=folder)
+    setup = Setup(data=folder)
     record, fitted = worker_side.make_fit(setup, fit)
-    assert record.status == "ok"
+    assert record.failure is None
     rows = worker_side.make_cell(setup, fit, fit.split.test[0], fitted)
     assert rows[-1].metrics["batch_norm"] == "keep"
 

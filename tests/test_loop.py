@@ -14,16 +14,17 @@ import torch
 
 from weightcast.bench.commands.merge import merge_folders
 from weightcast.bench.commands.run import RunOptions, run_suite
-from weightcast.bench.engine.events import LoopDone, LoopEnded
-from weightcast.bench.engine.runner import TimeLeft
+from weightcast.bench.engine.events import Ended, LoopDone
 from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.time_left import TimeLeft
 from weightcast.bench.loop.one_by_one import OneByOne
 from weightcast.bench.loop.runs import Optimizer, TrainingRuns
 from weightcast.bench.loop.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.loop.training import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
 from weightcast.bench.loop.unit import LoopUnit
-from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
-from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row, rates
+from weightcast.bench.plan.loop_groups import first_grids, loop_groups, missing_groups, widened
+from weightcast.bench.plan.loop_row import loop_row
+from weightcast.bench.plan.loop_settings import LoopGroup, LoopRun, LoopSettings, rates
 from weightcast.bench.plan.suite import load_suite
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.evaluator import batch_norms, cross_entropy
@@ -54,14 +55,14 @@ def _recipe(name: str = "digits-mlp-sgd") -> Recipe:
     return recipe
 
 
-def _job(method: str, optimizer: str = "sgd", **changes: Any) -> LoopJob:
+def _group(method: str, optimizer: str = "sgd", **changes: Any) -> LoopGroup:
     runs = tuple(
         LoopRun(rate, seed, "report", f"{rate} {seed}") for rate in (0.1, 0.2) for seed in (0, 1)
     )
-    job = LoopJob(
+    group = LoopGroup(
         "loop", "digits-mlp-sgd", method, "{}", "always", optimizer, "constant", runs, SETTINGS
     )
-    return replace(job, **changes)
+    return replace(group, **changes)
 
 
 TORCH: dict[Optimizer, Callable[[Any, float], torch.optim.Optimizer]] = {
@@ -191,14 +192,14 @@ def test_when_a_network_has_batch_norm_then_it_jumps_in_the_loop_too(
     dataset = RecordedDataSet("toy", (0, 1), "toy", "toy", "BSD", recipe=_recipe("resnet"))
     monkeypatch.setattr("weightcast.bench.plan.loop_settings.get_dataset", lambda name: dataset)
     short = SETTINGS.model_copy(update={"steps": 21})
-    rows = run_loop(_job("ols-line", settings=short, accept="if-better"))
+    rows = run_loop(_group("ols-line", settings=short, accept="if-better"))
     assert [row["status"] for row in rows] == ["ok"] * 4
     assert all([jump["step"] for jump in row["jumps"]] == [15] for row in rows)
     assert all(row["measured"]["train_loss"][-1] < 2.3 for row in rows)
 
 
 def test_when_nothing_jumps_then_null_differs_in_its_batches_alone() -> None:
-    plain, null = run_loop(_job("no-forecast")), run_loop(_job("null"))
+    plain, null = run_loop(_group("no-forecast")), run_loop(_group("null"))
     for one, other in zip(plain, null, strict=True):
         assert one["measured"]["step"] == [0, 15, 30, 45, 60]
         assert one["measured"]["train_loss"][0] == other["measured"]["train_loss"][0]
@@ -209,7 +210,7 @@ def test_when_nothing_jumps_then_null_differs_in_its_batches_alone() -> None:
 
 
 def test_when_a_forecaster_stays_where_it_is_then_training_is_plain() -> None:
-    plain, stays = run_loop(_job("no-forecast")), run_loop(_job("last-value"))
+    plain, stays = run_loop(_group("no-forecast")), run_loop(_group("last-value"))
     for one, other in zip(plain, stays, strict=True):
         assert one["measured"] == other["measured"]
         # Jumps after every window but the last step's: what lands there trains no more.
@@ -220,10 +221,10 @@ def test_when_a_forecaster_stays_where_it_is_then_training_is_plain() -> None:
 
 
 def test_when_a_line_jumps_then_it_lands_where_its_forecast_says() -> None:
-    job = _job("ols-line")
-    rows = run_loop(job)
+    group = _group("ols-line")
+    rows = run_loop(group)
     # The same by hand: train to the first jump, fit the line, and go two snapshots on.
-    run, settings = job.runs[0], job.settings
+    run, settings = group.runs[0], group.settings
     table = rates(run.learning_rate, "constant", settings.steps)[None]
     alone = SideBySide(_recipe(), Optimizer("sgd"), table, [run.seed], [str(run.seed)], 64)
     window = [alone.weights[0].numpy().copy()]
@@ -242,15 +243,17 @@ def test_when_a_line_jumps_then_it_lands_where_its_forecast_says() -> None:
 
 
 def test_when_weights_are_denoised_then_they_go_to_the_line_at_the_present_step() -> None:
-    line, denoised = run_loop(_job("ols-line")), run_loop(_job("denoise-only"))
+    line, denoised = run_loop(_group("ols-line")), run_loop(_group("denoise-only"))
     assert line[0]["jumps"][0]["before"] == denoised[0]["jumps"][0]["before"]
     assert line[0]["jumps"][0]["after"] != denoised[0]["jumps"][0]["after"]
 
 
 def test_when_lookahead_syncs_then_slow_weights_go_half_way() -> None:
-    job = _job("lookahead", settings=SETTINGS.model_copy(update={"steps": 22, "measure_every": 5}))
-    rows = run_loop(job)
-    run = job.runs[0]
+    group = _group(
+        "lookahead", settings=SETTINGS.model_copy(update={"steps": 22, "measure_every": 5})
+    )
+    rows = run_loop(group)
+    run = group.runs[0]
     table = rates(run.learning_rate, "constant", 22)[None]
     alone = SideBySide(_recipe(), Optimizer("sgd"), table, [run.seed], [str(run.seed)], 64)
     slow = alone.weights.clone()
@@ -268,7 +271,7 @@ def test_when_lookahead_syncs_then_slow_weights_go_half_way() -> None:
 def test_when_only_better_jumps_are_taken_then_their_forward_passes_are_charged() -> None:
     # Far beyond the line's reach nearly every jump is a bad one.
     far = SETTINGS.model_copy(update={"horizon": 9})
-    rows = run_loop(_job("last-two-line", accept="if-better", settings=far))
+    rows = run_loop(_group("last-two-line", accept="if-better", settings=far))
     jumps = [jump for row in rows for jump in row["jumps"]]
     assert {jump["forwards"] for jump in jumps} == {2}
     assert {jump["accepted"] for jump in jumps} == {True, False}
@@ -277,7 +280,7 @@ def test_when_only_better_jumps_are_taken_then_their_forward_passes_are_charged(
 
 
 def test_when_a_forecaster_is_fitted_then_its_training_runs_are_charged() -> None:
-    rows = run_loop(_job("lfd2-ols"))
+    rows = run_loop(_group("lfd2-ols"))
     assert all(row["status"] == "ok" for row in rows)
     assert all(row["fit_steps"] == 2 * 60 and row["fit_seconds"] > 0 for row in rows)
 
@@ -298,7 +301,7 @@ def test_when_a_forecaster_fails_in_the_loop_then_its_rows_say_so(
     all_methods()
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
     load_plugin(write_plugin("bad-jumper", body))
-    rows = run_loop(_job("bad-jumper"))
+    rows = run_loop(_group("bad-jumper"))
     assert {row["status"] for row in rows} == {status}
     assert all("predict_block" in row["traceback"] or status == "invalid" for row in rows)
     assert all(row["jumps"] == [] for row in rows)
@@ -360,28 +363,34 @@ def test_when_a_loop_suite_runs_then_its_grid_grows_and_a_second_run_does_nothin
 
 
 def test_when_time_left_is_estimated_then_methods_not_seen_yet_train_as_long_as_others() -> None:
-    jobs = [_job(method) for method in ("no-forecast", "null", "ols-line")]
-    runs = [tuple(replace(r, key=f"{r.key} {job.method}") for r in job.runs) for job in jobs]
-    jobs = [replace(job, runs=own) for job, own in zip(jobs, runs, strict=True)]
-    left = TimeLeft([LoopUnit(job) for job in jobs], 2)
-    left.saw(LoopEnded(jobs[0], 8.0))
+    groups = [_group(method) for method in ("no-forecast", "null", "ols-line")]
+    runs = [
+        tuple(replace(r, key=f"{r.key} {group.method}") for r in group.runs) for group in groups
+    ]
+    groups = [replace(group, runs=own) for group, own in zip(groups, runs, strict=True)]
+    left = TimeLeft([LoopUnit(group) for group in groups], 2)
+    left.saw(Ended(groups[0].key, groups[0].shown, 8.0))
     assert left.estimate() == pytest.approx(2 * 8.0 / 2)
-    left.saw(LoopEnded(jobs[1], 16.0))
+    left.saw(Ended(groups[1].key, groups[1].shown, 16.0))
     assert left.estimate() == pytest.approx(12.0 / 2)
 
 
 def test_when_loop_folders_are_merged_then_runs_are_united_and_conflicts_refused(
     tmp_path: Path,
 ) -> None:
-    job = _job("ols-line")
-    for name, runs, key in (("a", job.runs[:3], ""), ("b", job.runs[2:], ""), ("c", job.runs, "x")):
-        changed = replace(job, runs=tuple(replace(run, key=run.key + key) for run in runs))
+    group = _group("ols-line")
+    for name, runs, key in (
+        ("a", group.runs[:3], ""),
+        ("b", group.runs[2:], ""),
+        ("c", group.runs, "x"),
+    ):
+        changed = replace(group, runs=tuple(replace(run, key=run.key + key) for run in runs))
         with Store(tmp_path / name, create=True) as store:
-            store.add([LoopDone(changed, [loop_row(changed, run) for run in changed.runs])])
+            store.add([LoopDone(changed.shown, [loop_row(changed, run) for run in changed.runs])])
     merged = merge_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
     assert (merged.cells, merged.repeated) == (4, 1)
     with Store(tmp_path / "out") as store:
-        assert {row["key"] for row in store.loops()} == {run.key for run in job.runs}
+        assert {row["key"] for row in store.loops()} == {run.key for run in group.runs}
     with pytest.raises(InputError, match="ols-line in the loop on digits-mlp-sgd"):
         merge_folders([tmp_path / "a", tmp_path / "c"], tmp_path / "other")
     assert not (tmp_path / "other").exists()
@@ -403,14 +412,14 @@ def test_when_grids_are_widened_then_all_methods_get_the_same_rates(tmp_path: Pa
     assert low[place] == [0.005, 0.01, 0.02, 0.04, 0.08]
     assert widened(low, [(*place, "low")], first, 1) == low
     assert first[place] == [0.02, 0.04, 0.08]
-    jobs = loop_jobs(suite, low)
-    assert {tuple(sorted({run.learning_rate for run in job.runs})) for job in jobs} == {
+    groups = loop_groups(suite, low)
+    assert {tuple(sorted({run.learning_rate for run in group.runs})) for group in groups} == {
         (0.005, 0.01, 0.02, 0.04, 0.08)
     }
-    keys = {run.key for job in loop_jobs(suite, first) for run in job.runs}
+    keys = {run.key for group in loop_groups(suite, first) for run in group.runs}
     assert len(keys) == 96
-    left = missing_jobs(jobs, keys)
-    assert {run.learning_rate for job in left for run in job.runs} == {0.005, 0.01}
+    left = missing_groups(groups, keys)
+    assert {run.learning_rate for group in left for run in group.runs} == {0.005, 0.01}
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in load_suite("loop").methods])
@@ -418,8 +427,8 @@ def test_when_a_schedule_has_ended_then_what_learns_from_windows_that_stand_stil
     name: str,
 ) -> None:
     quick = {"updates": 20} if "updates" in get_method(name).get_param_names() else {}
-    job = _job(name, schedule="linear-0.5", params=json.dumps(quick))
-    for row in run_loop(replace(job, runs=job.runs[:2])):
+    group = _group(name, schedule="linear-0.5", params=json.dumps(quick))
+    for row in run_loop(replace(group, runs=group.runs[:2])):
         assert row["status"] == "ok", row["reason"]
         assert [jump["step"] for jump in row["jumps"]] == [15, 30, 45]
         assert all(np.isfinite(jump["after"]) for jump in row["jumps"])

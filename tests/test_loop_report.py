@@ -19,7 +19,8 @@ from weightcast.bench.cli.app import app
 from weightcast.bench.engine.events import LoopDone
 from weightcast.bench.engine.store import Store
 from weightcast.bench.loop.board import loop_board, uses_text
-from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row
+from weightcast.bench.plan.loop_row import loop_row
+from weightcast.bench.plan.loop_settings import LoopGroup, LoopRun, LoopSettings
 from weightcast.bench.results.tables import IDENTITY, Results, load_results
 from weightcast.datasets import InputError
 from weightcast.reports.html import render_report
@@ -64,7 +65,7 @@ def _rows(
 
 def _row(dataset: str, method: str, rate: float, seed: int, role: str, speed: float) -> Row:
     run = LoopRun(rate, seed, role, f"{dataset} {method} {rate} {seed}")
-    job = LoopJob("s", dataset, method, "{}", "always", "sgd", "constant", (run,), SETTINGS)
+    group = LoopGroup("s", dataset, method, "{}", "always", "sgd", "constant", (run,), SETTINGS)
     losses = np.exp(-speed * STEPS).tolist()
     measured = {"step": STEPS.tolist()}
     for prefix in ("", "average_"):
@@ -75,7 +76,7 @@ def _row(dataset: str, method: str, rate: float, seed: int, role: str, speed: fl
         }
     times = {"step_seconds": 0.5, "forward_seconds": 0.1, "seconds": 9.0}
     shared = {"jobs": 1, "threads": 1, "machine": "{}"}
-    return loop_row(job, run, measured=measured, **times) | shared
+    return loop_row(group, run) | {"measured": measured} | times | shared
 
 
 def _jumps(speed: float) -> list[Row]:
@@ -103,9 +104,8 @@ def _all(dataset: str) -> list[Row]:
 
 
 def _store(folder: Path, rows: Sequence[Row], *, create: bool = True) -> Path:
-    job = LoopJob("s", "d", "m", "{}", "always", "sgd", "constant", (), SETTINGS)
     with Store(folder, create=create) as store:
-        store.add([LoopDone(job, list(rows))])
+        store.add([LoopDone(("d", "m"), list(rows))])
     return folder
 
 

@@ -28,7 +28,8 @@ from weightcast.bench.loop.verdicts import (
     LoopStanding,
     break_even,
 )
-from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, loop_row
+from weightcast.bench.plan.loop_row import loop_row
+from weightcast.bench.plan.loop_settings import LoopGroup, LoopRun, LoopSettings
 from weightcast.datasets import InputError
 
 BUDGET, EVERY = 900, 45
@@ -52,7 +53,7 @@ def _row(
     **found: Any,
 ) -> Row:
     run = LoopRun(rate, seed, role, "")
-    job = LoopJob("s", dataset, method, "{}", accept, optimizer, "constant", (run,), SETTINGS)
+    group = LoopGroup("s", dataset, method, "{}", accept, optimizer, "constant", (run,), SETTINGS)
     losses = np.exp(-speed * STEPS).tolist()
     accuracies = (1 - np.exp(-speed * STEPS)).tolist()
     measured = {"step": STEPS.tolist()}
@@ -62,9 +63,8 @@ def _row(
             f"{prefix}test_loss": losses,
             f"{prefix}test_accuracy": accuracies,
         }
-    return loop_row(
-        job, run, **({"measured": measured, "step_seconds": 0.5, "forward_seconds": 0.1} | found)
-    )
+    shared = {"measured": measured, "step_seconds": 0.5, "forward_seconds": 0.1}
+    return loop_row(group, run) | shared | found
 
 
 Speed = Callable[[float, int], float]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from weightcast.bench.commands.listing import listing
-from weightcast.bench.scoring.cell import CellRow, evaluate_cell
+from weightcast.bench.engine.records import CellRow
+from weightcast.bench.scoring.cell import evaluate_cell
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import Metadata, TensorInfo, Trajectory, get_dataset, make_task
 from weightcast.datasets.admission.gates import mean_displacement_errors

@@ -22,6 +22,7 @@ from weightcast.bench.engine.environment import (
     write_environment,
 )
 from weightcast.bench.engine.events import Event
+from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.store import Store
 from weightcast.bench.engine.worker import Worker
 from weightcast.bench.plan.fits import make_plan
@@ -30,7 +31,7 @@ from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import Results, load_results
 from weightcast.bench.scoring import worker_side
-from weightcast.bench.scoring.unit import Site, Unit, run_unit
+from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods, load_plugin, registry
 from weightcast.reports.html import render_report
@@ -77,7 +78,7 @@ def write_folder(folder: Path, plugin: Path, suite: Suite) -> None:
         for fit in make_plan(suite, RunCache(None)):
             events: list[Event] = []
             unit = Unit(fit, fit.split.test)
-            run_unit(unit, ThisProcess(), worker_side.Setup((plugin,)), site, events.append, stop)
+            unit.run(ThisProcess(), Setup((plugin,)), site, events.append, stop)
             store.add(events)
 
 

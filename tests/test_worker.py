@@ -19,6 +19,7 @@ from multiprocessing.context import BaseContext
 import psutil
 import pytest
 
+from weightcast.bench.engine.failure import Failure
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.processes import worker_context
 from weightcast.bench.engine.worker import Stopped, Worker, WorkerEnded
@@ -63,12 +64,12 @@ def _pid(worker: Worker) -> int:
     return worker.call(os.getpid)
 
 
-def _ends(worker: Worker, code: str) -> WorkerEnded:
+def _ends(worker: Worker, code: str) -> Failure:
     """Run code that ends the process; see that the next call has another one."""
     with pytest.raises(WorkerEnded) as caught:
         worker.call(exec, code, {})
     assert worker.call(eval, "6 * 7") == 42
-    return caught.value
+    return caught.value.failure
 
 
 def test_when_a_call_returns_then_its_value_comes_back_from_the_same_process(
@@ -117,9 +118,10 @@ def test_when_a_call_takes_too_long_then_it_ends_within_two_seconds_of_its_limit
             hasty.call(exec, code, {})
         took = time.perf_counter() - start
     assert 1.0 <= took < 1.0 + PROMISED * times_longer()
-    assert caught.value.status == "timeout"
-    assert caught.value.reason == "took longer than the limit of 1 s (--timeout)"
-    assert "in hang" in caught.value.trace
+    failure = caught.value.failure
+    assert failure.status == "timeout"
+    assert failure.reason == "took longer than the limit of 1 s (--timeout)"
+    assert "in hang" in failure.traceback
     assert hasty.call(eval, "6 * 7") == 42
 
 
@@ -141,7 +143,7 @@ def test_when_memory_is_taken_bit_by_bit_then_the_call_is_out_of_memory(worker: 
         return
     assert ended.status == "out-of-memory"
     assert ended.reason == "its process passed the limit of 400 MB (--max-memory)"
-    assert "in take" in ended.trace
+    assert "in take" in ended.traceback
 
 
 def test_when_memory_is_taken_that_python_does_not_count_then_the_call_is_out_of_memory(
@@ -161,7 +163,7 @@ def test_when_memory_is_taken_that_python_does_not_count_then_the_call_is_out_of
     ended = _ends(worker, code)
     assert ended.status == "out-of-memory"
     assert ended.reason == "its process passed the limit of 400 MB (--max-memory)"
-    assert "in take" in ended.trace
+    assert "in take" in ended.traceback
 
 
 def test_when_one_allocation_is_far_too_large_then_it_is_refused_and_nothing_else_happens(
@@ -179,12 +181,15 @@ def test_when_the_process_is_hit_by_a_signal_then_its_name_and_stack_are_kept(
     worker: Worker,
 ) -> None:
     ended = _ends(worker, "import ctypes\ndef fall():\n  ctypes.string_at(0)\nfall()")
-    assert (ended.status, ended.reason) == ("crashed", "its process was ended by SIGSEGV")
-    assert "in fall" in ended.trace
+    assert (ended.status, ended.reason) == (
+        "crashed",
+        "its process was ended by SIGSEGV",
+    )
+    assert "in fall" in ended.traceback
     killed = _ends(worker, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     assert killed.status == "crashed"
     assert "SIGKILL, which the system sends where memory runs out" in killed.reason
-    assert "in fall" not in killed.trace
+    assert "in fall" not in killed.traceback
 
 
 @pytest.mark.parametrize("code", [3, 0])
@@ -194,7 +199,10 @@ def test_when_the_process_exits_then_its_status_is_said_and_nobody_waits_for_the
     worker.call(abs, -1)
     start = time.perf_counter()
     ended = _ends(worker, f"import os\nos._exit({code})")
-    assert (ended.status, ended.reason) == ("crashed", f"its process ended with status {code}")
+    assert (ended.status, ended.reason) == (
+        "crashed",
+        f"its process ended with status {code}",
+    )
     assert time.perf_counter() - start < 30.0
 
 

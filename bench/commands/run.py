@@ -28,16 +28,17 @@ from weightcast.bench.engine.environment import (
 from weightcast.bench.engine.events import Event
 from weightcast.bench.engine.limits import Limits, default_memory
 from weightcast.bench.engine.processes import THREADS
+from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.store import LOCK, Store, StoreFailed, prepare
+from weightcast.bench.engine.work import Work, in_turn
 from weightcast.bench.loop.unit import LoopUnit
 from weightcast.bench.plan.fits import make_plan
-from weightcast.bench.plan.loop_jobs import first_grids, loop_jobs, missing_jobs, widened
+from weightcast.bench.plan.loop_groups import first_grids, loop_groups, missing_groups, widened
 from weightcast.bench.plan.loop_settings import recipe_of
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import Suite, load_suite
 from weightcast.bench.results.mixed import mixed_note
-from weightcast.bench.scoring.unit import Site, Unit
-from weightcast.bench.scoring.worker_side import Setup
+from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
 from weightcast.datasets.admission.gates import set_gates
 from weightcast.datasets.files.partial_file import write_text
@@ -141,7 +142,7 @@ def run_suite(options: RunOptions) -> dict[str, int]:
     plan = make_plan(suite, runs) if cells else []
     _say_what_has_no_checksums(suite, runs)
     if looped:
-        loop_jobs(suite, first_grids(suite))  # refuses what cannot run before anything does
+        loop_groups(suite, first_grids(suite))  # refuses what cannot run before anything does
     prepare(options.out)
     read_environment(options.out)  # it is written again: what is damaged is said before
     with only_writer(options.out), Store(options.out, create=True) as store:
@@ -179,9 +180,9 @@ def _run_loop(suite: Suite, options: RunOptions, store: Store) -> set[str]:
 
     first = grids = first_grids(suite)
     while True:
-        jobs = loop_jobs(suite, grids)
-        keys = {run.key for job in jobs for run in job.runs}
-        units = [LoopUnit(job) for job in missing_jobs(jobs, _finished(store, options))]
+        groups = loop_groups(suite, grids)
+        keys = {run.key for group in groups for run in group.runs}
+        units = [LoopUnit(group) for group in missing_groups(groups, _finished(store, options))]
         _say_what_is_missing("training runs", len(keys), units)
         if units:
             _run(units, suite, options, store)
@@ -203,22 +204,24 @@ def _finished(store: Store, options: RunOptions) -> set[str]:
     return store.finished(timed=options.timing, retry=options.retry_failed)
 
 
-def _say_what_is_missing(what: str, total: int, units: Sequence[Unit | LoopUnit]) -> None:
-    missing = sum(unit.cells for unit in units)
+def _say_what_is_missing(what: str, total: int, units: Sequence[Work]) -> None:
+    missing = sum(len(unit.keys) for unit in units)
     print(f"{total - missing:,} of {total:,} {what} are here, {missing:,} to run", file=sys.stderr)
 
 
-def _run(units: Sequence[Unit | LoopUnit], suite: Suite, options: RunOptions, store: Store) -> None:
+def _run(units: Sequence[Work], suite: Suite, options: RunOptions, store: Store) -> None:
     """Run what is missing, in this machine's processes or on a cluster."""
     # Imported late: it brings the workers, which no check before needs.
-    from weightcast.bench.engine.runner import heavy_libraries, in_turn, store_all
+    from weightcast.bench.engine.inside import registered_by
+    from weightcast.bench.engine.storing import store_all
 
     jobs = 1 if options.timing else options.jobs or suite.jobs
     limits = Limits(
         timeout=options.timeout or suite.timeout,
         max_memory=1_000_000 * options.max_memory if options.max_memory else default_memory(jobs),
     )
-    setup = Setup(tuple(options.plugins), options.data)
+    plugins = tuple(options.plugins)
+    setup = Setup(plugins, registered_by(plugins), options.data)
     stop = threading.Event()
     happening: Iterator[list[Event]]
     if options.scheduler:
@@ -231,7 +234,7 @@ def _run(units: Sequence[Unit | LoopUnit], suite: Suite, options: RunOptions, st
         from weightcast.bench.engine.local import run_here
 
         site = Site(describe_machine(), jobs, THREADS)
-        happening = run_here(in_turn(units), setup, limits, site, stop, heavy_libraries(units))
+        happening = run_here(in_turn(units), setup, limits, site, stop)
     write_text(options.out / "suite.toml", suite.to_toml())
     environment = describe_environment(
         options.command,

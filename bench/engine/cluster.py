@@ -15,29 +15,16 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from weightcast.bench.engine.cluster_task import Order, end_run, stop_run, work_on
-from weightcast.bench.engine.events import (
-    CellDone,
-    Ended,
-    Event,
-    FitRecord,
-    Fitted,
-    LoopDone,
-    LoopEnded,
-    LoopStarted,
-    Started,
-)
+from weightcast.bench.engine.events import Event
 from weightcast.bench.engine.failure import Failure, failure_of
 from weightcast.bench.engine.limits import Limits
-from weightcast.bench.engine.runner import Work, heavy_libraries
-from weightcast.bench.loop.unit import LoopUnit
-from weightcast.bench.plan.loop_settings import loop_row
-from weightcast.bench.scoring.cell import rows_without_result
-from weightcast.bench.scoring.worker_side import Setup
+from weightcast.bench.engine.site import Setup, Site
+from weightcast.bench.engine.work import Work, modules_of
 from weightcast.datasets import InputError
 from weightcast.datasets.dataset import default_data_folder
 from weightcast.methods.plugin_modules import plugin_files
@@ -71,7 +58,7 @@ def run_on_cluster(
     ----------
     address : str
         The scheduler's, as in ``tcp://10.0.0.1:8786``.
-    units : sequence of Unit or LoopUnit
+    units : sequence of Work
         In the order in which they are to begin.
     setup : Setup
         Plugins are sent along; the folder of data must be one that all machines see.
@@ -104,8 +91,16 @@ def run_on_cluster(
             client.close()
             raise
     plugins = tuple((path.name, plugin_files(path)) for path in setup.plugins)
-    preload = tuple(heavy_libraries(units))
-    order = Order(uuid.uuid4().hex, plugins, data, limits, own_share, jobs, preload)
+    order = Order(
+        run=uuid.uuid4().hex,
+        plugins=plugins,
+        methods=setup.methods,
+        data=data,
+        limits=limits,
+        own_share=own_share,
+        jobs=jobs,
+        preload=tuple(modules_of(units)),
+    )
     return _results(client, order, units, stop), jobs
 
 
@@ -161,8 +156,8 @@ def _check_versions(client: Client) -> None:
         # Other errors are those of a Dask worker that has just gone.
         if isinstance(answer, ImportError) or (isinstance(answer, str) and answer != own):
             other = f"Weightcast {answer}" if isinstance(answer, str) else "no Weightcast"
-            place = where if where == "the scheduler" else f"the Dask worker {where}"
-            raise InputError(f"{place} has {other}, this machine {own}; install {own} on both")
+            there = where if where == "the scheduler" else f"the Dask worker {where}"
+            raise InputError(f"{there} has {other}, this machine {own}; install {own} on both")
 
 
 def _check_folder(client: Client, data: str) -> None:
@@ -202,7 +197,7 @@ class _Tasks:
     ----------
     client : Client
     order : Order
-    units : sequence of Unit or LoopUnit
+    units : sequence of Work
         In the order in which they are to begin.
     """
 
@@ -219,11 +214,11 @@ class _Tasks:
     def submit(self) -> bool:
         """Hand out as much as Dask should hold; return whether anything is to come back."""
         while self._waiting and len(self._held) < self._ahead:
-            place, unit = self._waiting.popleft()
+            index, unit = self._waiting.popleft()
             # Dask's pages show tasks under what comes before the number.
-            key = f"{unit.shown[1]}-{self._order.run}-{place}"
+            key = f"{unit.shown[1]}-{self._order.run}-{index}"
             future = self._client.submit(
-                work_on, self._order, key, unit, key=key, priority=-place, retries=_RETRIES
+                work_on, self._order, key, unit, key=key, priority=-index, retries=_RETRIES
             )
             self._held[key] = unit, future
             self._back.add(future)
@@ -241,7 +236,7 @@ class _Tasks:
             if isinstance(result, list):
                 events += result
             elif isinstance(result, tuple):  # type, exception and traceback
-                events += _given_up(unit, result[1], self._order.jobs)
+                events += unit.given_up(_why(result[1]), Site(jobs=self._order.jobs))
             else:  # cancelled, and not by this process
                 lost = True
         return events, lost
@@ -274,27 +269,16 @@ class _Tasks:
         self._stopping = True
 
 
-def _given_up(unit: Work, error: BaseException, jobs: int) -> list[Event]:
-    """Make what a unit tells that Dask gives up."""
+def _why(error: BaseException) -> Failure:
+    """Say why Dask gave a unit up."""
     from distributed.scheduler import KilledWorker
 
     if isinstance(error, KilledWorker):
         times = error.allowed_failures + 1
         reason = f"its Dask worker was lost {times} time{'s' if times > 1 else ''}"
-        why = Failure("crashed", reason, "")
-    else:
-        why = failure_of(error)
-        why = replace(why, reason=f"on the cluster: {why.reason}")
-    if isinstance(unit, LoopUnit):
-        rows = [loop_row(unit.job, run, **asdict(why), jobs=jobs) for run in unit.job.runs]
-        return [LoopStarted(unit.job), LoopDone(unit.job, rows), LoopEnded(unit.job)]
-    fit = unit.fit
-    cells = [
-        CellDone(fit, seed, rows_without_result(seed, fit.tiers, why), jobs) for seed in unit.seeds
-    ]
-    return [
-        Started(fit), Fitted(FitRecord(fit, **asdict(why), jobs=jobs)), *cells, Ended(fit),
-    ]  # fmt: skip
+        return Failure("crashed", reason, "")
+    why = failure_of(error)
+    return replace(why, reason=f"on the cluster: {why.reason}")
 
 
 @contextmanager

@@ -22,14 +22,13 @@ from weightcast.bench.engine.environment import describe_machine
 from weightcast.bench.engine.events import Event
 from weightcast.bench.engine.limits import Limits, default_memory
 from weightcast.bench.engine.processes import THREADS, worker_context
+from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.worker import Stopped, Worker
-from weightcast.bench.scoring.unit import Site
-from weightcast.bench.scoring.worker_side import Setup
 
 if TYPE_CHECKING:
     from distributed import Worker as DaskWorker
 
-    from weightcast.bench.engine.runner import Work
+    from weightcast.bench.engine.work import Work
 
 #: Seconds after which a process that no unit asked for is ended: its run is over.
 _IDLE = 30.0
@@ -49,6 +48,8 @@ class Order:
         Tells runs apart that a cluster works on.
     plugins : tuple of tuple
         Each plugin file's name, and the content of it and of its own modules by their paths.
+    methods : tuple of frozenset of str
+        What each plugin registers.
     data : Path
         Folder of recorded data sets, which all machines see under this path.
     limits : Limits
@@ -62,6 +63,7 @@ class Order:
 
     run: str
     plugins: tuple[tuple[str, dict[str, bytes]], ...]
+    methods: tuple[frozenset[str], ...]
     data: Path
     limits: Limits
     own_share: bool
@@ -77,7 +79,7 @@ def work_on(order: Order, key: str, unit: Work) -> list[Event]:
     order : Order
     key : str
         The task's.
-    unit : Unit or LoopUnit
+    unit : Work
 
     Returns
     -------
@@ -95,7 +97,7 @@ def work_on(order: Order, key: str, unit: Work) -> list[Event]:
     if stop.is_set():
         return []
     dask_worker = get_worker()
-    bench = _take(order, dask_worker)
+    bench = _take(order, unit.method, dask_worker)
     if bench is None:
         return []
     events: list[Event] = []
@@ -145,7 +147,8 @@ class _Bench:
         self.run = order.run
         # Dask removes this folder even after a Dask worker that was killed.
         self._folder = tempfile.TemporaryDirectory(dir=dask_worker.local_directory)
-        self.setup = Setup(_unpack(order, Path(self._folder.name)), order.data, distrust=True)
+        paths = _unpack(order, Path(self._folder.name))
+        self.setup = Setup(paths, order.methods, order.data, distrust=True)
         _allow_children()
         _forget_trimming()
         context = worker_context(order.preload)
@@ -173,12 +176,13 @@ def _begin(run: str, key: str) -> threading.Event:
         return _stops[run]
 
 
-def _take(order: Order, dask_worker: DaskWorker) -> _Bench | None:
+def _take(order: Order, method: str, dask_worker: DaskWorker) -> _Bench | None:
     """Take a process that is idle, or start one; what other runs left behind is ended."""
     with _lock:
         if order.run in _ended:
             return None
         same = [bench for bench in _idle if bench.run == order.run]
+        same.sort(key=lambda bench: bench.worker.method == method)  # the last one is taken
         others = [bench for bench in _idle if bench.run != order.run]
         # Under the lock: starting the fork server changes the environment for a moment.
         bench = same.pop() if same else _Bench(order, dask_worker)
@@ -187,6 +191,7 @@ def _take(order: Order, dask_worker: DaskWorker) -> _Bench | None:
         _idle[:] = same
         _at_work[order.run].append(bench)
     _close(others)
+    bench.worker.serve(method)
     return bench
 
 

@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from weightcast.bench.engine.records import CellRow, FitRecord
+from weightcast.bench.engine.site import Site
 from weightcast.bench.plan.fits import Fit
-from weightcast.bench.plan.loop_settings import LoopJob
-from weightcast.bench.scoring.cell import CellRow
+from weightcast.bench.plan.loop_row import LoopRow
 
-
-@dataclass
-class FitRecord:
-    """What one fit was and took.
-
-    Attributes
-    ----------
-    machine : str
-        Where it was made, as JSON; see `weightcast.bench.engine.environment.describe_machine`.
-    jobs : int
-        Workers side by side while it was timed.
-    threads : int
-        What each worker was held to.
-    """
-
-    fit: Fit
-    status: str = "ok"
-    reason: str = ""
-    traceback: str = ""
-    again: bool = False
-    chosen: dict[str, Any] = field(default_factory=dict)
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    fit_seconds: float | None = None
-    fit_cpu_seconds: float | None = None
-    fit_memory_bytes: int | None = None
-    training_runs_seconds: float = 0.0
-    parameters: int | None = None
-    flops_per_coordinate: float | None = None
-    diagnostics: dict[str, Any] = field(default_factory=dict)
-    jobs: int = 1
-    threads: int = 1
-    machine: str = ""
+#: Data set and method as the progress table names them.
+Shown = tuple[str, str]
 
 
 @dataclass
 class Started:
-    """A worker has taken up a fit."""
+    """A worker has taken up a unit."""
 
-    fit: Fit
+    shown: Shown
 
 
 @dataclass
@@ -65,14 +36,35 @@ class CellDone:
     fit: Fit
     run: int
     rows: list[CellRow]
-    jobs: int = 1
-    threads: int = 1
-    machine: str = ""
+    site: Site
+
+    @property
+    def shown(self) -> Shown:
+        """Data set and method as the progress table names them."""
+        return self.fit.shown
+
+    @property
+    def outcomes(self) -> list[bool]:
+        """Whether the cell came off."""
+        return [all(row.status == "ok" for row in self.rows)]
 
 
 @dataclass
-class Ended:
-    """A fit's worker is done with it.
+class LoopDone:
+    """Training runs of the loop tier are over."""
+
+    shown: Shown
+    rows: list[LoopRow]
+
+    @property
+    def outcomes(self) -> list[bool]:
+        """Whether each run came off."""
+        return [row["status"] == "ok" for row in self.rows]
+
+
+@dataclass
+class Afterwards:
+    """What a fit leaves beside its cells.
 
     Attributes
     ----------
@@ -80,44 +72,29 @@ class Ended:
         ``"truth"`` and ``"forecast"``: what the report draws of one run.
     diagnostics : dict or None
         As they are after the cells: some methods count what fails while they forecast.
+    """
+
+    fit: Fit
+    examples: dict[str, Any]
+    diagnostics: dict[str, Any] | None
+
+
+@dataclass
+class Ended:
+    """A worker is done with a unit.
+
+    Attributes
+    ----------
+    key : str
+        The unit's.
     seconds : float
         What all of it took, for the estimate of the time left.
     """
 
-    fit: Fit
-    examples: dict[str, Any] = field(default_factory=dict)
-    diagnostics: dict[str, Any] | None = None
+    key: str
+    shown: Shown
     seconds: float = 0.0
 
 
-@dataclass
-class LoopStarted:
-    """A worker has taken up a job of the loop tier."""
-
-    job: LoopJob
-
-
-@dataclass
-class LoopDone:
-    """A job's training runs are over.
-
-    Attributes
-    ----------
-    rows : list of dict
-        One a run; see `weightcast.bench.plan.loop_settings.loop_row`.
-    """
-
-    job: LoopJob
-    rows: list[dict[str, Any]]
-
-
-@dataclass
-class LoopEnded:
-    """A job's worker is done with it."""
-
-    job: LoopJob
-    seconds: float = 0.0
-
-
-Event = Started | Fitted | CellDone | Ended | LoopStarted | LoopDone | LoopEnded
+Event = Started | Fitted | CellDone | LoopDone | Afterwards | Ended
 Tell = Callable[[Event], None]

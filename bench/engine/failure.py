@@ -24,6 +24,10 @@ class Failure:
     again: bool = False
 
 
+#: What stands where nothing failed.
+NONE = Failure("ok", "", "")
+
+
 def failure_of(error: BaseException, invalid: type[BaseException] | None = None) -> Failure:
     r"""Describe an exception.
 

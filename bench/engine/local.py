@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from weightcast.bench.engine.events import Event
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.processes import worker_context
-from weightcast.bench.engine.runner import Work
+from weightcast.bench.engine.site import Setup, Site
+from weightcast.bench.engine.work import Work, modules_of
 from weightcast.bench.engine.worker import Stopped, Worker
-from weightcast.bench.scoring.unit import Site
-from weightcast.bench.scoring.worker_side import Setup, make_cell
 
 
 def run_here(
@@ -21,21 +20,18 @@ def run_here(
     limits: Limits,
     where: Site,
     stop: threading.Event,
-    preload: Sequence[str] = (),
 ) -> Iterator[list[Event]]:
     """Work on units with ``where.jobs`` workers.
 
     Parameters
     ----------
-    units : sequence of Unit or LoopUnit
+    units : sequence of Work
         In the order in which they are to begin.
     setup : Setup
     limits : Limits
     where : Site
     stop : Event
         Once it is set nothing new begins.
-    preload : sequence of str
-        What workers have loaded from the start.
 
     Yields
     ------
@@ -47,14 +43,16 @@ def run_here(
         waiting.put(unit)
     happened: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None: a thread is done
     failures: list[BaseException] = []
-    # Each cell that ends its worker costs a new one, which is to be there at once.
-    context = worker_context([make_cell.__module__, *preload])
+    # Each cell that ends its process costs a new one, which is to be there at once.
+    context = worker_context(modules_of(units))
     workers = [Worker(context, limits) for _ in range(min(where.jobs, len(units)))]
 
     def work(worker: Worker) -> None:
         try:
             while not stop.is_set():
-                waiting.get_nowait().run(worker, setup, where, happened.put, stop)
+                unit = waiting.get_nowait()
+                worker.serve(unit.method)
+                unit.run(worker, setup, where, happened.put, stop)
         except (queue.Empty, Stopped):
             pass
         except BaseException as error:  # ours: methods' failures are rows

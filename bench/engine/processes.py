@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 THREADS = 1
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
+#: Workers may start processes from several threads; the environment is one for all of them.
+_lock = threading.Lock()
 
 
 def worker_context(preload: Iterable[str] = ()) -> BaseContext:
@@ -39,16 +41,34 @@ def worker_context(preload: Iterable[str] = ()) -> BaseContext:
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver
-
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(sorted(preload))
+    server_process()
+    return context
+
+
+def server_process() -> int | None:
+    """Return the fork server's process, started anew where it was ended; None without one."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return None
+    from multiprocessing import forkserver
+
     # The numerical libraries read these once, when they load. And the server must not look for
     # modules in whatever folder this process happens to be in.
     values = {name: str(THREADS) for name in _THREADS} | {"PYTHONSAFEPATH": "1"}
-    with _environment(values), _without_interrupts():
+    with _lock, _environment(values), _without_interrupts():
         forkserver.ensure_running()
-    return context
+        return int(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+
+
+def server_ended(pid: int | None) -> bool:
+    """Whether a fork server is no more."""
+    import psutil
+
+    try:
+        return pid is not None and psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager
@@ -88,6 +108,8 @@ def settle_worker() -> None:
     Ctrl-C reaches the whole process group; the parent alone decides what ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The pool's handler would make an exit with a status of what is a signal from outside.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for name in _THREADS:
         os.environ[name] = str(THREADS)
     if sys.platform == "linux":

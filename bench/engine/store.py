@@ -1,4 +1,4 @@
-"""The result store: one SQLite file in the result folder, written by the runner alone.
+"""The result store: one SQLite file in the result folder, written by one process alone.
 
 A cell goes in whole or not at all: what workers told since the last time is one transaction. A
 killed run leaves every cell that was stored, and nothing of the others.
@@ -15,11 +15,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from weightcast.bench.engine.events import CellDone, Ended, Event, FitRecord, Fitted, LoopDone
+from weightcast.bench.engine.events import Afterwards, CellDone, Event, Fitted, LoopDone
+from weightcast.bench.engine.failure import NONE
+from weightcast.bench.engine.records import CellRow, FitRecord
 from weightcast.bench.engine.schema import (
     add_seals,
     check_contents,
@@ -29,6 +31,7 @@ from weightcast.bench.engine.schema import (
     make_schema,
     seal_rows,
 )
+from weightcast.bench.engine.site import Site
 from weightcast.bench.engine.snapshot import snapshot
 from weightcast.bench.engine.stored import (
     ExampleRecord,
@@ -40,7 +43,7 @@ from weightcast.bench.engine.stored import (
     not_ours,
 )
 from weightcast.bench.plan.fits import Fit
-from weightcast.bench.scoring.cell import CellRow
+from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.datasets import InputError
 from weightcast.datasets.admission.gates import Gate
 
@@ -201,10 +204,10 @@ class Store:
                     self._add_fit(event.record)
                 elif isinstance(event, CellDone):
                     self._add_cell(event)
-                elif isinstance(event, Ended):
-                    self._add_end(event)
+                elif isinstance(event, Afterwards):
+                    self._add_afterwards(event)
                 elif isinstance(event, LoopDone):
-                    self._add_loop(event)
+                    self._add_loop(event.rows)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -227,7 +230,7 @@ class Store:
             self._db.execute("ROLLBACK")
 
     def _add_fit(self, record: FitRecord) -> None:
-        fit = record.fit
+        fit, why = record.fit, record.failure or NONE
         values = {
             "key": fit.key,
             "suite": fit.suite,
@@ -241,9 +244,9 @@ class Store:
             "split": fit.place.split,
             "context": fit.context,
             "rotation": fit.split.rotation,
-            "status": record.status,
-            "reason": record.reason,
-            "traceback": record.traceback,
+            "status": why.status,
+            "reason": why.reason,
+            "traceback": why.traceback,
             "fit_seconds": record.fit_seconds,
             "fit_cpu_seconds": record.fit_cpu_seconds,
             "fit_memory_bytes": record.fit_memory_bytes,
@@ -251,9 +254,7 @@ class Store:
             "parameters": record.parameters,
             "flops_per_coordinate": record.flops_per_coordinate,
             "diagnostics": json.dumps(record.diagnostics),
-            "jobs": record.jobs,
-            "threads": record.threads,
-            "machine": self._machine(record.machine),
+            **self._site(record.site),
             "seal": None,
         }
         older = " AND ".join(f"{name} = :{name}" for name in _FIT_PLACE)
@@ -275,13 +276,8 @@ class Store:
         again = any(row.again for row in done.rows)
         key = None if again else dict(done.fit.cells)[done.run]
         self._db.execute("DELETE FROM cells WHERE fit = ? AND run = ?", (done.fit.key, done.run))
-        shared = {
-            "fit": done.fit.key,
-            "key": key,
-            "jobs": done.jobs,
-            "threads": done.threads,
-            "machine": self._machine(done.machine),
-        } | self._fit_took(done.fit.key)
+        shared = {"fit": done.fit.key, "key": key, **self._site(done.site)}
+        shared |= self._fit_took(done.fit.key)
         self._insert("cells", [_cell_values(row) | shared for row in done.rows])
 
     def _fit_took(self, key: str) -> dict[str, Any]:
@@ -294,12 +290,12 @@ class Store:
         names = [column[0] for column in cursor.description]
         return dict(zip(names, cursor.fetchone() or [None] * len(names), strict=True))
 
-    def _add_end(self, ended: Ended) -> None:
-        fit = ended.fit
-        if ended.diagnostics is not None:
+    def _add_afterwards(self, left: Afterwards) -> None:
+        fit = left.fit
+        if left.diagnostics is not None:
             self._db.execute(
                 "UPDATE fits SET diagnostics = ?, seal = NULL WHERE key = ?",
-                (json.dumps(ended.diagnostics), fit.key),
+                (json.dumps(left.diagnostics), fit.key),
             )
         owner = {"truth": ("", ""), "forecast": (fit.method, fit.params)}
         self._insert(
@@ -312,31 +308,36 @@ class Store:
                     "params": owner[kind][1],
                     "content": json.dumps(content),
                 }
-                for kind, content in ended.examples.items()
+                for kind, content in left.examples.items()
             ],
         )
 
-    def _add_loop(self, done: LoopDone) -> None:
+    def _add_loop(self, rows: Sequence[LoopRow]) -> None:
         # A run with another key at the same place was made with other code or settings: it goes.
-        texts = ("measured", "jumps")
         self._insert(
             "loops",
             [
-                {name: value for name, value in row.items() if name != "again"}
-                | {name: json.dumps(row[name]) for name in texts}
-                | {"machine": self._machine(row["machine"])}
-                for row in done.rows
+                {
+                    **{name: value for name, value in row.items() if name != "again"},
+                    "measured": json.dumps(row["measured"]),
+                    "jumps": json.dumps(row["jumps"]),
+                    "machine": self._machine(row["machine"]),
+                }
+                for row in rows
                 if not row.get("again")  # it stays missing
             ],
         )
 
-    def loops(self) -> list[dict[str, Any]]:
+    def loops(self) -> list[LoopRow]:
         """Return the loop tier's runs, as `weightcast.bench.loop.training.run_loop` made them."""
         found = self.rows("SELECT * FROM loops ORDER BY dataset, method, params, accept, seed")
         self.check_rows("loops", LoopRecord, found)
         for row in found:
             row["measured"], row["jumps"] = json.loads(row["measured"]), json.loads(row["jumps"])
-        return found
+        return cast(list[LoopRow], found)
+
+    def _site(self, site: Site) -> dict[str, Any]:
+        return asdict(site) | {"machine": self._machine(site.machine)}
 
     def _machine(self, content: str) -> str:
         """Keep a machine's description once; return its name here."""

@@ -7,23 +7,22 @@ kept: it writes its stack to a file that both sides hold open.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from enum import Enum
 from multiprocessing.context import BaseContext
-from multiprocessing.reduction import DupFd
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from weightcast.bench.engine.child import SharedFile, start, task
+from weightcast.bench.engine.failure import Failure
 from weightcast.bench.engine.limits import Limits
-from weightcast.bench.engine.processes import settle_worker
+from weightcast.bench.engine.processes import server_ended, server_process
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
@@ -38,25 +37,42 @@ _GRACE = 0.5
 _LOST = 5.0
 #: Seconds after which a process that was given up while it started does not come any more.
 _STARTED = 120.0
+#: Signals that people, schedulers and a system short of memory end processes by.
+_FROM_OUTSIDE = {
+    getattr(signal, name)
+    for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)
+}
 #: Seconds within which the pool sees that a process ended, unless it takes that for an orderly end.
 _NOTICED = 1.0
 
 
+class By(Enum):
+    """Who ended a process."""
+
+    #: What it did, or a limit.
+    ITSELF = "itself"
+    #: A signal that comes from outside, unless the process sends it to itself.
+    ANYBODY = "anybody"
+    #: The process that starts workers was ended, and all of them with it.
+    OTHERS = "others"
+
+
 class WorkerEnded(Exception):
-    """The process was ended, by a limit or by itself.
+    """The process was ended, by a limit, by itself or from outside.
 
     Attributes
     ----------
-    status : str
-        ``timeout``, ``out-of-memory`` or ``crashed``.
-    reason : str
-    trace : str
-        The stacks of its threads at the end; empty where the process could not write them.
+    failure : Failure
+        Status ``timeout``, ``out-of-memory`` or ``crashed``; for a traceback the stacks of its
+        threads at the end, empty where the process could not write them.
+    by : By
+        Who may have ended it.
     """
 
-    def __init__(self, status: str, reason: str, trace: str = "") -> None:
-        super().__init__(reason)
-        self.status, self.reason, self.trace = status, reason, trace
+    def __init__(self, failure: Failure, by: By = By.ITSELF) -> None:
+        super().__init__(failure.reason)
+        self.failure, self.by = failure, by
 
 
 class Stopped(Exception):
@@ -71,6 +87,11 @@ class Worker:
     context : BaseContext
         How the process starts.
     limits : Limits
+
+    Attributes
+    ----------
+    method : str
+        Whose process it is; empty before anybody said so.
     """
 
     def __init__(self, context: BaseContext, limits: Limits) -> None:
@@ -80,8 +101,16 @@ class Worker:
         self._pid = context.RawValue("q", 0)
         # The process that began the call under way; 0 until then.
         self._begun = context.RawValue("q", 0)
-        self._traces = _SharedFile()
+        self.method = ""
+        self._server: int | None = None
+        self._traces = SharedFile()
         self._killed = threading.Event()
+
+    def serve(self, method: str) -> None:
+        """Work for a method from now on, in a process that no other one has worked in."""
+        if self.method != method:
+            self._give_up_pool(wait=False)  # the next one need not wait for the last one's end
+        self.method = method
 
     def call(
         self,
@@ -123,9 +152,10 @@ class Worker:
             named = "" if timeout else " (--timeout)"
             raise self._ended("timeout", f"took longer than the limit of {seconds:g} s{named}")
         if isinstance(error, ProcessExpired):
-            raise self._ended("crashed", f"its process {_last_words(error.exitcode)}")
+            by = By.ANYBODY if -error.exitcode in _FROM_OUTSIDE else By.ITSELF
+            raise self._ended("crashed", f"its process {_last_words(error.exitcode)}", by)
         if isinstance(error, BrokenProcessPool):
-            raise self._ended("crashed", "its process could not be reached")
+            raise self._ended("crashed", "its process could not be reached", By.ANYBODY)
         return future.result()
 
     def kill(self) -> None:
@@ -169,29 +199,33 @@ class Worker:
             if self._pool is None:
                 self._pool = self._new_pool()
             try:
-                return self._pool.schedule(_task, args=(seconds, function, args), timeout=seconds)
+                return self._pool.schedule(task, args=(seconds, function, args), timeout=seconds)
             except RuntimeError:  # the process died while it had nothing to do
                 self._give_up_pool()
-        raise WorkerEnded("crashed", "its process could not be started")
+        raise self._ended("crashed", "its process could not be started", By.ANYBODY)
 
     def _new_pool(self) -> ProcessPool:
         from pebble import CONSTS, ProcessPool
 
         CONSTS.term_timeout = _GRACE
+        self._server = server_process()
         # Each process has one of its own: another's would hide that this one is only starting.
         self._pid = self._context.RawValue("q", 0)
         return ProcessPool(
             max_workers=1,
             context=self._context,
-            initializer=_start,
+            initializer=start,
             initargs=(self._pid, self._begun, self._traces, self._limits.max_memory),
         )
 
-    def _ended(self, status: str, reason: str) -> WorkerEnded:
+    def _ended(self, status: str, reason: str, by: By = By.ITSELF) -> WorkerEnded:
         # Not used again: a process that dies in the middle of a message leaves the pool's channel
         # locked, and one that is dying now might still be given the next call.
         self._give_up_pool()
-        return WorkerEnded(status, reason, self._traces.text())
+        # How a process ended is then not known: its parent alone would have been told.
+        if status == "crashed" and server_ended(self._server):
+            reason, by = "its process was ended with the one that starts processes", By.OTHERS
+        return WorkerEnded(Failure(status, reason, self._traces.text()), by)
 
     def _out_of_memory(self) -> WorkerEnded:
         if self._pid.value and hasattr(signal, "SIGUSR1"):
@@ -214,7 +248,7 @@ class Worker:
 
         return bool(self._begun.value and not psutil.pid_exists(self._begun.value))
 
-    def _give_up_pool(self) -> None:
+    def _give_up_pool(self, wait: bool = True) -> None:
         pool, self._pool = self._pool, None
         if pool is None:
             return
@@ -223,11 +257,15 @@ class Worker:
         if self._pid.value:
             _send(int(self._pid.value), signal.SIGKILL)
         else:  # it is only starting, and the pool may not know of it
-            threading.Thread(target=_end_once_here, args=(self._pid,), daemon=True).start()
+            coming = threading.Thread(target=_end_once_here, args=(self._pid,), daemon=True)
+            coming.start()
+            if wait:  # what it is given at its start is gone once this process ends
+                coming.join(timeout=_LOST)
         # Its own threads may wait for a message that will never be whole.
         ending = threading.Thread(target=pool.join, daemon=True)
         ending.start()
-        ending.join(timeout=_LOST)
+        if wait:
+            ending.join(timeout=_LOST)
 
 
 def _end_once_here(pid: Any) -> None:
@@ -259,79 +297,3 @@ def _last_words(code: int) -> str:
 def _from_function(error: BaseException) -> bool:
     """Whether the function itself raised this: then it came with a traceback from there."""
     return error.__cause__ is not None
-
-
-class _SharedFile:
-    """A file without a name that the process, given it at its start, can write to as well."""
-
-    def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(mode="a+b")  # noqa: SIM115
-
-    def clear(self) -> None:
-        os.ftruncate(self._file.fileno(), 0)
-
-    def text(self) -> str:
-        size = os.fstat(self._file.fileno()).st_size
-        text = os.pread(self._file.fileno(), size, 0).decode(errors="replace")
-        # After a crash a list of all compiled modules follows, which nobody reads.
-        return text.partition("\nExtension modules:")[0].strip()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __getstate__(self) -> Any:
-        return DupFd(self._file.fileno())
-
-    def __setstate__(self, duplicate: Any) -> None:
-        self._file = os.fdopen(duplicate.detach(), "a+b")
-
-    def handler(self) -> IO[bytes]:
-        return self._file
-
-
-_traces: IO[bytes] | None = None
-_begun: Any = None
-
-
-def _start(pid: Any, begun: Any, traces: _SharedFile, max_memory: int) -> None:
-    """Begin a worker process."""
-    global _begun, _traces
-    settle_worker()
-    _begun = begun
-    _traces = traces.handler()
-    faulthandler.enable(_traces)
-    if hasattr(faulthandler, "register"):
-        faulthandler.register(signal.SIGUSR1, _traces)
-    _limit_allocation(max_memory)
-    pid.value = os.getpid()
-
-
-def _limit_allocation(max_memory: int) -> None:
-    """Refuse what a single allocation would take past the limit before anybody could look.
-
-    The limit itself is held from outside, on resident memory: a process may reserve more than it
-    ever touches, so this one leaves it room.
-    """
-    try:
-        import resource
-
-        held = next(
-            1024 * int(line.split()[1])
-            for line in Path("/proc/self/status").read_text().splitlines()
-            if line.startswith("VmData:")
-        )
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (held + max_memory, hard))
-    except (ImportError, OSError, ValueError, StopIteration):
-        pass  # not Linux
-
-
-def _task(timeout: float, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    """Run a task in the process, which writes its stacks just before its time is up."""
-    assert _traces is not None
-    _begun.value = os.getpid()
-    faulthandler.dump_traceback_later(max(timeout - 0.05, 0.9 * timeout), file=_traces)
-    try:
-        return function(*args)
-    finally:
-        faulthandler.cancel_dump_traceback_later()

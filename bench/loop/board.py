@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import Configuration
-from weightcast.bench.loop.curves import Row
 from weightcast.bench.loop.scores import (
     EDGE,
     FEW_SEEDS,
@@ -24,6 +23,7 @@ from weightcast.bench.loop.scores import (
     loop_summary,
 )
 from weightcast.bench.loop.targets import Target
+from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.bench.plan.loop_settings import NULL
 from weightcast.datasets.errors import InputError
 
@@ -78,13 +78,13 @@ class LoopBoard:
 
 
 def loop_board(
-    rows: Sequence[Row], *, readout: str = "raw", kind: str = "train_loss", target: str = "hard"
+    rows: Sequence[LoopRow], *, readout: str = "raw", kind: str = "train_loss", target: str = "hard"
 ) -> LoopBoard:
     """Rank a folder's runs of the loop tier.
 
     Parameters
     ----------
-    rows : sequence of Row
+    rows : sequence of LoopRow
         As in `weightcast.bench.results.tables.Results.loops`.
     readout, kind, target : str
         As in `weightcast.bench.loop.scores.loop_standings`.
@@ -262,12 +262,12 @@ def _notes(standings: Sequence[LoopStanding]) -> list[str]:
     return notes
 
 
-def coarse_grids(rows: Sequence[Row]) -> list[str]:
+def coarse_grids(rows: Sequence[LoopRow]) -> list[str]:
     """Say where learning rates stand so far apart that tuning itself misses the optimum."""
     grids: dict[tuple[str, str], set[float]] = {}
     for row in rows:
-        place = row["dataset"], row["optimizer"]
-        grids.setdefault(place, set()).add(float(row["learning_rate"]))
+        pool = row["dataset"], row["optimizer"]
+        grids.setdefault(pool, set()).add(float(row["learning_rate"]))
     coarse: dict[str, float] = {}
     for (dataset, _), grid in sorted(grids.items()):
         widest = max((b / a for a, b in pairwise(sorted(grid))), default=1.0)
@@ -280,7 +280,7 @@ def coarse_grids(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def beside_others(rows: Sequence[Row]) -> list[str]:
+def beside_others(rows: Sequence[LoopRow]) -> list[str]:
     """Say how many workers shared the machine while seconds were taken; nothing where one did."""
     most = max(row["jobs"] or 1 for row in rows)
     if most == 1:

@@ -2,7 +2,7 @@
 
 A step-equivalent is the time of one plain step of one run alone. At step t a run has cost t, and
 (seconds + forward passes · forward_seconds) / step_seconds for each jump so far; with Lookahead
-⌊t / every⌋ · seconds / step_seconds. A hiccup of the machine in one job must not decide: the
+⌊t / every⌋ · seconds / step_seconds. A hiccup of the machine in one group must not decide: the
 seconds of a jump are the median over all jumps of the data set, method and optimizer, those of a
 step and of a forward pass the median over all rows of the data set and optimizer.
 
@@ -18,14 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.loop.curves import Arrival, Doubles, Row, arrival, jumps_of
+from weightcast.bench.loop.curves import Arrival, Doubles, arrival, jumps_of
 from weightcast.bench.loop.targets import Target
 from weightcast.bench.plan.label import method_label
+from weightcast.bench.plan.loop_row import LoopRow
 
 
 @dataclass(frozen=True, order=True)
 class Configuration:
-    """What is tuned: a place in the pool."""
+    """What is tuned: one of the pool."""
 
     optimizer: str
     schedule: str
@@ -52,7 +53,7 @@ class Price:
     sync: float = 0.0
     every: float = 0.0
 
-    def equivalents(self, row: Row, at: Arrival) -> float:
+    def equivalents(self, row: LoopRow, at: Arrival) -> float:
         """Return the step-equivalents that a run has cost when it arrives."""
         jumps = jumps_of(row)[: at.jumps]
         seconds = sum(self.jump + jump["forwards"] * self.forward for jump in jumps)
@@ -75,7 +76,7 @@ class CostTable:
     reached, failed : ndarray of bool, shape (configurations, seeds)
     fit : ndarray, shape (configurations,)
         Step-equivalents of fitting: training runs' steps, and the seconds of the fit.
-    rows : dict of (int, int) to Row
+    rows : dict of (int, int) to LoopRow
         The rows themselves, by configuration and seed.
     """
 
@@ -84,7 +85,7 @@ class CostTable:
     reached: NDArray[np.bool_]
     failed: NDArray[np.bool_]
     fit: Doubles
-    rows: dict[tuple[int, int], Row]
+    rows: dict[tuple[int, int], LoopRow]
 
 
 @dataclass(frozen=True)
@@ -109,25 +110,25 @@ class DataSetCosts:
     tables: dict[str, CostTable]
 
 
-def label_of(row: Row) -> str:
-    """Name a row's method as `weightcast.bench.plan.loop_settings.LoopJob.label` does."""
+def label_of(row: LoopRow) -> str:
+    """Name a row's method as `weightcast.bench.plan.loop_settings.LoopGroup.label` does."""
     return method_label(row["method"], row["params"], row["accept"])
 
 
-def budget_of(rows: Sequence[Row]) -> float:
+def budget_of(rows: Sequence[LoopRow]) -> float:
     """Return the steps of a run of a data set: the last at which any was measured; 0 with none."""
     return float(max((row["measured"]["step"][-1] for row in rows if row["measured"]), default=0))
 
 
 def data_set_costs(
-    dataset: str, rows: Sequence[Row], target: Target, readout: str, budget: float
+    dataset: str, rows: Sequence[LoopRow], target: Target, readout: str, budget: float
 ) -> DataSetCosts:
     """Take the costs of all scored runs of one data set.
 
     Parameters
     ----------
     dataset : str
-    rows : sequence of Row
+    rows : sequence of LoopRow
         Of this data set; calibration runs count for the seconds of a step alone.
     target : Target
     readout : str
@@ -141,13 +142,13 @@ def data_set_costs(
         tuple(sorted({row["seed"] for row in scored if row["seed_role"] == role}))
         for role in ("validation", "report")
     )
-    place = {configuration: i for i, configuration in enumerate(configurations)}
-    seed_place = {("validation", seed): i for i, seed in enumerate(validation)}
-    seed_place |= {("report", seed): len(validation) + i for i, seed in enumerate(report)}
-    shape = len(configurations), len(seed_place)
-    rows_of: dict[str, dict[tuple[int, int], Row]] = {}
+    index = {configuration: i for i, configuration in enumerate(configurations)}
+    seed_index = {("validation", seed): i for i, seed in enumerate(validation)}
+    seed_index |= {("report", seed): len(validation) + i for i, seed in enumerate(report)}
+    shape = len(configurations), len(seed_index)
+    rows_of: dict[str, dict[tuple[int, int], LoopRow]] = {}
     for row in scored:
-        where = place[configuration_of(row)], seed_place[row["seed_role"], row["seed"]]
+        where = index[configuration_of(row)], seed_index[row["seed_role"], row["seed"]]
         rows_of.setdefault(label_of(row), {})[where] = row
     tables = {
         label: _table(found, label, prices, target, readout, budget, shape)
@@ -156,13 +157,13 @@ def data_set_costs(
     return DataSetCosts(dataset, target, configurations, validation, report, tables)
 
 
-def configuration_of(row: Row) -> Configuration:
+def configuration_of(row: LoopRow) -> Configuration:
     """Return where in the pool a row stands."""
     return Configuration(row["optimizer"], row["schedule"], float(row["learning_rate"]))
 
 
 def _table(
-    rows: dict[tuple[int, int], Row],
+    rows: dict[tuple[int, int], LoopRow],
     label: str,
     prices: dict[tuple[str, str], Price],
     target: Target,
@@ -185,10 +186,13 @@ def _table(
 
 
 def _fits(
-    rows: dict[tuple[int, int], Row], label: str, prices: dict[tuple[str, str], Price], count: int
+    rows: dict[tuple[int, int], LoopRow],
+    label: str,
+    prices: dict[tuple[str, str], Price],
+    count: int,
 ) -> Doubles:
     """Return what fitting cost at each configuration, in step-equivalents."""
-    kept: dict[int, list[Row]] = {}
+    kept: dict[int, list[LoopRow]] = {}
     for (i, _), row in rows.items():
         if row["status"] == "ok":
             kept.setdefault(i, []).append(row)
@@ -201,7 +205,7 @@ def _fits(
     return fit
 
 
-def _prices(rows: Sequence[Row]) -> dict[tuple[str, str], Price]:
+def _prices(rows: Sequence[LoopRow]) -> dict[tuple[str, str], Price]:
     """Return the price of every method label and optimizer of one data set."""
     times: dict[str, list[tuple[float, float]]] = {}
     jumps: dict[tuple[str, str], list[float]] = {}

@@ -7,15 +7,14 @@ where the loss before it is known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: A run's row, as `weightcast.bench.plan.loop_settings.loop_row` lays it out.
-Row = Mapping[str, Any]
+from weightcast.bench.plan.loop_row import Jump, LoopRow
+
 Doubles = NDArray[np.float64]
 
 #: What is read of a run: its weights, or their moving average.
@@ -42,7 +41,7 @@ class Arrival:
     jumps: int
 
 
-def curve(row: Row, kind: str, readout: str = "raw") -> tuple[Doubles, Doubles]:
+def curve(row: LoopRow, kind: str, readout: str = "raw") -> tuple[Doubles, Doubles]:
     """Return the steps and values of a run's curve; NaN where a value was not finite."""
     measured = row["measured"]
     name = kind if readout == "raw" else f"average_{kind}"
@@ -50,12 +49,12 @@ def curve(row: Row, kind: str, readout: str = "raw") -> tuple[Doubles, Doubles]:
     return steps, np.asarray(measured.get(name, []), dtype=np.float64)
 
 
-def jumps_of(row: Row) -> list[Mapping[str, Any]]:
+def jumps_of(row: LoopRow) -> list[Jump]:
     """Return a run's jumps in order, without Lookahead's entry, which stands for all its syncs."""
     return [jump for jump in row["jumps"] if "every" not in jump]
 
 
-def arrival(row: Row, kind: str, level: float, readout: str = "raw") -> Arrival | None:
+def arrival(row: LoopRow, kind: str, level: float, readout: str = "raw") -> Arrival | None:
     """Find where a run first reaches a level; None where it never does.
 
     A train loss reaches it at the first measurement at or below it, and the step is interpolated
@@ -103,7 +102,7 @@ def _through_jumps(
     start: tuple[float, float],
     end: tuple[float, float],
     level: float,
-    jumps: Sequence[Mapping[str, Any]],
+    jumps: Sequence[Jump],
     behind: int,
 ) -> Arrival:
     """Find where the loss came to the level between two measurements, jumps in between known."""

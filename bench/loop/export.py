@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weightcast.bench.loop.costs import budget_of, data_set_costs
-from weightcast.bench.loop.curves import READOUTS, Row, arrival, jumps_of
+from weightcast.bench.loop.curves import READOUTS, arrival, jumps_of
 from weightcast.bench.loop.targets import calibrated
+from weightcast.bench.plan.loop_row import LoopRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ _STORED = (
 )  # fmt: skip
 
 
-def loop_table(rows: Sequence[Row]) -> pd.DataFrame:
+def loop_table(rows: Sequence[LoopRow]) -> pd.DataFrame:
     """Tabulate runs, one a row, in the order in which they are given.
 
     Steps to a target are empty where a run never reaches it, or where the data set has no such
@@ -31,25 +32,26 @@ def loop_table(rows: Sequence[Row]) -> pd.DataFrame:
 
     Parameters
     ----------
-    rows : sequence of Row
+    rows : sequence of LoopRow
         As in `weightcast.bench.results.tables.Results.loops`.
     """
     import pandas as pd
 
     steps = _steps(rows)
-    return pd.DataFrame(
-        [
-            {name: row[name] for name in _IDENTITY}
+    found = []
+    for row, reached in zip(rows, steps, strict=True):
+        known: dict[str, Any] = dict(row)
+        found.append(
+            {name: known[name] for name in _IDENTITY}
             | {"tier": "loop", "run": row["seed"]}
-            | {name: row[name] for name in _STORED}
-            | found
+            | {name: known[name] for name in _STORED}
+            | reached
             | {"harmful_jumps": harmful_share([row])}
-            for row, found in zip(rows, steps, strict=True)
-        ]
-    )
+        )
+    return pd.DataFrame(found)
 
 
-def harmful_share(rows: Sequence[Row]) -> float:
+def harmful_share(rows: Sequence[LoopRow]) -> float:
     """Return the share of runs' jumps after which the train loss was higher; NaN without jumps."""
     changes = [
         jump["after"] - jump["before"]
@@ -60,30 +62,30 @@ def harmful_share(rows: Sequence[Row]) -> float:
     return float(np.mean(np.asarray(changes) > 0)) if changes else np.nan
 
 
-def _steps(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _steps(rows: Sequence[LoopRow]) -> list[dict[str, Any]]:
     """Return each run's steps, and step-equivalents, to every target by every read-out."""
     by_data_set: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
-        by_data_set.setdefault(row["dataset"], []).append(place)
+    for index, row in enumerate(rows):
+        by_data_set.setdefault(row["dataset"], []).append(index)
     found: list[dict[str, Any]] = [{} for _ in rows]
-    for dataset, places in by_data_set.items():
-        here = [rows[place] for place in places]
+    for dataset, indices in by_data_set.items():
+        here = [rows[index] for index in indices]
         budget = budget_of(here)
-        place_of = {id(rows[place]): place for place in places}
+        index_of = {id(rows[index]): index for index in indices}
         for (kind, name), target in calibrated(here, budget).items():
             for readout in READOUTS:
                 column = f"{'average_' * (readout == 'average')}steps_to_{name}_{kind}"
-                for place in places:
-                    row = rows[place]
+                for index in indices:
+                    row = rows[index]
                     at = arrival(row, kind, target.level, readout) if _usable(row) else None
-                    found[place][column] = at.step if at else np.nan
-                    found[place][_equivalents(column)] = np.nan
+                    found[index][column] = at.step if at else np.nan
+                    found[index][_equivalents(column)] = np.nan
                 costs = data_set_costs(dataset, here, target, readout, budget)
                 for table in costs.tables.values():
                     for where, row in table.rows.items():
                         if table.reached[where]:
-                            place = place_of[id(row)]
-                            found[place][_equivalents(column)] = float(table.cost[where])
+                            index = index_of[id(row)]
+                            found[index][_equivalents(column)] = float(table.cost[where])
     return found
 
 
@@ -91,5 +93,5 @@ def _equivalents(column: str) -> str:
     return column.replace("steps_to", "step_equivalents_to")
 
 
-def _usable(row: Row) -> bool:
+def _usable(row: LoopRow) -> bool:
     return bool(row["status"] == "ok")

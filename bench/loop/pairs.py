@@ -95,8 +95,8 @@ def grids_of(configurations: Sequence[Configuration]) -> dict[str, set[float]]:
 def at_edge(pair: Pair, table: CostTable, chosen: tuple[int, int]) -> bool:
     """Tell whether a choice, on seeds of which some run reaches the target, ends its grid."""
     grids = grids_of(pair.configurations)
-    for place, reached in zip(chosen, _reached(table, pair.validation), strict=True):
-        configuration = pair.configurations[place]
+    for index, reached in zip(chosen, _reached(table, pair.validation), strict=True):
+        configuration = pair.configurations[index]
         grid = grids[configuration.optimizer]
         if reached and configuration.learning_rate in (min(grid), max(grid)):
             return True
@@ -111,9 +111,9 @@ def own_choices(costs: DataSetCosts, table: CostTable) -> Iterator[Configuration
         return
     own = _cut(table, configurations, seeds)
     chosen = choose(own.cost, validation)
-    for place, reached in zip(chosen, _reached(own, validation), strict=True):
+    for index, reached in zip(chosen, _reached(own, validation), strict=True):
         if reached:
-            yield costs.configurations[configurations[place]]
+            yield costs.configurations[configurations[index]]
 
 
 def _reached(table: CostTable, validation: int) -> tuple[bool, bool]:

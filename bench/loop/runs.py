@@ -1,6 +1,6 @@
 """Training runs of one recipe that differ in seed and learning rate alone, as one object.
 
-The loop tier steps, measures and moves the weights of all runs of a job together. How they are
+The loop tier steps, measures and moves the weights of all runs of a group together. How they are
 stepped depends on the network: small ones `side_by_side`, others `one_by_one`; every run has the
 weights, gradients and optimizer state that it would have alone.
 """
@@ -189,7 +189,7 @@ class Batches:
 
 
 def _placed(tensors: Sequence[TensorInfo]) -> list[TensorInfo]:
-    """Give tensors their places in a flat row."""
+    """Give tensors their offsets in a flat row."""
     placed, offset = [], 0
     for info in tensors:
         placed.append(replace(info, offset=offset))

@@ -14,7 +14,7 @@ import numpy as np
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import CostTable, DataSetCosts, budget_of, data_set_costs
-from weightcast.bench.loop.curves import KINDS, READOUTS, Doubles, Row, jumps_of
+from weightcast.bench.loop.curves import KINDS, READOUTS, Doubles, jumps_of
 from weightcast.bench.loop.intervals import DRAWS, Compared, compare, ratio_of, scored
 from weightcast.bench.loop.pairs import Pair, at_edge, grids_of, own_choices, pair_of
 from weightcast.bench.loop.targets import SHARES, calibrated
@@ -31,6 +31,7 @@ from weightcast.bench.loop.verdicts import (
     break_even,
     verdict_of,
 )
+from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.bench.plan.loop_settings import NO_FORECAST, NULL
 from weightcast.datasets.errors import unknown
 
@@ -57,7 +58,7 @@ USES = (1, 10, 100)
 
 
 def loop_standings(
-    rows: Sequence[Row],
+    rows: Sequence[LoopRow],
     readout: str = "raw",
     kind: str = "train_loss",
     target: str = "hard",
@@ -67,7 +68,7 @@ def loop_standings(
 
     Parameters
     ----------
-    rows : sequence of Row
+    rows : sequence of LoopRow
         Of `weightcast.bench.loop.training.run_loop`, any number of data sets and methods. Of a
         folder
         half done, a method is compared on the configurations and seeds that both sides have in
@@ -94,7 +95,7 @@ def loop_standings(
 
 
 def loop_summary(
-    rows: Sequence[Row],
+    rows: Sequence[LoopRow],
     readout: str = "raw",
     kind: str = "train_loss",
     target: str = "hard",
@@ -136,7 +137,7 @@ def loop_summary(
     return sorted(pooled, key=lambda summary: (summary.ratio.value, summary.label))
 
 
-def edges(rows: Sequence[Row]) -> set[tuple[str, str, str]]:
+def edges(rows: Sequence[LoopRow]) -> set[tuple[str, str, str]]:
     """Return where grids of learning rates end too early.
 
     With the primary target and both read-outs, all methods' and controls' choices on either role's
@@ -160,12 +161,14 @@ def edges(rows: Sequence[Row]) -> set[tuple[str, str, str]]:
     return found
 
 
-def loop_left_out(rows: Sequence[Row], kind: str = "train_loss", target: str = "hard") -> list[str]:
+def loop_left_out(
+    rows: Sequence[LoopRow], kind: str = "train_loss", target: str = "hard"
+) -> list[str]:
     """Say in a line each which data sets and methods have no standing yet, and why.
 
     Parameters
     ----------
-    rows : sequence of Row
+    rows : sequence of LoopRow
     kind, target : str
         As in `loop_standings`.
     """
@@ -186,7 +189,7 @@ def loop_left_out(rows: Sequence[Row], kind: str = "train_loss", target: str = "
 
 
 def _standings(
-    rows: Sequence[Row], readout: str, kind: str, target: str, draws: int
+    rows: Sequence[LoopRow], readout: str, kind: str, target: str, draws: int
 ) -> list[tuple[LoopStanding, Compared]]:
     found = []
     for costs in _data_sets(rows, readout, kind, target):
@@ -260,7 +263,9 @@ def _standing(
     )
 
 
-def _data_sets(rows: Sequence[Row], readout: str, kind: str, target: str) -> Iterator[DataSetCosts]:
+def _data_sets(
+    rows: Sequence[LoopRow], readout: str, kind: str, target: str
+) -> Iterator[DataSetCosts]:
     """Take the costs on every data set that has the target."""
     for what, name, choices in (
         ("read-out", readout, READOUTS),
@@ -276,8 +281,8 @@ def _data_sets(rows: Sequence[Row], readout: str, kind: str, target: str) -> Ite
             yield data_set_costs(dataset, here, level, readout, budget)
 
 
-def _by_data_set(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
+def _by_data_set(rows: Sequence[LoopRow]) -> dict[str, list[LoopRow]]:
+    found: dict[str, list[LoopRow]] = {}
     for row in rows:
         found.setdefault(row["dataset"], []).append(row)
     return dict(sorted(found.items()))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weightcast.bench.loop.curves import KINDS, Doubles, Row, arrival, curve, sustained
+from weightcast.bench.loop.curves import KINDS, Doubles, arrival, curve, sustained
+from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.bench.plan.loop_settings import NO_FORECAST
 
 #: By a target's name, the share of the budget by which calibration runs are there; hard is primary.
@@ -44,7 +45,7 @@ class Target:
     runs: int = 0
 
 
-def calibrated(rows: Sequence[Row], budget: float) -> dict[tuple[str, str], Target]:
+def calibrated(rows: Sequence[LoopRow], budget: float) -> dict[tuple[str, str], Target]:
     """Set one data set's targets, by kind and name.
 
     For each optimizer the plain configuration (learning rate and schedule) with the lowest mean of
@@ -53,7 +54,7 @@ def calibrated(rows: Sequence[Row], budget: float) -> dict[tuple[str, str], Targ
 
     Parameters
     ----------
-    rows : sequence of Row
+    rows : sequence of LoopRow
         Of one data set; what is no calibration run of plain training is passed over.
     budget : float
         Steps of a run.
@@ -77,15 +78,15 @@ def calibrated(rows: Sequence[Row], budget: float) -> dict[tuple[str, str], Targ
     return found
 
 
-def _best_runs(plain: Sequence[Row]) -> list[Row]:
+def _best_runs(plain: Sequence[LoopRow]) -> list[LoopRow]:
     """Return the runs of each optimizer's best configuration."""
     seeds = {row["seed"] for row in plain}
-    groups: dict[str, dict[tuple[str, float], dict[int, Row]]] = {}
+    groups: dict[str, dict[tuple[str, float], dict[int, LoopRow]]] = {}
     for row in plain:
         configurations = groups.setdefault(row["optimizer"], {})
         where = row["schedule"], row["learning_rate"]
         configurations.setdefault(where, {})[row["seed"]] = row
-    best: list[Row] = []
+    best: list[LoopRow] = []
     for configurations in groups.values():
         scores = {
             where: float(np.mean([_final_log_loss(row) for row in runs.values()]))
@@ -98,14 +99,14 @@ def _best_runs(plain: Sequence[Row]) -> list[Row]:
     return best
 
 
-def _final_log_loss(row: Row) -> float:
+def _final_log_loss(row: LoopRow) -> float:
     _, losses = curve(row, "train_loss")
     if row["status"] != "ok" or not len(losses) or not np.isfinite(losses[-1]):
         return np.inf
     return float(np.log(max(losses[-1], _TINY)))
 
 
-def _level(runs: Sequence[Row], kind: str, step: float) -> float | None:
+def _level(runs: Sequence[LoopRow], kind: str, step: float) -> float | None:
     """Return the level that enough of the runs have reached by a step."""
     if not runs:
         return None

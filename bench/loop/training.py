@@ -1,7 +1,7 @@
 """The loop tier's training: every so many steps the forecaster jumps, and training goes on.
 
-All runs of a job are trained together. What a forecaster costs is taken as a user would pay it: one
-run's forecast at a time, in seconds, against the seconds of one plain step of one run alone.
+All runs of a group are trained together. What a forecaster costs is taken as a user would pay it:
+one run's forecast at a time, in seconds, against the seconds of one plain step of one run alone.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 
-from weightcast.bench.engine.failure import Failure, failure_of
+from weightcast.bench.engine.failure import NONE, Failure, failure_of
 from weightcast.bench.loop.one_by_one import OneByOne
 from weightcast.bench.loop.runs import Measured, Optimizer, TrainingRuns
 from weightcast.bench.loop.side_by_side import SideBySide, can_stand_side_by_side
+from weightcast.bench.plan.loop_row import Jump, LoopRow, Sync, loop_row
 from weightcast.bench.plan.loop_settings import (
     CONTROLS,
     DENOISE,
@@ -29,10 +30,9 @@ from weightcast.bench.plan.loop_settings import (
     NO_FORECAST,
     NULL,
     POOL,
-    LoopJob,
+    LoopGroup,
     LoopRun,
     LoopSettings,
-    loop_row,
     rates,
     recipe_of,
 )
@@ -55,25 +55,23 @@ LOOKAHEAD_STEPS, LOOKAHEAD_RATE = 5, 0.5
 #: than so many seconds.
 _TIMED, _FEWEST, _LONGEST = 40, 4, 10.0
 
-Rows = list[dict[str, Any]]
 
-
-def run_loop(job: LoopJob) -> Rows:
-    """Train all runs of a job; return a row each.
+def run_loop(group: LoopGroup) -> list[LoopRow]:
+    """Train all runs of a group; return a row each.
 
     Raises
     ------
     InputError
         If the data set has no recipe, or what it trains on is not here.
     """
-    recipe = recipe_of(job.dataset)
-    settings = job.settings
+    recipe = recipe_of(group.dataset)
+    settings = group.settings
     began = time.perf_counter()
-    step_seconds, forward_seconds = time_plain_step(recipe, job.optimizer)
-    forecasters = _forecasters(job, recipe)
-    training = _start(job, recipe, job.runs)
-    log = _Log(training, len(job.runs))
-    jumper = _Jumper(job, recipe, training, forecasters, log)
+    step_seconds, forward_seconds = time_plain_step(recipe, group.optimizer)
+    forecasters = _forecasters(group, recipe)
+    training = _start(group, recipe, group.runs)
+    log = _Log(training, len(group.runs))
+    jumper = _Jumper(group, recipe, training, forecasters, log)
     log.measure(0)
     for step in range(1, settings.steps + 1):
         training.step()
@@ -82,23 +80,22 @@ def run_loop(job: LoopJob) -> Rows:
             log.measure(step)
     seconds = time.perf_counter() - began
     rows = []
-    for place, run in enumerate(job.runs):
+    for index, run in enumerate(group.runs):
         fitted = forecasters.get(run.learning_rate)
-        failure = log.failures.get(place)
-        rows.append(
-            loop_row(
-                job,
-                run,
-                measured=log.of(place),
-                jumps=log.jumps[place],
-                step_seconds=step_seconds,
-                forward_seconds=forward_seconds,
-                fit_seconds=fitted.seconds if fitted else 0.0,
-                fit_steps=fitted.steps if fitted else 0,
-                seconds=seconds / len(job.runs),
-                **(asdict(failure) if failure else {}),
-            )
-        )
+        why = log.failures.get(index, NONE)
+        row = loop_row(group, run) | {
+            "status": why.status,
+            "reason": why.reason,
+            "traceback": why.traceback,
+            "measured": log.of(index),
+            "jumps": log.jumps[index],
+            "step_seconds": step_seconds,
+            "forward_seconds": forward_seconds,
+            "fit_seconds": fitted.seconds if fitted else 0.0,
+            "fit_steps": fitted.steps if fitted else 0,
+            "seconds": seconds / len(group.runs),
+        }
+        rows.append(row)
     return rows
 
 
@@ -137,15 +134,15 @@ def _median_seconds(act: Callable[[], None]) -> float:
     return statistics.median(took[len(took) // 2 :])
 
 
-def _start(job: LoopJob, recipe: Recipe, runs: Sequence[LoopRun]) -> TrainingRuns:
-    settings = job.settings
-    each = [rates(run.learning_rate, job.schedule, settings.steps) for run in runs]
-    other = " null" if job.method == NULL else ""
+def _start(group: LoopGroup, recipe: Recipe, runs: Sequence[LoopRun]) -> TrainingRuns:
+    settings = group.settings
+    each = [rates(run.learning_rate, group.schedule, settings.steps) for run in runs]
+    other = " null" if group.method == NULL else ""
     network = build_network(recipe.network, **recipe.network_options)
     kind = SideBySide if can_stand_side_by_side(network) else OneByOne
     return kind(
         recipe,
-        Optimizer(*POOL[job.optimizer]),
+        Optimizer(*POOL[group.optimizer]),
         np.stack(each),
         [run.seed for run in runs],
         [f"{run.seed}{other}" for run in runs],
@@ -161,19 +158,19 @@ class _Fitted:
         self.seconds, self.steps = seconds, steps
 
 
-def _forecasters(job: LoopJob, recipe: Recipe) -> dict[float, _Fitted]:
-    """Fit the job's forecaster for each learning rate, on runs of the same configuration."""
-    if job.method in CONTROLS:
+def _forecasters(group: LoopGroup, recipe: Recipe) -> dict[float, _Fitted]:
+    """Fit the group's forecaster for each learning rate, on runs of the same configuration."""
+    if group.method in CONTROLS:
         return {}
-    settings = job.settings
-    method = make_method(job.method, json.loads(job.params))
-    learning_rates = list(dict.fromkeys(run.learning_rate for run in job.runs))
+    settings = group.settings
+    method = make_method(group.method, json.loads(group.params))
+    learning_rates = list(dict.fromkeys(run.learning_rate for run in group.runs))
     learns = method.get_tag("provenance") == "fit-on-train-split"
     seeds = settings.seeds("training")
     runs = [LoopRun(rate, seed, "training", "") for rate in learning_rates for seed in seeds]
     # What fits nothing needs no more than a window to make the task of; nothing is charged for it.
     steps = settings.steps if learns else settings.interval + settings.horizon * settings.spacing
-    trajectories = _record(job, recipe, runs, steps)
+    trajectories = _record(group, recipe, runs, steps)
     found = {}
     for rate in learning_rates:
         here = [t for run, t in zip(runs, trajectories, strict=True) if run.learning_rate == rate]
@@ -191,10 +188,12 @@ def _forecasters(job: LoopJob, recipe: Recipe) -> dict[float, _Fitted]:
     return found
 
 
-def _record(job: LoopJob, recipe: Recipe, runs: Sequence[LoopRun], steps: int) -> list[Trajectory]:
+def _record(
+    group: LoopGroup, recipe: Recipe, runs: Sequence[LoopRun], steps: int
+) -> list[Trajectory]:
     """Train plain runs and keep their snapshots."""
-    settings = job.settings
-    plain = replace(job, method=NO_FORECAST)
+    settings = group.settings
+    plain = replace(group, method=NO_FORECAST)
     training = _start(plain, recipe, runs)
     kept = [training.weights.numpy().copy()]
     for step in range(1, steps + 1):
@@ -204,13 +203,13 @@ def _record(job: LoopJob, recipe: Recipe, runs: Sequence[LoopRun], steps: int) -
     stacked = np.stack(kept, axis=1)  # (runs, T, coordinates)
     at = range(0, steps + 1, settings.spacing)
     return [
-        _trajectory(job, recipe, training, stacked[place], at, run)
-        for place, run in enumerate(runs)
+        _trajectory(group, recipe, training, stacked[index], at, run)
+        for index, run in enumerate(runs)
     ]
 
 
 def _trajectory(
-    job: LoopJob,
+    group: LoopGroup,
     recipe: Recipe,
     training: TrainingRuns,
     flat: Floats,
@@ -224,14 +223,16 @@ def _trajectory(
         )
         for info in training.tensors
     }
-    kind, momentum = POOL[job.optimizer]
+    kind, momentum = POOL[group.optimizer]
     meta = Metadata(
-        job.dataset,
+        group.dataset,
         run.seed,
         recipe=recipe.to_json(),
         optimizer="adam" if kind == "adam" else "sgd",
         hyperparameters={"momentum": momentum, "nesterov": True} if momentum else {},
-        learning_rates=tuple(rates(run.learning_rate, job.schedule, job.settings.steps).tolist()),
+        learning_rates=tuple(
+            rates(run.learning_rate, group.schedule, group.settings.steps).tolist()
+        ),
         batch_size=recipe.batch_size,
     )
     return Trajectory.from_arrays(arrays, list(steps), meta, training.tensors)
@@ -252,7 +253,7 @@ class _Log:
         self._steps: list[int] = []
         self._raw: list[Measured] = []
         self._average: list[Measured] = []
-        self.jumps: list[list[dict[str, Any]]] = [[] for _ in range(runs)]
+        self.jumps: list[list[Jump | Sync]] = [[] for _ in range(runs)]
         self.failures: dict[int, Failure] = {}
 
     def measure(self, step: int) -> None:
@@ -260,12 +261,12 @@ class _Log:
         self._raw.append(self._training.measure(self._training.weights))
         self._average.append(self._training.measure(self._training.average))
 
-    def of(self, place: int) -> dict[str, list[Any]]:
+    def of(self, index: int) -> dict[str, list[Any]]:
         """Return a run's measurements; None where a number is not finite."""
         found: dict[str, list[Any]] = {"step": list(self._steps)}
         for prefix, kept in (("", self._raw), ("average_", self._average)):
             for name in ("train_loss", "test_loss", "test_accuracy"):
-                values = [float(getattr(measured, name)[place]) for measured in kept]
+                values = [float(getattr(measured, name)[index]) for measured in kept]
                 found[prefix + name] = [
                     float(f"{value:.6g}") if np.isfinite(value) else None for value in values
                 ]
@@ -273,20 +274,20 @@ class _Log:
 
 
 class _Jumper:
-    """Does between steps what the job's method does."""
+    """Does between steps what the group's method does."""
 
     def __init__(
         self,
-        job: LoopJob,
+        group: LoopGroup,
         recipe: Recipe,
         training: TrainingRuns,
         forecasters: dict[float, _Fitted],
         log: _Log,
     ) -> None:
-        self._job, self._recipe, self._training = job, recipe, training
+        self._group, self._recipe, self._training = group, recipe, training
         self._forecasters, self._log = forecasters, log
         self._window = [training.weights.numpy().copy()]
-        self._slow = training.weights.clone() if job.method == LOOKAHEAD else None
+        self._slow = training.weights.clone() if group.method == LOOKAHEAD else None
         self._syncs: list[float] = []
         count = len(load_examples(recipe.data, **recipe.data_options).train_y)
         self._random = np.random.default_rng(recipe.random_seed(0, "loop held-out batches"))
@@ -298,9 +299,9 @@ class _Jumper:
             if step % LOOKAHEAD_STEPS == 0:
                 self._sync()
             return
-        if self._job.method in (NO_FORECAST, NULL):
+        if self._group.method in (NO_FORECAST, NULL):
             return
-        settings = self._job.settings
+        settings = self._group.settings
         if step % settings.spacing == 0:
             self._window.append(self._training.weights.numpy().copy())
         if step % settings.interval == 0:
@@ -317,29 +318,26 @@ class _Jumper:
         seconds = (time.perf_counter() - start) / len(weights)
         self._syncs.append(seconds)
         # One entry for all syncs: their losses are not measured, and each costs the median's.
-        entry = {
-            "step": LOOKAHEAD_STEPS,
-            "every": LOOKAHEAD_STEPS,
-            "seconds": statistics.median(self._syncs),
-        }
-        self._log.jumps = [[dict(entry)] for _ in self._log.jumps]
+        seconds = statistics.median(self._syncs)
+        for jumps in self._log.jumps:
+            jumps[:] = [{"step": LOOKAHEAD_STEPS, "every": LOOKAHEAD_STEPS, "seconds": seconds}]
 
     def _jump(self, step: int) -> None:
-        training, settings = self._training, self._job.settings
+        training, settings = self._training, self._group.settings
         window = np.stack(self._window, axis=1)  # (runs, n + 1, coordinates)
         before = training.weights.clone()
         proposed, took = before.clone(), [0.0] * len(before)
         forwards = 0
-        for place, run in enumerate(self._job.runs):
-            if place in self._log.failures or not np.isfinite(window[place]).all():
+        for index, run in enumerate(self._group.runs):
+            if index in self._log.failures or not np.isfinite(window[index]).all():
                 continue
-            with self._row_of(place):
+            with self._row_of(index):
                 start = time.perf_counter()
-                values = self._proposal(window[place], step, run)
-                took[place] = time.perf_counter() - start
-                proposed[place] = torch.from_numpy(values)
+                values = self._proposal(window[index], step, run)
+                took[index] = time.perf_counter() - start
+                proposed[index] = torch.from_numpy(values)
         accepted = np.ones(len(before), dtype=bool)
-        if self._job.accept == "if-better":
+        if self._group.accept == "if-better":
             batch = self._random.integers(self._examples, size=self._recipe.batch_size)
             accepted = training.train_loss(proposed, batch) < training.train_loss(before, batch)
             forwards = 2
@@ -347,33 +345,33 @@ class _Jumper:
         if settings.reset:
             training.reset_optimizer()
         losses = [training.measure(weights).train_loss for weights in (before, proposed)]
-        for place, jumps in enumerate(self._log.jumps):
-            if place in self._log.failures or not np.isfinite(window[place]).all():
+        for index, jumps in enumerate(self._log.jumps):
+            if index in self._log.failures or not np.isfinite(window[index]).all():
                 continue
             jumps.append(
                 {
                     "step": step,
-                    "before": _number(losses[0][place]),
-                    "after": _number(losses[1][place]),
-                    "accepted": bool(accepted[place]),
-                    "seconds": took[place],
+                    "before": _number(losses[0][index]),
+                    "after": _number(losses[1][index]),
+                    "accepted": bool(accepted[index]),
+                    "seconds": took[index],
                     "forwards": forwards,
                 }
             )
 
     @contextmanager
-    def _row_of(self, place: int) -> Iterator[None]:
+    def _row_of(self, index: int) -> Iterator[None]:
         """Turn what a method raises into the end of that run's jumps, with a status."""
         try:
             yield
         except BaseException as error:  # a method may well call sys.exit
-            self._log.failures[place] = failure_of(error, InvalidForecast)
+            self._log.failures[index] = failure_of(error, InvalidForecast)
 
     def _proposal(self, window: Floats, step: int, run: LoopRun) -> Floats:
         """Return where one run is to land, a flat row; window (n + 1, coordinates)."""
-        if self._job.method == DENOISE:
+        if self._group.method == DENOISE:
             return _fitted_line(window)
-        settings, fitted = self._job.settings, self._forecasters[run.learning_rate]
+        settings, fitted = self._group.settings, self._forecasters[run.learning_rate]
         spacing = settings.spacing
         steps = range(step - settings.interval, step + 1, spacing)
         task = replace(
@@ -381,7 +379,7 @@ class _Jumper:
             context_steps=np.asarray(steps, dtype=np.int64),
             horizon_steps=step + spacing * np.arange(1, settings.horizon + 1, dtype=np.int64),
         )
-        trajectory = _trajectory(self._job, self._recipe, self._training, window, steps, run)
+        trajectory = _trajectory(self._group, self._recipe, self._training, window, steps, run)
         landed: Floats = window[-1].copy()
         for block in ForecastStream(fitted.method, trajectory, task):
             landed[block.tensor.offset + block.rows] = block.forecast[:, settings.horizon - 1]

@@ -143,7 +143,7 @@ def break_even(fit: float, saved: float) -> float:
 
 
 def verdict_of(ratio: Estimate, null: Estimate, edge: bool, reached: bool) -> str:
-    """Say whether a method is told apart from plain training and from the null row.
+    """Say whether a method differs from plain training and from the null row.
 
     It is ``"faster"`` where its whole interval lies below 1 and below the null row's ratio, and its
     ratio below the null row's interval; ``"slower"`` where they lie above; else ``"not

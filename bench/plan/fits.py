@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from weightcast.bench.plan.batch_norm import BatchNorm, has_statistics
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.parameters import files_hash, keyed_params
 from weightcast.bench.plan.place import WHOLE, Place
 from weightcast.bench.plan.run_cache import Files, RunCache
 from weightcast.bench.plan.sharing import Sharing, find_sharing, traits
 from weightcast.bench.plan.suite import MethodEntry, Suite
-from weightcast.bench.scoring.batch_norm import BatchNorm, has_statistics
 from weightcast.datasets import InputError, get_dataset, make_task
 from weightcast.datasets.admission.lineage import Lineage, refuse_shared
 from weightcast.datasets.splits import Split, rotate
@@ -124,6 +124,48 @@ class KnownRun(NamedTuple):
     files: Files
 
 
+@dataclass(frozen=True)
+class Rotation:
+    """A task with one of its splits: what the fits of all methods have in common.
+
+    Attributes
+    ----------
+    train, test : list of Lineage
+        In the split's order of seeds, those of validation after those of training.
+    data : tuple of KnownRun
+        The same runs.
+    sharing : dict
+    batch_norm : BatchNorm, optional
+    """
+
+    place: Place
+    context: int
+    split: Split
+    train: list[Lineage]
+    test: list[Lineage]
+    data: tuple[KnownRun, ...]
+    sharing: Sharing
+    batch_norm: BatchNorm | None
+
+    def depends(self) -> dict[str, Any]:
+        """Return what a fitted method depends on."""
+        return {
+            "place": asdict(self.place),
+            "data": [run.fingerprint for run in self.train],
+            "context": self.context,
+            "split": [self.split.rotation, self.split.train, self.split.validation],
+        }
+
+    def cells(self, key: str, function: bool) -> Iterator[tuple[int, str]]:
+        """Yield each test run's seed and the key of its cell, by the key of its fit."""
+        # Networks without batch norm know of no rule, and their cells keep the keys that they had.
+        rule = [asdict(self.batch_norm)] if function and self.batch_norm is not None else []
+        for seed, run in zip(self.split.test, self.test, strict=True):
+            # Tasks are made after the first test run: its steps and learning rates enter as well.
+            first = self.test[0]
+            yield seed, hash_of([key, run.fingerprint, first.task, first.recipe, function, *rule])
+
+
 def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
     """List the fits of a resolved suite, data set by data set.
 
@@ -145,25 +187,18 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
         for context in suite.contexts:
             make_task(place.test_view(runs(place.dataset, seeds[0])), context)
             for split in splits:
-                train = [there[seed] for seed in (*split.train, *split.validation)]
-                test = [here[seed] for seed in split.test]
-                refuse_shared(train, test, _starts_like(place))
-                fits += [
-                    _fit(
-                        suite,
-                        entry,
-                        place,
-                        context,
-                        split,
-                        train,
-                        test,
-                        codes[entry.name],
-                        runs,
-                        sharing,
-                        batch_norm,
-                    )
-                    for entry in suite.methods
-                ]
+                rotation = Rotation(
+                    place=place,
+                    context=context,
+                    split=split,
+                    train=[there[seed] for seed in (*split.train, *split.validation)],
+                    test=[here[seed] for seed in split.test],
+                    data=tuple(_known(place, split, runs)),
+                    sharing=sharing,
+                    batch_norm=batch_norm,
+                )
+                refuse_shared(rotation.train, rotation.test, _starts_like(place))
+                fits += [_fit(suite, entry, codes[entry.name], rotation) for entry in suite.methods]
     return fits
 
 
@@ -226,28 +261,22 @@ def _splits(place: Place, rotations: int) -> list[Split]:
     return found
 
 
-def _fit(
-    suite: Suite,
-    entry: MethodEntry,
-    place: Place,
-    context: int,
-    split: Split,
-    train: list[Lineage],
-    test: list[Lineage],
-    code: str,
-    runs: RunCache,
-    sharing: Sharing,
-    batch_norm: BatchNorm | None,
-) -> Fit:
-    def known(dataset: str, seed: int, run: Lineage) -> KnownRun:
-        return KnownRun(dataset, seed, run.fingerprint, runs.files(dataset, seed))
+def _known(place: Place, split: Split, runs: RunCache) -> Iterator[KnownRun]:
+    for dataset, seeds in (
+        (place.trained_on, (*split.train, *split.validation)),
+        (place.dataset, split.test),
+    ):
+        origins = runs.lineages(dataset)
+        for seed in seeds:
+            yield KnownRun(dataset, seed, origins[seed].fingerprint, runs.files(dataset, seed))
 
+
+def _fit(suite: Suite, entry: MethodEntry, code: str, rotation: Rotation) -> Fit:
     cls = get_method(entry.name)
     sampled = bool(cls.get_class_tag("sampled"))
     # The real network is measured for recorded runs; of a forecast on a sample it has no use.
-    recorded = get_dataset(place.dataset).recorded
+    recorded = get_dataset(rotation.place.dataset).recorded
     function = "function" in suite.tiers and recorded and not sampled
-    batch_norm = batch_norm if function else None
     # Tuning has no say in methods without a grid, so they are not run again when it changes.
     tuning = suite.tuning if cls.param_grid else 0
     depends: dict[str, Any] = {
@@ -255,19 +284,11 @@ def _fit(
         "code": code,
         "method": entry.name,
         "params": keyed_params(entry.name, entry.params),
-        "place": asdict(place),
-        "data": [run.fingerprint for run in train],
-        "context": context,
-        "split": [split.rotation, split.train, split.validation],
         "sample": suite.sample,
         "seed": suite.seed,
         "tuning": tuning,
     }
-    key = hash_of(depends)
-    # Networks without batch norm know of no rule, and their cells keep the keys that they had.
-    rule = [] if batch_norm is None else [asdict(batch_norm)]
-    trained = zip((*split.train, *split.validation), train, strict=True)
-    tested = list(zip(split.test, test, strict=True))
+    key = hash_of(depends | rotation.depends())
     return Fit(
         key=key,
         code=code,
@@ -275,25 +296,18 @@ def _fit(
         suite=suite.name,
         method=entry.name,
         params=entry.params_json,
-        place=place,
-        context=context,
-        split=split,
+        place=rotation.place,
+        context=rotation.context,
+        split=rotation.split,
         sample=suite.sample,
         seed=suite.seed,
         tuning=tuning,
         sampled=sampled,
         tiers=("weights", "function") if function else ("weights",),
-        # Tasks are made after the first test run, so its steps and learning rates enter as well.
-        cells=tuple(
-            (seed, hash_of([key, run.fingerprint, test[0].task, test[0].recipe, function, *rule]))
-            for seed, run in tested
-        ),
-        data=(
-            *(known(place.trained_on, seed, run) for seed, run in trained),
-            *(known(place.dataset, seed, run) for seed, run in tested),
-        ),
-        sharing=sharing,
-        batch_norm=batch_norm,
+        cells=tuple(rotation.cells(key, function)),
+        data=rotation.data,
+        sharing=rotation.sharing,
+        batch_norm=rotation.batch_norm if function else None,
     )
 
 

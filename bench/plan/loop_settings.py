@@ -1,4 +1,4 @@
-"""What the loop tier runs: the pool of plain training, the controls, and one job of runs.
+"""What the loop tier runs: the pool of plain training, the controls, and one group of runs.
 
 The plain side of every comparison is a pool: optimizers, each over learning rates and schedules.
 Every forecaster and every control gets the same pool, so all are tuned alike.
@@ -7,7 +7,6 @@ Every forecaster and every control gets the same pool, so all are tuned alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +179,7 @@ def recipe_of(dataset: str) -> Recipe:
 
 @dataclass(frozen=True)
 class LoopRun:
-    """One run of a job: where in the pool it stands, and what it is for.
+    """One run of a group: where in the pool it stands, and what it is for.
 
     Attributes
     ----------
@@ -195,7 +194,7 @@ class LoopRun:
 
 
 @dataclass(frozen=True)
-class LoopJob:
+class LoopGroup:
     """Runs of one method with one optimizer and schedule, trained together.
 
     Attributes
@@ -226,7 +225,7 @@ class LoopJob:
 
     @property
     def key(self) -> str:
-        """Tells jobs of one plan apart."""
+        """Tells groups of one plan apart."""
         return self.runs[0].key
 
     @property
@@ -238,34 +237,3 @@ class LoopJob:
     def label(self) -> str:
         """Method with parameters and rule of acceptance, as tables name it."""
         return method_label(self.method, self.params, self.accept)
-
-
-def loop_row(job: LoopJob, run: LoopRun, **found: Any) -> dict[str, Any]:
-    """Make a run's row; what is not given is that of a run without a result."""
-    row: dict[str, Any] = {
-        "key": run.key,
-        "suite": job.suite,
-        "dataset": job.dataset,
-        "method": job.method,
-        "params": job.params,
-        "accept": job.accept,
-        "optimizer": job.optimizer,
-        "schedule": job.schedule,
-        "learning_rate": run.learning_rate,
-        "seed": run.seed,
-        "seed_role": run.role,
-        "status": "ok",
-        "reason": "",
-        "traceback": "",
-        "measured": {},
-        "jumps": [],
-        "step_seconds": None,
-        "forward_seconds": None,
-        "fit_seconds": 0.0,
-        "fit_steps": 0,
-        "seconds": None,
-        "jobs": 1,
-        "threads": 1,
-        "machine": "",
-    }
-    return row | found

@@ -13,6 +13,7 @@ from weightcast.bench.engine.environment import read_environment
 from weightcast.bench.engine.store import Store
 from weightcast.bench.engine.stored import CellRecord
 from weightcast.bench.plan.label import method_label
+from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import Sharing
 from weightcast.bench.plan.suite import load_suite
@@ -82,7 +83,7 @@ class Results:
     sharing : dict
         (dataset, trained_on, track, split) → what training and test runs share, outside ``main``.
     loops : list of dict
-        The loop tier's runs; see `weightcast.bench.plan.loop_settings.loop_row`.
+        The loop tier's runs; see `weightcast.bench.plan.loop_row.loop_row`.
     """
 
     folder: Path
@@ -97,7 +98,7 @@ class Results:
     machines: list[dict[str, Any]]
     suite_toml: str
     sharing: dict[tuple[str, str, str, str], Sharing] = field(default_factory=dict)
-    loops: list[dict[str, Any]] = field(default_factory=list)
+    loops: list[LoopRow] = field(default_factory=list)
 
     @property
     def suite(self) -> str:

@@ -19,30 +19,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from weightcast.bench.plan.batch_norm import (
+    VARIANCE,
+    BatchNorm,
+    has_statistics,
+    statistic_names,
+)
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets.evaluator import Evaluator, FirstBatches, NetworkEvaluator
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, State, TensorInfo, Trajectory
 from weightcast.methods.forecaster import Forecaster
-
-MEAN, VARIANCE = "running_mean", "running_var"
-
-
-@dataclass(frozen=True)
-class BatchNorm:
-    """A suite's rule.
-
-    Attributes
-    ----------
-    rule : str
-        ``"re-estimate"``, ``"keep"`` or ``"forecast"``.
-    batches : int, optional
-        Re-estimate on so many of the first batches; on all training data that are measured by
-        default.
-    """
-
-    rule: str = "re-estimate"
-    batches: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +62,6 @@ class Statistics:
 
 #: All the training data that are measured; what recording does.
 ESTIMATED = Statistics()
-
-
-def has_statistics(run: Trajectory) -> bool:
-    """Whether a run recorded batch-norm statistics."""
-    return bool(_names(run.state(0)))
 
 
 def statistics_for(
@@ -116,11 +98,11 @@ def statistics_for(
     forecast = {}
     if batch_norm.rule == "forecast":
         forecast = _forecast(method, run, task, columns)
-    left = len(_names(kept)) - len(forecast)
-    said = f"forecast, {left} of {len(_names(kept))} kept" if left else "forecast"
+    left = len(statistic_names(kept)) - len(forecast)
+    said = f"forecast, {left} of {len(statistic_names(kept))} kept" if left else "forecast"
     states = {
-        column: kept | {name: values[place] for name, values in forecast.items()}
-        for place, column in enumerate(columns)
+        column: kept | {name: values[index] for name, values in forecast.items()}
+        for index, column in enumerate(columns)
     }
     return Statistics(said if forecast else "keep", states)
 
@@ -164,7 +146,7 @@ def _recorded(run: Trajectory, snapshots: int) -> Trajectory:
     depths = {info.name.rpartition(".")[0]: info.depth for info in run.tensors}
     arrays = {
         name: np.stack([state[name] for state in states]).astype(np.float32)
-        for name in _names(states[0])
+        for name in statistic_names(states[0])
     }
     infos = [
         TensorInfo(name, values.shape[1:], "norm", depths.get(name.rpartition(".")[0], 0))
@@ -172,11 +154,3 @@ def _recorded(run: Trajectory, snapshots: int) -> Trajectory:
     ]
     meta = replace(run.meta, recipe={})
     return Trajectory.from_arrays(arrays, run.steps[:snapshots].tolist(), meta, infos)
-
-
-def _names(state: State) -> list[str]:
-    return [
-        name
-        for name, values in state.items()
-        if name.endswith((MEAN, VARIANCE)) and np.issubdtype(values.dtype, np.floating)
-    ]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.engine.failure import Failure, failure_of
-from weightcast.bench.scoring.batch_norm import BatchNorm, statistics_for
+from weightcast.bench.engine.failure import failure_of
+from weightcast.bench.engine.records import CellRow, rows_without_result
+from weightcast.bench.plan.batch_norm import BatchNorm
+from weightcast.bench.scoring.batch_norm import statistics_for
 from weightcast.bench.scoring.forecasting import ForecastStream, InvalidForecast
 from weightcast.bench.scoring.function import ForecastWeights, function_metrics, not_finite
 from weightcast.bench.scoring.memory import peak_memory
@@ -21,39 +21,6 @@ from weightcast.datasets.evaluator import Evaluator
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Trajectory
 from weightcast.methods.forecaster import Forecaster
-
-
-@dataclass
-class CellRow:
-    """One cell's result in one tier; what the store keeps.
-
-    ``horizon_set`` is ``"common"`` for a row on all of the task's horizons and ``"native"`` for one
-    at those that the method was made for, which are then in the metric ``horizons``.
-
-    Of what the cell took, ``predict_seconds`` are the method's, ``network_seconds`` those of
-    measuring the real network, ``scoring_seconds`` those of reading contexts and truth and
-    comparing; ``cell_seconds`` is everything from asking a worker for the cell to having it.
-    ``again`` marks what the next run is to try again.
-    """
-
-    run: int
-    tier: str
-    status: str = "ok"
-    reason: str = ""
-    traceback: str = ""
-    coverage: float | None = None
-    coordinates: int | None = None
-    metrics: dict[str, Any] = field(default_factory=dict)
-    curve: list[float | None] = field(default_factory=list)
-    predict_seconds: float | None = None
-    predict_cpu_seconds: float | None = None
-    peak_memory_bytes: int | None = None
-    evaluations: int = 0
-    network_seconds: float | None = None
-    scoring_seconds: float | None = None
-    cell_seconds: float | None = None
-    horizon_set: str = "common"
-    again: bool = False
 
 
 def evaluate_cell(
@@ -95,13 +62,6 @@ def evaluate_cell(
         return _evaluate(method, run, task, sample, network, batch_norm or BatchNorm())
     except BaseException as error:  # a method may well call sys.exit
         return rows_without_result(run.meta.seed, tiers, failure_of(error, InvalidForecast))
-
-
-def rows_without_result(run: int, tiers: Sequence[str], why: Failure) -> list[CellRow]:
-    """Make the rows of a cell that has no result."""
-    return [
-        CellRow(run, tier, why.status, why.reason, why.traceback, again=why.again) for tier in tiers
-    ]
 
 
 def _evaluate(

@@ -8,30 +8,40 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from weightcast.bench.engine.events import (
+    Afterwards,
     CellDone,
     Ended,
-    FitRecord,
+    Event,
     Fitted,
+    Shown,
     Started,
     Tell,
 )
 from weightcast.bench.engine.failure import Failure
+from weightcast.bench.engine.records import CellRow, FitRecord, rows_without_result
+from weightcast.bench.engine.site import Setup, Site
+from weightcast.bench.engine.undisturbed import undisturbed
+from weightcast.bench.engine.work import NETWORKS, heavy_libraries
 from weightcast.bench.engine.worker import Worker, WorkerEnded
 from weightcast.bench.plan.fits import Fit
-from weightcast.bench.scoring.cell import CellRow, rows_without_result
 from weightcast.bench.scoring.worker_side import (
     NotHere,
-    Setup,
     finish_fit,
     make_cell,
     make_fit,
     make_ready,
 )
 
+T = TypeVar("T")
+
+#: Methods whose fits take longest; started first, so that no worker is left with one at the end.
+SLOW = ("arima", "transformer", "patchtst", "wnn", "nino-mlp", "lstm", "lfd2-grad")
 #: After so many cells in a row that ended their worker, the unit's others are not tried: each may
 #: take the whole time limit.
 ENOUGH = 2
@@ -41,176 +51,178 @@ READY = 600.0
 
 @dataclass(frozen=True)
 class Unit:
-    """A fit, and the seeds of the test runs whose cells are wanted."""
+    """A fit, and the seeds of the test runs whose cells are wanted: see `engine.work.Work`."""
 
     fit: Fit
     seeds: tuple[int, ...]
 
     @property
     def key(self) -> str:
-        """Tells units of one run apart."""
         return self.fit.key
 
     @property
     def suite(self) -> str:
-        """The suite's name."""
         return self.fit.suite
 
     @property
-    def shown(self) -> tuple[str, str]:
-        """Data set and method as the progress table names them."""
+    def shown(self) -> Shown:
         return self.fit.shown
 
     @property
-    def cells(self) -> int:
-        """How many cells are wanted."""
-        return len(self.seeds)
+    def method(self) -> str:
+        return self.fit.method
 
     @property
     def keys(self) -> list[str]:
-        """The keys of those cells."""
         return [key for seed, key in self.fit.cells if seed in self.seeds]
+
+    @property
+    def turn(self) -> tuple[int | str, ...]:
+        """Rotation by rotation, the slow methods first, and each method's units together.
+
+        A first picture and a good estimate of the rest then come early, and few processes are
+        started.
+        """
+        method = self.fit.method
+        rank = SLOW.index(method) if method in SLOW else len(SLOW)
+        return self.fit.split.rotation, rank, method
+
+    @property
+    def modules(self) -> frozenset[str]:
+        networks = NETWORKS if "function" in self.fit.tiers else frozenset()
+        return frozenset({make_cell.__module__}) | networks | heavy_libraries(self.fit.method)
+
+    @property
+    def like_others(self) -> bool:
+        return False
 
     def run(
         self, worker: Worker, setup: Setup, where: Site, tell: Tell, stop: threading.Event
     ) -> None:
-        """See `run_unit`."""
-        run_unit(self, worker, setup, where, tell, stop)
+        """Fit, then forecast and score each run, telling each as soon as it is done.
 
-
-@dataclass(frozen=True)
-class Site:
-    """Where units are worked on: stands in every fit and cell.
-
-    Attributes
-    ----------
-    machine : str
-        JSON.
-    jobs : int
-        Workers side by side.
-    threads : int
-        What each is held to.
-    """
-
-    machine: str
-    jobs: int
-    threads: int
-
-
-def run_unit(
-    unit: Unit, worker: Worker, setup: Setup, where: Site, tell: Tell, stop: threading.Event
-) -> None:
-    """Fit, then forecast and score each run, telling each as soon as it is done.
-
-    Parameters
-    ----------
-    unit : Unit
-    worker : Worker
-    setup : Setup
-    where : Site
-    tell : callable
-        Called with each event.
-    stop : Event
-        Once it is set a fit under way is given up, a cell under way is finished, and nothing new
-        begins.
-
-    Raises
-    ------
-    Stopped
-        If a fit was given up, or the worker killed.
-    """
-    fit, began = unit.fit, time.perf_counter()
-    tell(Started(fit))
-    record, fitted = _fit(worker, setup, fit, stop)
-    record = replace(record, machine=where.machine, jobs=where.jobs)
-    tell(Fitted(record))
-
-    def done(seed: int, rows: list[CellRow]) -> None:
-        tell(CellDone(fit, seed, rows, where.jobs, record.threads, where.machine))
-
-    if record.status != "ok":
-        why = Failure(record.status, record.reason, record.traceback, record.again)
-        for seed in unit.seeds:
-            done(seed, rows_without_result(seed, fit.tiers, why))
-        tell(Ended(fit, seconds=time.perf_counter() - began))
-        return
-    ended: list[WorkerEnded] = []  # one cell after the other, up to now
-    for seed in unit.seeds:
-        if stop.is_set():
-            return
-        if len(ended) == ENOUGH:
-            end = ended[-1]
-            reason = f"not tried, for {ENOUGH} cells before it ended in a row: {end.reason}"
-            why = Failure(end.status, reason, end.trace)
-            done(seed, rows_without_result(seed, fit.tiers, why))
-            continue
-        start = time.perf_counter()
-        try:
-            rows = _cell(worker, setup, fit, seed, fitted, stop)
-        except WorkerEnded as end:
-            why = Failure(end.status, f"the cell: {end.reason}", end.trace)
-            rows = rows_without_result(seed, fit.tiers, why)
-            ended.append(end)
+        A fit under way is given up once it is to stop, a cell under way is finished.
+        """
+        began = time.perf_counter()
+        tell(Started(self.shown))
+        hands = _Hands(worker, setup, self.fit, stop)
+        record, fitted = hands.fit()
+        site = replace(where, threads=record.site.threads)
+        tell(Fitted(replace(record, site=site)))
+        if record.failure is not None:
+            for event in self._failed(record.failure, site):
+                tell(event)
+        elif self._run_cells(hands, fitted, site, tell):
+            tell(hands.finish(fitted))
         else:
-            ended.clear()
+            return
+        tell(Ended(self.key, self.shown, time.perf_counter() - began))
+
+    def given_up(self, why: Failure, where: Site) -> list[Event]:
+        return [
+            Started(self.shown),
+            Fitted(FitRecord(self.fit, why, site=where)),
+            *self._failed(why, where),
+            Ended(self.key, self.shown),
+        ]
+
+    def _failed(self, why: Failure, site: Site) -> list[Event]:
+        rows = {seed: rows_without_result(seed, self.fit.tiers, why) for seed in self.seeds}
+        return [CellDone(self.fit, seed, rows[seed], site) for seed in self.seeds]
+
+    def _run_cells(self, hands: _Hands, fitted: bytes | None, site: Site, tell: Tell) -> bool:
+        """Have each cell made; return False where the run stopped before the last."""
+        ended: list[Failure] = []  # one cell after the other, up to now
+        for seed in self.seeds:
+            if hands.stop.is_set():
+                return False
+            if len(ended) == ENOUGH:
+                rows = rows_without_result(seed, self.fit.tiers, _not_tried(ended[-1]))
+            else:
+                rows, failure = hands.cell(seed, fitted)
+                ended = [*ended, failure] if failure else []
+            tell(CellDone(self.fit, seed, rows, site))
+        return True
+
+
+def _not_tried(why: Failure) -> Failure:
+    reason = f"not tried, for {ENOUGH} cells before it ended in a row: {why.reason}"
+    return replace(why, reason=reason)
+
+
+@dataclass
+class _Hands:
+    """What a unit has its worker do; whatever a stranger ends is done again."""
+
+    worker: Worker
+    setup: Setup
+    of: Fit
+    stop: threading.Event
+
+    def fit(self) -> tuple[FitRecord, bytes | None]:
+        """Make the fit; return what it was, and the fitted method where it can be pickled."""
+        doing = "getting ready"
+
+        def attempt() -> tuple[FitRecord, bytes | None]:
+            nonlocal doing
+            doing = "getting ready"
+            self._get_ready()
+            doing = "the fit"
+            return self._call(make_fit)
+
+        try:
+            return undisturbed(self.worker, attempt, self.stop)
+        except WorkerEnded as end:
+            reason = f"{doing}: {end.failure.reason}"
+            return FitRecord(self.of, replace(end.failure, reason=reason)), None
+
+    def cell(self, seed: int, fitted: bytes | None) -> tuple[list[CellRow], Failure | None]:
+        """Make a cell; return its rows, and why its process ended if it did."""
+        began = 0.0
+        ended: Failure | None = None
+
+        def attempt() -> list[CellRow]:
+            nonlocal began
+            began = time.perf_counter()
+            return self._cell(seed, fitted)
+
+        try:
+            rows = undisturbed(self.worker, attempt, self.stop)
+        except WorkerEnded as end:
+            ended = end.failure
+            why = replace(ended, reason=f"the cell: {ended.reason}")
+            rows = rows_without_result(seed, self.of.tiers, why)
         for row in rows:
-            row.cell_seconds = time.perf_counter() - start
-        done(seed, rows)
-    tell(_end(worker, setup, fit, fitted, stop, began))
+            row.cell_seconds = time.perf_counter() - began
+        return rows, ended
 
+    def finish(self, fitted: bytes | None) -> Afterwards:
+        """Ask for what the report draws; nothing that is scored depends on it."""
+        with suppress(WorkerEnded, NotHere):
+            return Afterwards(self.of, *self._call(finish_fit, fitted))
+        return Afterwards(self.of, {}, None)
 
-def _get_ready(worker: Worker, setup: Setup, fit: Fit, stop: threading.Event) -> None:
-    """Have the process load what fit and cells take for granted; none of it counts as theirs."""
-    worker.call(make_ready, setup, fit, stop=stop, timeout=READY)
-
-
-def _fit(
-    worker: Worker, setup: Setup, fit: Fit, stop: threading.Event
-) -> tuple[FitRecord, bytes | None]:
-    what = "getting ready"
-    try:
-        _get_ready(worker, setup, fit, stop)
-        what = "the fit"
-        return worker.call(make_fit, setup, fit, stop=stop)
-    except WorkerEnded as end:
-        reason = f"{what}: {end.reason}"
-        return FitRecord(fit, status=end.status, reason=reason, traceback=end.trace), None
-
-
-def _cell(
-    worker: Worker,
-    setup: Setup,
-    fit: Fit,
-    seed: int,
-    fitted: bytes | None,
-    stop: threading.Event,
-) -> list[CellRow]:
-    with suppress(NotHere):
-        return worker.call(make_cell, setup, fit, seed, None)
-    _get_ready(worker, setup, fit, stop)
-    # Bytes go along only where the method is not in the process already; they may be large.
-    if fitted is not None:
+    def _cell(self, seed: int, fitted: bytes | None) -> list[CellRow]:
+        make = self.worker.call  # not to be given up once it is to stop
         with suppress(NotHere):
-            return worker.call(make_cell, setup, fit, seed, fitted)
-    # A method that cannot be pickled is fitted again after its process ended.
-    record, _ = worker.call(make_fit, setup, fit, stop=stop)
-    if record.status != "ok":
-        reason = f"the fit, made again: {record.reason}"
-        why = Failure(record.status, reason, record.traceback, record.again)
-        return rows_without_result(seed, fit.tiers, why)
-    return worker.call(make_cell, setup, fit, seed, None)
+            return make(make_cell, self.setup, self.of, seed, None)
+        self._get_ready()
+        # Bytes go along only where the method is not in the process already; they may be large.
+        if fitted is not None:
+            with suppress(NotHere):
+                return make(make_cell, self.setup, self.of, seed, fitted)
+        # A method that cannot be pickled is fitted again after its process ended.
+        record, _ = self._call(make_fit)
+        if why := record.failure:
+            why = replace(why, reason=f"the fit, made again: {why.reason}")
+            return rows_without_result(seed, self.of.tiers, why)
+        return make(make_cell, self.setup, self.of, seed, None)
 
+    def _get_ready(self) -> None:
+        """Have the process load what fit and cells take for granted; none counts as theirs."""
+        self._call(make_ready, timeout=READY)
 
-def _end(
-    worker: Worker,
-    setup: Setup,
-    fit: Fit,
-    fitted: bytes | None,
-    stop: threading.Event,
-    began: float,
-) -> Ended:
-    ended = Ended(fit)
-    with suppress(WorkerEnded, NotHere):  # nothing that is scored depends on it
-        ended.examples, ended.diagnostics = worker.call(finish_fit, setup, fit, fitted, stop=stop)
-    ended.seconds = time.perf_counter() - began
-    return ended
+    def _call(self, function: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
+        return self.worker.call(
+            function, self.setup, self.of, *args, stop=self.stop, timeout=timeout
+        )

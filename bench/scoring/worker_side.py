@@ -1,7 +1,7 @@
 """What a worker process does: one fit, then the cells that use it, each asked for by itself.
 
 Exceptions of the method become rows with a status and never leave this module. A fitted method goes
-back to the runner as bytes as well, so that a process that dies over one cell does not cost the fit
+back as bytes as well, so that a process that dies over one cell does not cost the fit
 of the others.
 """
 
@@ -10,24 +10,21 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.engine.events import FitRecord
 from weightcast.bench.engine.failure import failure_of
-from weightcast.bench.engine.processes import THREADS
+from weightcast.bench.engine.inside import check_code, check_files, load_plugins, pin_threads
+from weightcast.bench.engine.records import CellRow, FitRecord, rows_without_result
+from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.plan.fits import Fit
-from weightcast.bench.plan.loop_settings import LoopJob, loop_row
-from weightcast.bench.plan.parameters import files_hash
 from weightcast.bench.plan.place import Place
 from weightcast.bench.plan.run_cache import RunCache
-from weightcast.bench.scoring.cell import CellRow, evaluate_cell, rows_without_result
+from weightcast.bench.scoring.cell import evaluate_cell
 from weightcast.bench.scoring.example import example_forecast, example_truth
 from weightcast.bench.scoring.forecasting import Stopwatch
 from weightcast.bench.scoring.known_bytes import KnownBytes
@@ -35,32 +32,12 @@ from weightcast.bench.scoring.memory import peak_memory
 from weightcast.bench.scoring.sample import coordinate_sample
 from weightcast.bench.scoring.tuning import fit_tuned
 from weightcast.datasets import InputError, Trajectory, make_task
-from weightcast.datasets.errors import ChangedMeanwhile
 from weightcast.datasets.evaluator import Evaluator, evaluator_for
 from weightcast.datasets.task import ForecastTask
-from weightcast.methods import load_plugin, make_method
-from weightcast.methods.code import code_hash
+from weightcast.methods import make_method
 from weightcast.methods.forecaster import Forecaster
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What every worker of a run needs to know.
-
-    Attributes
-    ----------
-    plugins : tuple of Path
-    data : Path, optional
-        Folder of recorded data sets.
-    distrust : bool
-        Whether this is another machine, where data may not be those of the plan.
-    """
-
-    plugins: tuple[Path, ...] = ()
-    data: Path | None = None
-    distrust: bool = False
 
 
 class NotHere(Exception):
@@ -115,7 +92,7 @@ def make_ready(setup: Setup, fit: Fit) -> None:
     with contextlib.suppress(Exception):
         _at_desk(setup, fit)
         make_method(fit.method, json.loads(fit.params)).clone()
-        _pin_threads()
+        pin_threads()
 
 
 def make_fit(setup: Setup, fit: Fit) -> tuple[FitRecord, bytes | None]:
@@ -129,13 +106,13 @@ def make_fit(setup: Setup, fit: Fit) -> tuple[FitRecord, bytes | None]:
     """
     try:
         desk = _at_desk(setup, fit)
-        _pin_threads()
+        pin_threads()
         seeds = (*fit.split.train, *fit.split.validation)
         record, desk.method = desk.reading(fit, seeds, lambda: _fit(desk, fit))
         # Once more: the fit may have loaded a library, and cells follow.
-        record.threads = _pin_threads()
+        record.site = Site(threads=pin_threads())
     except BaseException as error:  # a method may well call sys.exit
-        return FitRecord(fit, **asdict(failure_of(error))), None
+        return FitRecord(fit, failure_of(error)), None
     fitted: bytes | None = None
     with contextlib.suppress(Exception):
         fitted = pickle.dumps(desk.method)
@@ -200,26 +177,9 @@ def _examples(desk: _Desk, fit: Fit) -> dict[str, Any]:
     return examples
 
 
-def make_loop(setup: Setup, job: LoopJob) -> list[dict[str, Any]]:
-    """Train the runs of a loop job; what its forecaster raises becomes the rows' status."""
-    from weightcast.bench.loop.training import run_loop
-
-    try:
-        _ready(setup)
-        if job.code:
-            _check_code(setup, job.method, job.code)
-        _pin_threads()
-        _check_files(job.method, job.params, job.files)
-        rows = run_loop(job)
-        _check_files(job.method, job.params, job.files)
-        return rows
-    except BaseException as error:
-        return [loop_row(job, run, **asdict(failure_of(error))) for run in job.runs]
-
-
 def _fit(desk: _Desk, fit: Fit) -> tuple[FitRecord, Forecaster]:
     place = fit.place
-    _check_files(fit.method, fit.params, fit.files)
+    check_files(fit.method, fit.params, fit.files)
     train, validation = (
         [place.training_view(desk.runs(place.trained_on, s)) for s in seeds]
         for seeds in (fit.split.train, fit.split.validation)
@@ -231,7 +191,7 @@ def _fit(desk: _Desk, fit: Fit) -> tuple[FitRecord, Forecaster]:
     method = make_method(fit.method, json.loads(fit.params)).clone()
     with peak_memory() as memory, watch:
         method, chosen, trials = fit_tuned(method, train, validation, task, sample, fit.tuning)
-    _check_files(fit.method, fit.params, fit.files)
+    check_files(fit.method, fit.params, fit.files)
     record.chosen, record.trials = _plain(chosen), _plain(trials)
     record.fit_seconds, record.fit_cpu_seconds = watch.wall, watch.cpu
     record.fit_memory_bytes = memory.above_baseline
@@ -243,22 +203,15 @@ def _fit(desk: _Desk, fit: Fit) -> tuple[FitRecord, Forecaster]:
     return record, method
 
 
-def _ready(setup: Setup) -> _Desk:
-    """Load the plugins, once a process."""
+def _at_desk(setup: Setup, fit: Fit) -> _Desk:
     global _desk
     if _desk is None or _desk.setup != setup:
-        for plugin in setup.plugins:
-            load_plugin(plugin)
         runs = RunCache(setup.data)
         _desk = _Desk(setup, runs, KnownBytes(runs, elsewhere=setup.distrust))
+    load_plugins(setup, fit.method, {fit.place.dataset, fit.place.trained_on})
+    check_code(setup, fit.method, fit.code)
+    _desk.prepare(fit)
     return _desk
-
-
-def _at_desk(setup: Setup, fit: Fit) -> _Desk:
-    desk = _ready(setup)
-    _check_code(setup, fit.method, fit.code)
-    desk.prepare(fit)
-    return desk
 
 
 def _with_method(setup: Setup, fit: Fit, fitted: bytes | None) -> _Desk:
@@ -272,29 +225,8 @@ def _with_method(setup: Setup, fit: Fit, fitted: bytes | None) -> _Desk:
         desk.method = pickle.loads(fitted)
     except Exception as error:  # a method's own way of being pickled need not work
         raise NotHere from error
-    _pin_threads()
+    pin_threads()
     return desk
-
-
-def _check_files(method: str, params: str, files: str) -> None:
-    """See that files which parameters name hold what they held when the plan was made."""
-    if files and files_hash(method, params) != files:
-        raise ChangedMeanwhile(
-            f"a file that the parameters {params} of {method} name holds something else than when "
-            "the run began; the same command runs it again"
-        )
-
-
-def _check_code(setup: Setup, method: str, code: str) -> None:
-    """See that a method's code is here what it was when the plan was made."""
-    if code_hash(type(make_method(method))) != code:
-        raise ChangedMeanwhile(
-            f"the code of {method} on this worker is not that of the client; install the same "
-            "Weightcast on both"
-            if setup.distrust
-            else f"the code of {method} was changed while the run was under way; the same command "
-            "runs it again"
-        )
 
 
 def _plain(value: T) -> T:
@@ -318,17 +250,3 @@ def _number(value: object) -> object:
 def _training_seconds(run: Trajectory) -> float:
     """Seconds that a run took to train from first to last snapshot; 0 if not recorded."""
     return float(run.steps[-1] - run.steps[0]) * (run.meta.seconds_per_step or 0.0)
-
-
-def _pin_threads() -> int:
-    """Hold the numerical libraries that are loaded to one thread; return the most any uses."""
-    from threadpoolctl import threadpool_info, threadpool_limits
-
-    threadpool_limits(THREADS)
-    used = [library["num_threads"] for library in threadpool_info()]
-    # Loading torch here would slow every worker that does without.
-    torch: Any = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(THREADS)
-        used.append(torch.get_num_threads())
-    return max(used, default=THREADS)

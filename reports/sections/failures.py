@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weightcast.bench.loop.costs import label_of
+from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.privacy import without_folders
 from weightcast.bench.results.tables import OWN, PLACE
@@ -70,13 +71,13 @@ def failed_cells(failures: Sequence[dict[str, Any]]) -> int:
     return len(_statuses(failures))
 
 
-def failed_loops(loops: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def failed_loops(loops: Sequence[LoopRow]) -> list[LoopRow]:
     """Return the loop tier's runs without a result."""
     return [row for row in loops if row["status"] != "ok"]
 
 
 def count_statuses(
-    failures: Sequence[dict[str, Any]], loops: Sequence[dict[str, Any]] = ()
+    failures: Sequence[dict[str, Any]], loops: Sequence[LoopRow] = ()
 ) -> list[StatusCount]:
     """Count failed cells and loop runs by status, the most frequent first."""
     counts = Counter(_statuses(failures).values())
@@ -110,7 +111,7 @@ def group_failures(failures: Sequence[dict[str, Any]]) -> list[Failure]:
     return found
 
 
-def group_loop_failures(loops: Sequence[dict[str, Any]]) -> list[Failure]:
+def group_loop_failures(loops: Sequence[LoopRow]) -> list[Failure]:
     """Group the loop tier's failed runs by method, data set, optimizer, status and reason."""
     groups: dict[tuple[str, ...], list[tuple[float, int, str]]] = {}
     for row in failed_loops(loops):

@@ -15,7 +15,7 @@ from weightcast.bench.plan.fits import PROTOCOL, hash_of
 from weightcast.bench.plan.loop_settings import (
     CONTROLS,
     NO_FORECAST,
-    LoopJob,
+    LoopGroup,
     LoopRun,
     LoopSettings,
     recipe_of,
@@ -58,7 +58,7 @@ def widened(grids: Grids, edges: Iterable[tuple[str, str, str]], first: Grids, m
     most : int
         How often a side may grow.
     """
-    grown = {place: list(rates) for place, rates in grids.items()}
+    grown = {pool: list(rates) for pool, rates in grids.items()}
     for dataset, optimizer, side in edges:
         rates, begin = grown[dataset, optimizer], first[dataset, optimizer]
         ratio = begin[1] / begin[0]
@@ -73,15 +73,15 @@ def _rounded(rate: float) -> float:
     return float(f"{rate:.4g}")
 
 
-def loop_jobs(suite: Suite, grids: Grids) -> list[LoopJob]:
-    """List all jobs of a resolved suite, the plain pool first.
+def loop_groups(suite: Suite, grids: Grids) -> list[LoopGroup]:
+    """List all groups of a resolved suite, the plain pool first.
 
     Raises
     ------
     InputError
         If a data set cannot be trained, or a method cannot jump.
     """
-    jobs = []
+    groups = []
     for dataset in suite.datasets:
         recipe = recipe_of(dataset)
         material = [recipe.to_json(), data_identity(recipe)]
@@ -93,8 +93,8 @@ def loop_jobs(suite: Suite, grids: Grids) -> list[LoopJob]:
                         PROTOCOL, "loop", method, _keyed(method, params, files), accept, code,
                         material, optimizer, schedule, suite.loop.model_dump(exclude=_APART),
                     ]  # fmt: skip
-                    jobs.append(
-                        LoopJob(
+                    groups.append(
+                        LoopGroup(
                             suite=suite.name,
                             dataset=dataset,
                             method=method,
@@ -108,7 +108,7 @@ def loop_jobs(suite: Suite, grids: Grids) -> list[LoopJob]:
                             files=files,
                         )
                     )
-    return jobs
+    return groups
 
 
 def _what_runs(method: str, params: str) -> tuple[str, str]:
@@ -125,13 +125,13 @@ def _keyed(method: str, params: str, files: str) -> str:
     return json.dumps(keyed_params(method, json.loads(params)), sort_keys=True)
 
 
-def missing_jobs(jobs: Sequence[LoopJob], finished: set[str]) -> list[LoopJob]:
+def missing_groups(groups: Sequence[LoopGroup], finished: set[str]) -> list[LoopGroup]:
     """Return what is still to run, with the runs that are missing."""
     found = []
-    for job in jobs:
-        runs = tuple(run for run in job.runs if run.key not in finished)
+    for group in groups:
+        runs = tuple(run for run in group.runs if run.key not in finished)
         if runs:
-            found.append(replace(job, runs=runs))
+            found.append(replace(group, runs=runs))
     return found
 
 
