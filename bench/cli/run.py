@@ -83,6 +83,7 @@ def run(
     """Run what is missing from a result folder."""
     from weightcast.bench.commands.failures import counted
     from weightcast.bench.commands.run import Interrupted, RunFailed, RunOptions, run_suite
+    from weightcast.bench.engine.kept_process import kept_process
 
     options = RunOptions(
         suite=suite,
@@ -104,7 +105,8 @@ def run(
         command=sys.argv[1:],
     )
     options.check()
-    plugins = load_plugins(plugin)
+    with kept_process():  # what a plugin does to this one would reach all that it starts
+        plugins = load_plugins(plugin)
     # Plugin methods run even where the suite does not name them.
     options.extra_methods = plugins if methods is None else []
     try:

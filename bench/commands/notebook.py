@@ -97,6 +97,7 @@ def run_suite(
     """
     from weightcast.bench.commands.run import RunOptions
     from weightcast.bench.commands.run import run_suite as run
+    from weightcast.bench.engine.kept_process import kept_process
     from weightcast.methods import load_plugin
 
     if missing not in ("refuse", "record", "skip"):
@@ -119,7 +120,8 @@ def run_suite(
         skip_missing=missing == "skip",
     )
     options.check()
-    added = [name for path in options.plugins for name in load_plugin(path)]
+    with kept_process():  # what a plugin does to this one would reach all that it starts
+        added = [name for path in options.plugins for name in load_plugin(path)]
     options.extra_methods = added if methods is None else []
     return run(options)
 
