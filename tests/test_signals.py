@@ -128,10 +128,11 @@ def test_when_a_verb_is_stopped_at_any_time_then_its_file_is_whole_or_not_there(
             time.sleep(after)
             process.send_signal(signal.SIGTERM)
             said = process.communicate()[1]
-    assert process.returncode in (0, 143), said
+    # While its words are still read it ends as on Ctrl-C.
+    assert process.returncode in (0, 130, 143), said
     assert "Traceback" not in said
     assert _partials(tmp_path) == []
-    if process.returncode == 143 and verb != "merge":
+    if process.returncode and verb != "merge":
         assert list(out.iterdir()) == [] or after is None
 
 

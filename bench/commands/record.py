@@ -71,7 +71,10 @@ def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) ->
     units = len(missing) * (len(dataset.recipe.snapshot_steps) - 1)
     with progress_bar(f"recording {name}", units) as advance:
         record = _one_by_one if jobs == 1 else _side_by_side
-        failed = record(dataset.recipe, missing, folder, min(jobs, len(missing)), advance)
+        try:
+            failed = record(dataset.recipe, missing, folder, min(jobs, len(missing)), advance)
+        finally:
+            remove_stale(folder)  # of workers that were ended
     if failed:
         reasons = "; ".join(f"seed {seed}: {error}" for seed, error in sorted(failed.items()))
         raise RecordingFailed(
