@@ -92,6 +92,20 @@ def render_report(results: Results) -> str:
     return page.replace(_POLICY, _policy(f"{_read('style.css')}{widths(page)}", script), 1)
 
 
+def why_nothing_is_ranked(results: Results) -> str:
+    """Say why the page of a folder ranks nothing; empty where it ranks something."""
+    view = View(results)
+    if results.loops and LoopView(results.loops, view.looks).board().standings:
+        return ""
+    if results.cells.empty:
+        return "no method of the loop tier has runs to compare yet"
+    tracks = sorted({"main", "fine-tune"} & set(results.cells["track"]))
+    for track in tracks:
+        if any(view.rank(tier=tier, track=track).board for tier in ("weights", "function")):
+            return ""
+    return view.ranked.reason
+
+
 def _read(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 

@@ -20,17 +20,25 @@ def write_report(results: Results | Path | str, out: Path | str | None = None) -
     Raises
     ------
     InputError
-        If the folder holds no results, or the file cannot be written.
+        If the folder holds no results, if nothing in it is ranked and there is a page already,
+        which is left as it is, or if the file cannot be written.
 
     See Also
     --------
     weightcast.bench.rank : the rankings as tables.
     """
+    from weightcast.datasets.errors import InputError
     from weightcast.datasets.files.partial_file import write_text
-    from weightcast.reports.html import render_report
+    from weightcast.reports.html import render_report, why_nothing_is_ranked
 
     if not isinstance(results, Results):
         results = load_results(Path(results))
     path = Path(out) if out is not None else results.folder / "report.html"
-    write_text(path, render_report(results))
+    page = render_report(results)
+    if path.exists() and (reason := why_nothing_is_ranked(results)):
+        raise InputError(
+            f"nothing here is ranked: {reason}; {path} is left as it is, another file can be named "
+            "with --out"
+        )
+    write_text(path, page)
     return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import shutil
 import subprocess
@@ -29,12 +31,14 @@ from weightcast.bench.plan.fits import make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.results.leaderboard import rank_results
+from weightcast.bench.results.ranking import Unranked
 from weightcast.bench.results.tables import Results, load_results
 from weightcast.bench.scoring import worker_side
 from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods, load_plugin, registry
 from weightcast.reports.html import render_report
+from weightcast.reports.write import write_report
 
 ATTACK = "<script>alert(1)</script>"
 PLUGIN = f'''
@@ -236,15 +240,39 @@ def test_when_a_method_leads_then_the_verdict_has_its_skill(results: Results, re
     assert f"{first.method} leads with a skill of {first.skill.value:+.2f}" in verdict[1]
 
 
-def test_when_all_cells_of_a_method_failed_then_it_is_ranked_as_the_baseline(
+def test_when_all_cells_of_a_method_failed_then_it_stands_below_the_ranking(
     results: Results, report: str
 ) -> None:
-    standing = next(
-        s for s in rank_results(results).ranking.standings if s.method == "always-fails"
-    )
-    assert standing.failures == 212
-    assert ">212</td>" in report
+    ranking = rank_results(results).ranking
+    assert "always-fails" not in {s.method for s in ranking.standings}
+    assert Unranked("always-fails", 212, 212) in ranking.unranked
+    assert ">212 of 212</td>" in report
+    assert "Not ranked: always-fails (212 of 212 cells failed)" in report
     assert "12 × <em>failed</em>" in report
+
+
+def test_when_nothing_is_ranked_then_a_page_that_is_there_is_not_written_over(
+    results: Results, tmp_path: Path
+) -> None:
+    few, page = narrowed(results, run=[0, 1, 2]), tmp_path / "report.html"
+    write_report(few, page)
+    page.write_text("a good page", encoding="utf-8")
+    with pytest.raises(InputError, match="nothing here is ranked: no data set has enough runs"):
+        write_report(few, page)
+    assert page.read_text(encoding="utf-8") == "a good page"
+    write_report(results, page)
+    assert "leads with a skill" in page.read_text(encoding="utf-8")
+
+
+def test_when_opened_then_only_the_pages_own_script_and_style_are_allowed(report: str) -> None:
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', report)
+    assert policy is not None
+    assert "unsafe" not in policy[1]
+    for tag in ("style", "script"):
+        (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", report, re.S)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy[1]
+    assert not [tag for tag, attributes in Elements(report).found if "style" in attributes]
 
 
 @pytest.mark.parametrize(
@@ -395,7 +423,9 @@ def test_when_a_header_is_clicked_then_the_table_sorts(
       seen.push(shown.length + " panel");
       document.title = seen.join("; ");
     </script></body>"""
-    page.write_text(report.replace("</body>", script), encoding="utf-8")
+    # The page's own policy would not let this script in.
+    allowed = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", report, count=1)
+    page.write_text(allowed.replace("</body>", script), encoding="utf-8")
     assert CHROMIUM is not None
     done = subprocess.run(
         [

@@ -170,10 +170,10 @@ def test_when_methods_misbehave_then_each_costs_its_own_rows_alone(
     assert "predict_block" in trace
     coverage = results.cells[results.cells["method"] == "abstains"]["coverage"]
     np.testing.assert_allclose(coverage, (2410 - 42) / 2410)
-    # A failed cell counts as the baseline's in the ranking and is counted beside it.
-    standings = {s.method: s for s in rank_results(results).ranking.standings}
-    assert standings["raises"].skill.value == 0.0
-    assert standings["raises"].failures == 12
+    # Who fails everywhere is no competitor, and is counted below the ranking.
+    ranking = rank_results(results).ranking
+    assert "raises" not in {standing.method for standing in ranking.standings}
+    assert ("raises", 12, 12) in {(u.method, u.failures, u.cells) for u in ranking.unranked}
 
 
 def test_when_a_run_is_killed_then_a_second_one_finishes_it_and_loses_nothing(

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weightcast.bench.results.leaderboard import rank_csv, ranking_table
-from weightcast.bench.results.ranking import SetErrors, rank_runs, rank_tasks
+from weightcast.bench.results.ranking import (
+    Ranking,
+    SetErrors,
+    Unranked,
+    failure_notes,
+    rank_runs,
+    rank_tasks,
+)
 from weightcast.datasets import InputError
 
 
@@ -70,14 +77,28 @@ def test_when_a_task_is_measured_in_another_unit_then_nothing_changes(
     )
 
 
-def test_when_a_result_is_missing_then_it_counts_as_the_baselines_and_is_reported() -> None:
-    errors = np.array([[1.0, 1.0, 2.0], [0.5, np.nan, 1.0]])
-    ranking = rank_tasks(["base", "m"], errors, ["x", "y", "z"], "base")
-    first = ranking.standings[0]
-    assert first.method == "m"
-    assert first.failures == 1
-    assert first.skill.value == pytest.approx(1 - (0.5 * 1.0 * 0.5) ** (1 / 3))
-    assert first.win_rate.value == pytest.approx((1 + 0.5 + 1) / 3)
+def _with_failures(failed: int) -> Ranking:
+    """Rank a method that is better on 40 tasks, but for some where it has no result."""
+    errors = np.array([np.ones(40), np.full(40, 0.5)])
+    errors[1, :failed] = np.nan
+    return rank_tasks(["base", "m"], errors, [f"t{i}" for i in range(40)], "base")
+
+
+def test_when_one_in_twenty_results_is_missing_then_each_counts_as_the_baselines() -> None:
+    first = _with_failures(2).standings[0]
+    assert (first.method, first.failures) == ("m", 2)
+    assert first.skill.value == pytest.approx(1 - 0.5 ** (38 / 40))
+    assert first.win_rate.value == pytest.approx(39 / 40)
+
+
+@pytest.mark.parametrize("failed", [3, 39, 40])
+def test_when_more_results_are_missing_then_the_method_is_not_ranked(failed: int) -> None:
+    ranking = _with_failures(failed)
+    assert [s.method for s in ranking.standings] == ["base"]
+    assert ranking.unranked == [Unranked("m", failed, 40)]
+    assert failure_notes(ranking) == [
+        f"m is not ranked: {failed} of 40 cells failed; ranked is who fails in at most 5%"
+    ]
 
 
 def _sets(spread: float, runs: int, seed: int = 0) -> list[SetErrors]:
@@ -112,13 +133,41 @@ def test_when_contexts_of_a_run_are_alike_then_they_are_drawn_together() -> None
     assert a.skill == b.skill
 
 
-def test_when_a_cell_failed_then_the_method_gets_the_baselines_error_there() -> None:
-    data = _sets(0.0, 8)[0]
-    data.errors[1, 0, :5] = np.nan
-    ranking = rank_runs(["base", "m"], [data], "base")
-    m = next(s for s in ranking.standings if s.method == "m")
-    assert m.failures == 5
-    assert m.skill.value == 0.0  # the median run failed
+@pytest.mark.parametrize(("own_worst", "charged"), [(0.5, 1.0), (3.0, 3.0)])
+def test_when_a_cell_failed_then_it_is_charged_the_worse_of_baseline_and_own_worst(
+    own_worst: float, charged: float
+) -> None:
+    runs = 21
+    errors = np.concatenate([np.ones((1, 1, runs)), np.full((1, 1, runs), 0.4)])
+    errors[1, 0, -1] = own_worst
+    whole = errors.copy()
+    errors[1, 0, 0], whole[1, 0, 0] = np.nan, charged
+    ranked, as_charged = (
+        rank_runs(["base", "m"], [SetErrors("s", (10,), tuple(range(runs)), e)], "base")
+        for e in (errors, whole)
+    )
+    m, same = ranked.standings[0], as_charged.standings[0]
+    assert (m.failures, m.skill, m.ratio) == (1, same.skill, same.ratio)
+
+
+@pytest.mark.parametrize("contexts", [1, 3])
+def test_when_cells_of_all_runs_failed_then_the_method_stands_below_the_others(
+    contexts: int,
+) -> None:
+    random = np.random.default_rng(0)
+    errors = np.exp(random.normal(0, 0.1, (4, contexts, 12)))
+    errors[3] = np.nan  # all failed
+    errors[2, 0, :2] = np.nan  # 2 of 12, or of 36: more than 5 %
+    names = ["base", "fine", "fails", "boom"]
+    data = SetErrors("s", tuple(range(contexts)), tuple(range(12)), errors)
+    ranking = rank_runs(names, [data], "base")
+    assert {s.method for s in ranking.standings} == {"base", "fine"}
+    cells = 12 * contexts
+    assert ranking.unranked == [Unranked("fails", 2, cells), Unranked("boom", cells, cells)]
+    # The others' numbers are those of a ranking without them.
+    data = SetErrors("s", tuple(range(contexts)), tuple(range(12)), errors[:2])
+    assert rank_runs(names[:2], [data], "base").standings == ranking.standings
+    assert ranking_table(ranking)["method"].tolist()[2:] == ["fails", "boom"]
 
 
 def test_when_a_run_hardly_moves_then_it_is_left_out_for_everybody_and_no_failure() -> None:
@@ -156,5 +205,6 @@ def test_when_a_csv_is_ranked_then_the_table_has_the_promised_columns(tmp_path: 
         "method", "skill", "skill_lower", "skill_upper", "win_rate", "win_rate_lower",
         "win_rate_upper", "mean_rank", "failures",
     ]  # fmt: skip
-    assert table["method"].tolist() == ["m", "last-value"]
-    assert table["failures"].tolist() == [1, 0]
+    assert table["method"].tolist() == ["last-value", "m"]
+    assert table["failures"].tolist() == [0, 1]
+    assert table.iloc[1, 1:-1].isna().all()

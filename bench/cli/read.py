@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from weightcast.bench.cli.app import ResultFolder, app, clear_errors, print_notes, print_table
+from weightcast.bench.printable import printable
 from weightcast.datasets.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,7 +104,10 @@ def leaderboard(
         what = f"{board.tier} tier, {board.metric}, {len(ranking.tasks)} tasks"
     else:
         _refuse_loop_options(readout, target)
+        from weightcast.bench.results.ranking import failure_notes
+
         ranking = rank_csv(source, baseline)
+        notes = failure_notes(ranking)
         what = f"{source.name}, {len(ranking.tasks)} tasks"
     print_table(ranking_rows(ranking), title=f"{what}; skill against {ranking.baseline}")
     print_notes(notes)
@@ -171,10 +175,16 @@ def report(
 ) -> None:
     """Write the HTML report and print its path."""
     from weightcast.bench.commands.arguments import check_output_file
+    from weightcast.bench.results.tables import load_results
+    from weightcast.reports.html import why_nothing_is_ranked
     from weightcast.reports.write import write_report
 
     check_output_file("--out", out)
-    typer.echo(str(write_report(folder, out)))
+    results = load_results(folder)
+    typer.echo(str(write_report(results, out)))
+    if reason := why_nothing_is_ranked(results):
+        typer.echo(f"weightcast: nothing here is ranked: {printable(reason)}", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -24,8 +24,9 @@ METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:
-    """Return a leaderboard's rows for the terminal."""
-    return [
+    """Return a leaderboard's rows for the terminal; who is not ranked stands below."""
+    over = f"error over {ranking.standings[0].method}'s"
+    rows: list[dict[str, Any]] = [
         {
             # A label is the method's name, with parameters in brackets where some were asked for.
             "method": s.method + " (reference)" * is_reference(s.method.partition("(")[0]),
@@ -34,7 +35,7 @@ def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:
             # What knows the truth is shown, but has no place among those that do not.
             "win rate": f"{s.win_rate.value:.2f}" if s.win_rate.known else "—",
             "mean rank": "—" if math.isnan(s.mean_rank) else f"{s.mean_rank:.1f}",
-            f"error over {ranking.standings[0].method}'s": (
+            over: (
                 f"{s.ratio.value:.2f} [{s.ratio.lower:.2f}, {s.ratio.upper:.2f}]"
                 if s.ratio.known
                 else "—"
@@ -43,6 +44,8 @@ def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:
         }
         for s in ranking.standings
     ]
+    blank = dict.fromkeys(("skill", "95 %", "win rate", "mean rank", over), "—")
+    return rows + [{"method": u.method, **blank, "failures": u.failures} for u in ranking.unranked]
 
 
 def trajectory_info(path: Path) -> dict[str, Any]:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import sharing_line
-from weightcast.bench.results.ranking import Ranking, SetErrors, rank_runs, rank_tasks
+from weightcast.bench.results.ranking import (
+    Ranking,
+    SetErrors,
+    failure_notes,
+    rank_runs,
+    rank_tasks,
+)
 from weightcast.bench.results.tables import PLACE, Results
 from weightcast.bench.results.task_csv import read_task_errors
 from weightcast.bench.scoring.forecasting import needs_truth
@@ -127,8 +133,8 @@ def rank_results(
             shared = results.sharing.get((str(dataset), str(trained_on), track, split), {})
             notes.append(f"{name}: {sharing_line(shared)}")
     ranking = _rank(methods, sets, baseline)
-    notes += ranking.left_out
-    order = [standing.method for standing in ranking.standings]
+    notes += [*ranking.left_out, *failure_notes(ranking)]
+    order = [one.method for one in (*ranking.standings, *ranking.unranked)]
     medians = (
         cells[cells["status"] == "ok"]
         .groupby(["label", "dataset", "context"])[chosen]
@@ -238,9 +244,11 @@ def _rank(methods: list[str], sets: list[SetErrors], baseline: str) -> Ranking:
     ranking = rank_runs(competing, _only(sets, methods, competing), baseline)
     for label in told:
         pair = [baseline, label]
-        found = rank_runs(pair, _only(sets, methods, pair), baseline).standings
-        standing = next(s for s in found if s.method == label)
-        ranking.standings.append(replace(standing, **_ALONE))
+        found = rank_runs(pair, _only(sets, methods, pair), baseline)
+        ranking.standings.extend(
+            replace(standing, **_ALONE) for standing in found.standings if standing.method == label
+        )
+        ranking.unranked.extend(found.unranked)
     return ranking
 
 
@@ -348,18 +356,21 @@ def rank_csv(path: Path, baseline: str | None = None) -> Ranking:
 
 
 def ranking_table(ranking: Ranking) -> pd.DataFrame:
-    """Return the ranking as the table that ``--csv`` writes."""
+    """Return the ranking as the table that ``--csv`` writes.
+
+    Methods that are not ranked come last, with nothing but their failures.
+    """
     import pandas as pd
 
-    return pd.DataFrame(
-        [
-            {
-                "method": s.method,
-                **s.skill.columns("skill"),
-                **s.win_rate.columns("win_rate"),
-                "mean_rank": s.mean_rank,
-                "failures": s.failures,
-            }
-            for s in ranking.standings
-        ]
-    )
+    rows = [
+        {
+            "method": s.method,
+            **s.skill.columns("skill"),
+            **s.win_rate.columns("win_rate"),
+            "mean_rank": s.mean_rank,
+            "failures": s.failures,
+        }
+        for s in ranking.standings
+    ]
+    below = [{"method": u.method, "failures": u.failures} for u in ranking.unranked]
+    return pd.DataFrame([*rows, *below])

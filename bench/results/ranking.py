@@ -6,14 +6,17 @@ move with other runs of the same data sets, given the training runs. Coordinates
 resampled: those of one run move together, and intervals from them are far too narrow.
 
 Skill, win rate and their clipping follow the definitions of fev (Shchur et al. 2025): ratios to the
-baseline in [0.01, 100], skill = 1 − their geometric mean, ties half a win, missing results counted
-as the baseline's.
+baseline in [0.01, 100], skill = 1 − their geometric mean, ties half a win.
+
+A failure is no success: a method is ranked only while at most one in twenty of its cells failed.
+Each of these is charged the worse of the baseline's error and the method's own worst on that task.
+Who fails more often stands below the ranking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +30,8 @@ Doubles = NDArray[np.float64]
 
 DRAWS = 1000
 CLIP = (0.01, 100.0)
+#: The share of its cells that may fail before a method is not ranked any more.
+MOST_FAILED = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,15 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class Unranked:
+    """A method too many of whose cells failed, or that has no result at all."""
+
+    method: str
+    failures: int
+    cells: int
+
+
+@dataclass(frozen=True)
 class Ranking:
     """Methods in order, best first.
 
@@ -82,6 +96,22 @@ class Ranking:
     baseline: str
     tasks: list[str]
     left_out: list[str]
+    unranked: list[Unranked] = field(default_factory=list)
+
+
+def failure_notes(ranking: Ranking) -> list[str]:
+    """Say in a line each which methods are charged for failures, and which are not ranked."""
+    charged = [
+        f"{s.method}: {s.failures} failed cell{'s' * (s.failures > 1)}, each charged the worse of "
+        f"{ranking.baseline}'s error and its own worst on that task"
+        for s in ranking.standings
+        if s.failures
+    ]
+    return charged + [
+        f"{u.method} is not ranked: {u.failures} of {u.cells} cells failed; ranked is who fails in "
+        f"at most {MOST_FAILED:.0%}"
+        for u in ranking.unranked
+    ]
 
 
 def rank_runs(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) -> Ranking:
@@ -93,39 +123,50 @@ def rank_runs(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) 
     sets : sequence of SetErrors
         ``errors[i]`` belongs to ``methods[i]``.
     baseline : str
-        One of the methods; failed cells count as its result.
+        One of the methods.
 
     Raises
     ------
     InputError
         If the baseline is not among the methods, or no data set has enough runs.
     """
-    base = _baseline(methods, baseline)
-    failures = np.zeros(len(methods), dtype=int)
-    points, draws, tasks, left_out = [], [], [], []
-    random = np.random.default_rng(123)
-    for data in sets:
-        # A run that hardly moves has no relative error with any method; a failure is one method's.
-        usable = np.isfinite(data.errors).any(axis=(0, 1))
-        lacking = np.isnan(data.errors[:, :, usable])
-        if data.ran is not None:
-            lacking &= data.ran[:, :, usable]
-        failures += lacking.sum(axis=(1, 2))
-        errors = _impute(data.errors[:, :, usable], base)
-        count = errors.shape[2]
+    _baseline(methods, baseline)
+    sets = [_usable(data) for data in sets]
+    lacking = [_failed(data) for data in sets]
+    found = _Failures(
+        sum((failed.sum(axis=(1, 2)) for failed in lacking), np.zeros(len(methods), dtype=int)),
+        sum((_ran(data).sum(axis=(1, 2)) for data in sets), np.zeros(len(methods), dtype=int)),
+    )
+    done = [np.isfinite(data.errors).any(axis=(1, 2)) for data in sets]
+    kept, unranked = found.split(methods, baseline, np.any(done, axis=0) if done else None)
+    names = [methods[i] for i in kept]
+    base = names.index(baseline)
+    charged, tasks, left_out = [], [], []
+    for data, failed in zip(sets, lacking, strict=True):
+        count = data.errors.shape[2]
+        errors = _charged(data.errors[kept], failed[kept], base)
         if count < FEWEST_RUNS:
             left_out.append(f"{data.dataset}: {count} usable runs, {FEWEST_RUNS} are needed")
             continue
-        points.append(np.median(errors, axis=2).T)  # (contexts, methods)
-        chosen = random.integers(count, size=(DRAWS, count))
-        draws.append(np.stack([_medians(errors[:, c], chosen) for c in range(errors.shape[1])], 1))
+        charged.append(errors)
         tasks += [f"{data.dataset}, context {context}" for context in data.contexts]
-    if not points:
+    if not charged:
         raise InputError(f"no data set has enough runs to rank: {'; '.join(left_out) or 'no runs'}")
-    point = np.concatenate(points)  # (tasks, methods)
-    return _ranking(
-        methods, baseline, point, np.concatenate(draws, axis=1), failures, tasks, left_out
-    )
+    point = np.concatenate([np.median(errors, axis=2).T for errors in charged])  # (tasks, methods)
+
+    def redraw(first: int) -> Doubles:
+        """Draw the runs of one data set after the other: all at once would fill the memory."""
+        random = np.random.default_rng(123)
+        total = np.zeros((3, DRAWS, len(names)))
+        for errors in charged:
+            chosen = random.integers(errors.shape[2], size=(DRAWS, errors.shape[2]))
+            drawn = np.stack([_medians(errors[:, c], chosen) for c in range(errors.shape[1])], 1)
+            total += _compared(drawn, base, first).sum(axis=-2)
+        return total / len(point)
+
+    failures = [int(found.failed[i]) for i in kept]
+    ranking = _ranking(names, baseline, point, redraw, failures)
+    return replace(ranking, tasks=tasks, left_out=left_out, unranked=unranked)
 
 
 def rank_tasks(
@@ -141,30 +182,89 @@ def rank_tasks(
     tasks : sequence of str
     baseline : str
     """
-    base = _baseline(methods, baseline)
-    failures = np.isnan(errors).sum(axis=1)
-    point = _impute(errors, base).T  # (tasks, methods)
-    chosen = np.random.default_rng(123).integers(len(point), size=(DRAWS, len(point)))
-    return _ranking(methods, baseline, point, point[chosen], failures, list(tasks), [])
+    _baseline(methods, baseline)
+    failed = np.isnan(errors)
+    found = _Failures(failed.sum(axis=1), np.full(len(methods), errors.shape[1]))
+    kept, unranked = found.split(methods, baseline, ~failed.all(axis=1))
+    names = [methods[i] for i in kept]
+    base = names.index(baseline)
+    # A task has one error a method: the worst of its own there is none.
+    point = _charged(errors[kept, :, None], failed[kept, :, None], base)[:, :, 0].T
+
+    def redraw(first: int) -> Doubles:
+        """Weigh each task by how often it was drawn; nothing is as large as draws × tasks × M."""
+        chosen = np.random.default_rng(123).integers(len(point), size=(DRAWS, len(point)))
+        weights = np.stack([np.bincount(draw, minlength=len(point)) for draw in chosen])
+        means: Doubles = weights @ _compared(point, base, first) / len(point)
+        return means
+
+    failures = [int(found.failed[i]) for i in kept]
+    ranking = _ranking(names, baseline, point, redraw, failures)
+    return replace(ranking, tasks=list(tasks), unranked=unranked)
+
+
+@dataclass(frozen=True)
+class _Failures:
+    """How many cells of each method failed, of how many."""
+
+    failed: NDArray[np.int_]
+    cells: NDArray[np.int_]
+
+    def split(
+        self, methods: Sequence[str], baseline: str, done: NDArray[np.bool_] | None
+    ) -> tuple[list[int], list[Unranked]]:
+        """Tell methods that are ranked, by place, from those that are not; the baseline is."""
+        kept, unranked = [], []
+        for i, method in enumerate(methods):
+            failed, cells = int(self.failed[i]), int(self.cells[i])
+            fails = failed > MOST_FAILED * cells or (done is not None and not done[i])
+            if fails and method != baseline:
+                unranked.append(Unranked(method, failed, cells))
+            else:
+                kept.append(i)
+        return kept, sorted(
+            unranked, key=lambda one: (one.failures / max(1, one.cells), one.method)
+        )
+
+
+def _usable(data: SetErrors) -> SetErrors:
+    """Leave out runs that hardly move: no method has a relative error there, and none failed."""
+    usable = np.isfinite(data.errors).any(axis=(0, 1))
+    return replace(
+        data,
+        runs=tuple(run for run, use in zip(data.runs, usable, strict=True) if use),
+        errors=data.errors[:, :, usable],
+        ran=None if data.ran is None else data.ran[:, :, usable],
+    )
+
+
+def _ran(data: SetErrors) -> NDArray[np.bool_]:
+    return np.ones(data.errors.shape, dtype=bool) if data.ran is None else data.ran
+
+
+def _failed(data: SetErrors) -> NDArray[np.bool_]:
+    failed: NDArray[np.bool_] = np.isnan(data.errors) & _ran(data)
+    return failed
 
 
 def _ranking(
     methods: Sequence[str],
     baseline: str,
     point: Doubles,
-    draws: Doubles,
-    failures: NDArray[np.int_],
-    tasks: list[str],
-    left_out: list[str],
+    redraw: Callable[[int], Doubles],
+    failures: Sequence[int],
 ) -> Ranking:
-    """Build the ranking from errors (tasks, methods) and their redraws (draws, tasks, methods)."""
+    """Build the ranking from errors (tasks, methods).
+
+    ``redraw`` gets the first method's place and returns the means of `_compared` over redrawn
+    tasks, (3, draws, methods).
+    """
     base = list(methods).index(baseline)
-    skill, skills = _skill(point, base), _skill(draws, base)
-    ranks, all_ranks = _mean_rank(point), _mean_rank(draws)
+    skill, _, ranks = _from_means(_compared(point, base, base).mean(axis=-2))
     order = sorted(range(len(methods)), key=lambda i: (-skill[i], ranks[i], methods[i]))
     first = order[0]
-    ratio, ratios = 1 - _skill(point, first), 1 - _skill(draws, first)
-
+    _, ratio, _ = _from_means(_compared(point, base, first).mean(axis=-2))
+    skills, ratios, all_ranks = _from_means(redraw(first))
     wins, all_wins = _win_rate(ranks, len(methods)), _win_rate(all_ranks, len(methods))
     standings = [
         Standing(
@@ -172,12 +272,12 @@ def _ranking(
             skill=_estimate(skill[i], skills[:, i]),
             win_rate=_estimate(wins[i], all_wins[:, i]),
             mean_rank=float(ranks[i]),
-            failures=int(failures[i]),
+            failures=failures[i],
             ratio=_estimate(ratio[i], ratios[:, i]),
         )
         for i in order
     ]
-    return Ranking(standings, baseline, tasks, left_out)
+    return Ranking(standings, baseline, [], [])
 
 
 def _estimate(value: float, draws: Doubles) -> Estimate:
@@ -191,11 +291,15 @@ def _baseline(methods: Sequence[str], baseline: str) -> int:
     return list(methods).index(baseline)
 
 
-def _impute(errors: Doubles, base: int) -> Doubles:
-    """Put the baseline's error where a method has none; the baseline itself must have all."""
+def _charged(errors: Doubles, failed: NDArray[np.bool_], base: int) -> Doubles:
+    """Put a number where a method has none, (methods, contexts, runs); the baseline has all."""
     if np.isnan(errors[base]).any():
         raise InputError("the baseline has no result on some tasks; choose another baseline")
-    return np.where(np.isnan(errors), errors[base][None], errors)
+    own = np.where(np.isnan(errors), 0.0, errors).max(axis=2, keepdims=True, initial=0.0)
+    worse = np.maximum(own, errors[base][None])
+    # What was not run yet is no failure.
+    charged: Doubles = np.where(failed, worse, np.where(np.isnan(errors), errors[base], errors))
+    return charged
 
 
 def _medians(errors: Doubles, chosen: NDArray[np.int64]) -> Doubles:
@@ -203,21 +307,31 @@ def _medians(errors: Doubles, chosen: NDArray[np.int64]) -> Doubles:
     return np.stack([np.median(row[chosen], axis=1) for row in errors], axis=1)
 
 
-def _skill(errors: Doubles, base: int) -> Doubles:
-    """1 − geometric mean over tasks of clipped ratios to one method: (..., tasks, M) → (..., M)."""
-    # Where the baseline is perfect, matching it is a tie and anything else is as bad as it gets.
-    floor = np.finfo(np.float64).tiny
-    ratio = np.maximum(errors, floor) / np.maximum(errors[..., base : base + 1], floor)
-    skill: Doubles = 1.0 - np.exp(np.log(np.clip(ratio, *CLIP)).mean(axis=-2))
-    return skill
+def _compared(errors: Doubles, base: int, first: int) -> Doubles:
+    """Compare methods on each task: (..., tasks, M) → (3, ..., tasks, M).
 
-
-def _mean_rank(errors: Doubles) -> Doubles:
-    """Average ranks over tasks, ties sharing theirs: (..., tasks, M) → (..., M)."""
+    These are the logarithms of clipped ratios to the baseline and to the first, and the ranks, ties
+    sharing theirs.
+    """
     from scipy.stats import rankdata
 
-    mean: Doubles = rankdata(errors, axis=-1).mean(axis=-2)
-    return mean
+    found: Doubles = np.stack(
+        [_log_ratio(errors, base), _log_ratio(errors, first), rankdata(errors, axis=-1)]
+    )
+    return found
+
+
+def _log_ratio(errors: Doubles, other: int) -> Doubles:
+    # Where the other is perfect, matching it is a tie and anything else is as bad as it gets.
+    floor = np.finfo(np.float64).tiny
+    ratio = np.maximum(errors, floor) / np.maximum(errors[..., other : other + 1], floor)
+    logs: Doubles = np.log(np.clip(ratio, *CLIP))
+    return logs
+
+
+def _from_means(means: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Return skills, ratios to the first and mean ranks from means of `_compared` over tasks."""
+    return 1.0 - np.exp(means[0]), np.exp(means[1]), means[2]
 
 
 def _win_rate(rank: Doubles, methods: int) -> Doubles:

@@ -102,7 +102,11 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         Column("win rate", "share of the other methods beaten, averaged over tasks; 95 %"),
         Column("mean rank"),
         Column(f"error over {leader}'s", "paired, geometric mean over tasks; 95 %"),
-        Column("failed", "cells without a result, counted as the baseline's"),
+        Column(
+            "failed",
+            "cells without a result, each charged the worse of the baseline's error and the "
+            "method's own worst on that task",
+        ),
         Column("knows", "where the method's knowledge comes from", numeric=False),
         *(
             Column(f"{dataset}, context {context}" if several else str(dataset), "median error")
@@ -127,6 +131,13 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
             words(view.provenance(s.method)),
         ]
         row += [value(float(amount)) for amount in board.medians.loc[s.method]]
+        table.rows.append(row)
+    dash = Cell("—")
+    for u in board.ranking.unranked:
+        row = [dash, _method(view, u.method, "not ranked"), *[dash] * 4]
+        row += [Cell(f"{u.failures} of {u.cells}", str(u.failures))]
+        row += [words(view.provenance(u.method))]
+        row += [value(float(amount)) for amount in board.medians.loc[u.method]]
         table.rows.append(row)
     return table
 
@@ -176,7 +187,8 @@ def _median_cell(rows: Any, column: str) -> Cell:
     return Cell(number(amount), key(amount), plural(runs, "run") if runs else "")
 
 
-def _method(view: View, label: str) -> Cell:
-    notes = ["reference"] if is_reference(view.method_names.get(label, label)) else []
+def _method(view: View, label: str, *more: str) -> Cell:
+    notes = [*more]
+    notes += ["reference"] if is_reference(view.method_names.get(label, label)) else []
     notes += ["on the sample"] if label in view.sampled else []
     return words(label, note=", ".join(notes), colour=view.looks[label].colour)

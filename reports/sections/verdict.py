@@ -8,13 +8,26 @@ from weightcast.reports.view import Ranked
 
 
 def verdict(weights: Ranked, function: Ranked) -> str:
-    """Say which method leads each tier, and whether it is the same.
+    """Say which method leads each tier, whether it is the same, and who failed too often.
 
     Parameters
     ----------
     weights, function : Ranked
         The two tiers' headline rankings.
     """
+    return f"{_leaders(weights, function)}{_not_ranked(weights, function)}"
+
+
+def _not_ranked(*tiers: Ranked) -> str:
+    """Name the methods that are not ranked in a tier because their cells failed."""
+    failed = {u.method: u for tier in tiers if tier.board for u in tier.board.ranking.unranked}
+    if not failed:
+        return ""
+    spoken = [f"{u.method} ({u.failures} of {u.cells} cells failed)" for u in failed.values()]
+    return f" Not ranked: {', '.join(spoken)}."
+
+
+def _leaders(weights: Ranked, function: Ranked) -> str:
     if weights.board is None:
         return f"Nothing is ranked in the weights tier: {weights.reason}."
     first = weights.board.ranking.standings[0]
