@@ -12,6 +12,7 @@ from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import Configuration
 from weightcast.bench.loop.scores import (
     EDGE,
+    FAILED,
     FEW_SEEDS,
     NO_NULL,
     UNREACHED,
@@ -35,6 +36,7 @@ POOLED = "pooled"
 #: Refusals as they fit in a table.
 SHORT = {
     EDGE: "refused: edge",
+    FAILED: "refused: failed",
     NO_NULL: "refused: no null row",
     UNREACHED: "refused: not reached",
     FEW_SEEDS: "refused: few seeds",

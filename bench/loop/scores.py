@@ -20,6 +20,7 @@ from weightcast.bench.loop.pairs import Pair, at_edge, grids_of, own_choices, pa
 from weightcast.bench.loop.targets import SHARES, calibrated
 from weightcast.bench.loop.verdicts import (
     EDGE,
+    FAILED,
     FASTER,
     FEW_SEEDS,
     NO_NULL,
@@ -29,6 +30,7 @@ from weightcast.bench.loop.verdicts import (
     LoopStanding,
     LoopSummary,
     break_even,
+    failed_too_often,
     verdict_of,
 )
 from weightcast.bench.plan.loop_row import LoopRow
@@ -38,6 +40,7 @@ from weightcast.datasets.errors import unknown
 # Who asks for scores gets with them the words that they are told in.
 __all__ = [
     "EDGE",
+    "FAILED",
     "FASTER",
     "FEW_SEEDS",
     "NO_NULL",
@@ -84,7 +87,7 @@ def loop_standings(
     Returns
     -------
     list of LoopStanding
-        Lowest ratio first; the null row is one of them, plain training is not.
+        Lowest ratio first, whose runs failed last; the null row is one, plain training is not.
 
     Raises
     ------
@@ -118,6 +121,9 @@ def loop_summary(
             null = _pooled([nulls[dataset][1] for dataset in found])
         edge = any(standing.edge for standing in standings)
         reached = any(s.misses < s.runs or s.plain_misses < s.runs for s in standings)
+        failures = sum(standing.failures for standing in standings)
+        runs = sum(standing.runs for standing in standings)
+        verdict = verdict_of(ratio, null, edge, reached)
         pooled.append(
             LoopSummary(
                 label=label,
@@ -126,15 +132,15 @@ def loop_summary(
                 target=target,
                 ratio=ratio,
                 null=null,
-                verdict=verdict_of(ratio, null, edge, reached),
+                verdict=FAILED if failed_too_often(failures, runs) else verdict,
                 edge=edge,
                 datasets=tuple(sorted(found)),
                 misses=sum(standing.misses for standing in standings),
-                failures=sum(standing.failures for standing in standings),
-                runs=sum(standing.runs for standing in standings),
+                failures=failures,
+                runs=runs,
             )
         )
-    return sorted(pooled, key=lambda summary: (summary.ratio.value, summary.label))
+    return sorted(pooled, key=lambda one: (one.verdict == FAILED, one.ratio.value, one.label))
 
 
 def edges(rows: Sequence[LoopRow]) -> set[tuple[str, str, str]]:
@@ -201,7 +207,13 @@ def _standings(
         null = _pooled([pairs[NULL][1]]) if NULL in pairs else Estimate()
         for label, (pair, compared) in pairs.items():
             found.append((_standing(costs, label, readout, pair, compared, null), compared))
-    return sorted(found, key=lambda one: (one[0].ratio.value, one[0].dataset, one[0].label))
+    return sorted(found, key=lambda one: _place(one[0]))
+
+
+def _place(standing: LoopStanding) -> tuple[bool, float, str, str]:
+    """Return what standings are sorted by; whose runs fail stands below all others."""
+    failed = standing.verdict == FAILED
+    return failed, standing.ratio.value, standing.dataset, standing.label
 
 
 def _pooled(compared: Sequence[Compared]) -> Estimate:
@@ -229,6 +241,8 @@ def _standing(
     edge = at_edge(pair, method, chosen) or at_edge(pair, plain, plain_chosen)
     reached = not (missed.all() and plain_missed.all())
     changes = _jump_changes(method, chosen, validation, len(cost))
+    failures = int(scored(method.failed, chosen, validation).sum())
+    verdict = verdict_of(ratio, null, edge, reached)
     return LoopStanding(
         dataset=costs.dataset,
         label=label,
@@ -236,7 +250,7 @@ def _standing(
         target=costs.target,
         ratio=ratio,
         null=null,
-        verdict=verdict_of(ratio, null, edge, reached),
+        verdict=FAILED if failed_too_often(failures, len(cost)) else verdict,
         edge=edge,
         same_rate=ratio_of(compared.same_rate, compared.seeds),
         uses={
@@ -250,7 +264,7 @@ def _standing(
         seconds_mean=float(scored(method.seconds, chosen, validation).mean()),
         plain_seconds_mean=float(scored(plain.seconds, plain_chosen, validation).mean()),
         misses=int(missed.sum()),
-        failures=int(scored(method.failed, chosen, validation).sum()),
+        failures=failures,
         plain_misses=int(plain_missed.sum()),
         runs=len(cost),
         harmful=float((changes > 0).mean()) if len(changes) else np.nan,

@@ -15,6 +15,9 @@ EDGE = "refused: best learning rate at the edge of the grid"
 NO_NULL = "refused: no null row"
 UNREACHED = "refused: no run reaches the target"
 FEW_SEEDS = "refused: too few seeds"
+FAILED = "refused: more than 5 % of its runs failed"
+#: The share of its runs that may fail before a method has no verdict and stands below the others.
+MOST_FAILED = 0.05
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,11 @@ def break_even(fit: float, saved: float) -> float:
     (5.0, 0.0, inf)
     """
     return fit / saved if saved > 0 else np.inf
+
+
+def failed_too_often(failures: int, runs: int) -> bool:
+    """Whether a method has too many failed runs for a place among the others."""
+    return failures > MOST_FAILED * runs
 
 
 def verdict_of(ratio: Estimate, null: Estimate, edge: bool, reached: bool) -> str:

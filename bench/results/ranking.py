@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.estimate import Estimate
+from weightcast.bench.loop.verdicts import MOST_FAILED
 from weightcast.datasets import InputError
 from weightcast.datasets.admission.gates import FEWEST_RUNS
 from weightcast.datasets.errors import unknown
@@ -30,8 +31,6 @@ Doubles = NDArray[np.float64]
 
 DRAWS = 1000
 CLIP = (0.01, 100.0)
-#: The share of its cells that may fail before a method is not ranked any more.
-MOST_FAILED = 0.05
 
 
 @dataclass(frozen=True)

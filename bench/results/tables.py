@@ -40,6 +40,12 @@ PLACE = ("dataset", "trained_on", "track", "split", "context")
 #: The table of errors at native horizons; ``peer`` is the label of the method whose they are.
 AT_NATIVE = ("peer", "horizons", "label", *PLACE, "run", "error")
 
+#: What is measured of every network; a column each wherever one was measured, if only of gaps.
+FUNCTION_METRICS = (
+    "train_loss_origin", "train_loss_last", "loss_change_last", "steps_gained_last",
+    "steps_gained_censored_last", "true_train_loss_last",
+)  # fmt: skip
+
 #: What a cell cost. A fit's seconds stand in all rows of its cells.
 COMPUTE = (
     "fit_seconds", "fit_cpu_seconds", "fit_memory_bytes", "training_runs_seconds",
@@ -312,6 +318,8 @@ def _metric_names(table: list[dict[str, Any]]) -> list[str]:
     others: dict[str, None] = {}
     for row in table:
         others |= {name: None for name in row if name not in known}
+    if any(row["tier"] == "function" for row in table):
+        others |= dict.fromkeys(FUNCTION_METRICS)
     return first + list(others)
 
 

@@ -65,7 +65,11 @@ def function_table(view: View, task: Task) -> Table:
             [
                 words(label, colour=view.looks[label].colour),
                 *(value(median(ok[f"loss_change_{h}"]), signed=True) for h in measured),
-                _percent(median(ok["test_accuracy_last"]) if tested else None),
+                _percent(
+                    median(ok["test_accuracy_last"])
+                    if tested and "test_accuracy_last" in ok
+                    else None
+                ),
                 value(median(ok["steps_gained_last"]), signed=True),
                 share(int((censored == "below").sum()), len(ok)),
                 share(int((censored == "above").sum()), len(ok)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from weightcast.bench.results.leaderboard import BASELINE, Leaderboard
+from weightcast.bench.results.ranking import Unranked
 from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.view import Ranked
 
@@ -20,7 +21,10 @@ def verdict(weights: Ranked, function: Ranked) -> str:
 
 def _not_ranked(*tiers: Ranked) -> str:
     """Name the methods that are not ranked in a tier because their cells failed."""
-    failed = {u.method: u for tier in tiers if tier.board for u in tier.board.ranking.unranked}
+    failed: dict[str, Unranked] = {}
+    for tier in tiers:
+        for one in tier.board.ranking.unranked if tier.board else ():
+            failed.setdefault(one.method, one)
     if not failed:
         return ""
     spoken = [f"{u.method} ({u.failures} of {u.cells} cells failed)" for u in failed.values()]
