@@ -267,23 +267,31 @@ def test_when_a_folder_is_somebody_elses_then_it_can_be_read(folder: Path, tmp_p
     for path in (folder, *folder.parents):
         path.chmod(path.stat().st_mode | 0o055)
     out = tmp_path / "theirs"
-    out.mkdir(mode=0o777)
+    out.mkdir()
     out.chmod(0o777)
-    code = (
-        "import os; os.setgid(65534); os.setuid(65534)\n"
-        "from weightcast.bench.cli import main; main()"
-    )
+    # First as root, so that all modules are loaded, which somebody else may not be able to read.
+    code = f"""
+import os
+from typer.testing import CliRunner
+from weightcast.bench.cli import app as cli
+for user in (0, 65534):
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
     for command in (
-        ["leaderboard", folder],
-        ["export", folder, out / "cells.csv"],
-        ["merge", folder, "--out", out / "merged"],
+        ["leaderboard", {str(folder)!r}],
+        ["export", {str(folder)!r}, f"{out}/{{user}}.csv"],
+        ["merge", {str(folder)!r}, "--out", f"{out}/{{user}}"],
     ):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *map(str, command)],
-            capture_output=True, text=True, check=False, cwd=out,
-            env={**os.environ, "HOME": str(out)},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(cli.app, command)
+        assert done.exit_code == 0, (user, command, done.output, done.exception)
+"""
+    before = listing(folder)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=out
+    )
+    assert done.returncode == 0, done.stderr
+    assert listing(folder) == before
+    assert (out / "65534.csv").read_bytes() == (out / "0.csv").read_bytes()
 
 
 def test_when_a_run_was_killed_then_readers_see_what_its_log_holds(
