@@ -133,7 +133,7 @@ class _AsFound(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
-        return self.source_to_code(source(Path(path)), path)  # type: ignore[no-any-return]
+        return self.source_to_code(source(Path(path)), path)
 
 
 def _spec(name: str, file: Path) -> ModuleSpec:
