@@ -374,10 +374,14 @@ class _Jumper:
         settings, fitted = self._group.settings, self._forecasters[run.learning_rate]
         spacing = settings.spacing
         steps = range(step - settings.interval, step + 1, spacing)
+        ahead = step + spacing * np.arange(1, settings.horizon + 1, dtype=np.int64)
         task = replace(
             fitted.task,
             context_steps=np.asarray(steps, dtype=np.int64),
-            horizon_steps=step + spacing * np.arange(1, settings.horizon + 1, dtype=np.int64),
+            horizon_steps=ahead,
+            learning_rates=rates(
+                run.learning_rate, self._job.schedule, settings.steps, until=int(ahead[-1])
+            ),
         )
         trajectory = _trajectory(self._group, self._recipe, self._training, window, steps, run)
         landed: Floats = window[-1].copy()

@@ -142,16 +142,28 @@ class LoopSettings(BaseModel):
         return range(first, first + int(getattr(self, role)))
 
 
-def rates(learning_rate: float, schedule: str, steps: int) -> NDArray[np.float64]:
-    """Return the learning rate of each step, shape (steps,).
+def rates(
+    learning_rate: float, schedule: str, steps: int, until: int | None = None
+) -> NDArray[np.float64]:
+    """Return the learning rate of each step.
+
+    Parameters
+    ----------
+    learning_rate : float
+    schedule : str
+    steps : int
+        The budget, of which a schedule's end is a share.
+    until : int, optional
+        How many steps' rates to return, beyond the budget if need be; the budget's by default.
 
     Raises
     ------
     ValueError
         If there is no such schedule.
     """
+    count = steps if until is None else until
     if schedule == "constant":
-        return np.full(steps, learning_rate)
+        return np.full(count, learning_rate)
     name, _, share = schedule.partition("-")
     try:
         end = float(share) * steps
@@ -159,7 +171,7 @@ def rates(learning_rate: float, schedule: str, steps: int) -> NDArray[np.float64
         end = 0.0
     if name != "linear" or not 0 < end <= 4 * steps:
         raise ValueError(f"'{schedule}' is no schedule; take constant or linear-F, e.g. linear-1.0")
-    fallen: NDArray[np.float64] = learning_rate * np.maximum(0.0, 1 - np.arange(steps) / end)
+    fallen: NDArray[np.float64] = learning_rate * np.maximum(0.0, 1 - np.arange(count) / end)
     return fallen
 
 
