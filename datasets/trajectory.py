@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.state import Fixed
 
 Floats = NDArray[np.float32]
 #: What a network keeps beside its trained weights, by name: batch-norm statistics, say.
@@ -75,6 +76,26 @@ class Block(NamedTuple):
     values: Floats
 
 
+class NotFinite(NamedTuple):
+    """The first snapshot of a run with a number that is not finite."""
+
+    run: str
+    tensor: str
+    snapshot: int
+    step: int
+
+    def __str__(self) -> str:
+        return f"{self.run}: tensor {self.tensor} has NaN or infinity at step {self.step}"
+
+    @property
+    def usable(self) -> str:
+        """What a forecast can be made from."""
+        if self.snapshot < 2:
+            return "nothing before it can be forecast from"
+        most = self.snapshot - 1
+        return f"forecasts can take --context {f'1 to {most}' if most > 1 else 1}"
+
+
 class Source(Protocol):
     """Where the numbers lie."""
 
@@ -122,6 +143,9 @@ class Metadata:
         The optimizer's, the learning rate apart.
     truth : dict
         For synthetic sets, what is known in closed form (the optimum, say).
+    not_finite_from : int, optional
+        The first step at which a recorder found NaN or infinity among the weights. Such snapshots
+        are left out.
     """
 
     dataset: str
@@ -143,6 +167,7 @@ class Metadata:
     source: str = ""
     licence: str = ""
     truth: dict[str, Any] = field(default_factory=dict)
+    not_finite_from: int | None = None
 
 
 class Trajectory:
@@ -159,6 +184,13 @@ class Trajectory:
     meta : Metadata
     state : StateSource, optional
         Where `state` is read from.
+    fixed : Fixed, optional
+
+    Attributes
+    ----------
+    fixed : Fixed
+        What the network has that no step changes: frozen parameters, further names of tied ones.
+        No coordinates either, and not in the content hash.
 
     Raises
     ------
@@ -173,6 +205,7 @@ class Trajectory:
         steps: Sequence[int],
         meta: Metadata,
         state: StateSource | None = None,
+        fixed: Fixed | None = None,
     ) -> None:
         placed, offset = [], 0
         for info in tensors:
@@ -186,6 +219,7 @@ class Trajectory:
         self.n_coordinates = offset
         self._source = source
         self._state = state
+        self.fixed = fixed or Fixed()
         self._by_name = {info.name: info for info in self.tensors}
         if len(self._by_name) != len(self.tensors):
             raise InputError(f"{self.label}: two tensors have the same name")
@@ -327,25 +361,24 @@ class Trajectory:
         verify = getattr(self._source, "verify", None)
         return verify is not None and bool(verify(self.tensors, self.n_snapshots))
 
+    def first_not_finite(self) -> NotFinite | None:
+        """Read snapshot by snapshot up to the first with NaN or infinity; None where none has."""
+        for snapshot, step in enumerate(self.steps.tolist()):
+            for info, start, stop in block_ranges(self.tensors, 1, BLOCK_BYTES):
+                if not np.isfinite(self.read(info, [snapshot], start, stop)).all():
+                    return NotFinite(self.label, info.name, snapshot, step)
+        return None
+
     def check_finite(self) -> None:
         """Read everything once and refuse NaN and infinity.
 
         Raises
         ------
         InputError
-            Naming the first tensor and step with a number that is not finite.
+            Naming the first step with a number that is not finite, and its tensor.
         """
-        for info in self.tensors:
-            for snapshot, step in enumerate(self.steps):
-                blocks = block_ranges([info], 1, BLOCK_BYTES)
-                if not all(
-                    np.isfinite(self.read(info, [snapshot], start, stop)).all()
-                    for _, start, stop in blocks
-                ):
-                    raise InputError(
-                        f"{self.label}: tensor {info.name} has NaN or infinity at step {step}; "
-                        "record the run again or leave it out"
-                    )
+        if found := self.first_not_finite():
+            raise InputError(f"{found}; record the run again or leave it out")
 
 
 def _whole(steps: Sequence[int]) -> NDArray[np.int64]:

@@ -31,6 +31,7 @@ class Window(Trajectory):
             run.tensors,
             [int(run.steps[i]) for i in snapshots],
             _cut(run.meta, snapshots),
+            fixed=run.fixed,
         )
         self._run = run
         self._snapshots = snapshots

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from weightcast.bench.results.ranking import Ranking
-from weightcast.datasets import get_dataset, open_trajectory
+from weightcast.datasets import InputError, Trajectory, get_dataset, open_trajectory
 from weightcast.datasets.admission.gates import run_gates, set_gates
 from weightcast.datasets.admission.shipped import CHECKSUMS, PINNED, shipped
 from weightcast.datasets.dataset import seed_ranges
+from weightcast.datasets.trajectory import NotFinite
+from weightcast.datasets.window import Window
 from weightcast.methods.registry import is_reference
 
 _VERIFIED = {
@@ -51,15 +53,20 @@ def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:
 def trajectory_info(path: Path) -> dict[str, Any]:
     """Describe a trajectory file after reading all of it.
 
+    Of a run that diverged, the gates are those of its snapshots before that.
+
     Raises
     ------
     InputError
-        If it is not a trajectory, holds NaN or infinity, or bytes that are not those of its
-        checksums.
+        If it is not a trajectory, its second snapshot has NaN or infinity already, or bytes are not
+        those of its checksums.
     """
     run = open_trajectory(path)
     by_checksums, content = run.verify(), run.content_hash()
-    run.check_finite()
+    broken = run.first_not_finite()
+    if broken is not None and broken.snapshot < 2:
+        raise InputError(f"{broken}; {broken.usable}")
+    good = run if broken is None else Window(run, range(broken.snapshot))
     meta = run.meta
     described: dict[str, Any] = {
         "path": str(path),
@@ -74,7 +81,9 @@ def trajectory_info(path: Path) -> dict[str, Any]:
         "steps": run.steps.tolist(),
         "sha256": content,
         "verified": CHECKSUMS if by_checksums else shipped(run, content),
-        "gates": [gate.to_json() for gate in run_gates(run)],
+        "gates": [gate.to_json() for gate in run_gates(good)],
+        "not_finite": _not_finite(run, broken),
+        "beside": [*run.state(0), *(info.name for info in run.fixed.infos), *run.fixed.aliases],
         "optimizer": meta.optimizer,
         "recipe": meta.recipe,
         "data": meta.data,
@@ -89,6 +98,18 @@ def trajectory_info(path: Path) -> dict[str, Any]:
     return described
 
 
+def _not_finite(run: Trajectory, broken: NotFinite | None) -> str:
+    """Say from where on a run is of no use; nothing where all of it is."""
+    if broken is not None:
+        return f"{broken}; {broken.usable}"
+    if run.meta.not_finite_from is not None:
+        return (
+            f"weights had NaN or infinity from step {run.meta.not_finite_from} on; such snapshots "
+            "were not recorded"
+        )
+    return ""
+
+
 def trajectory_lines(found: dict[str, Any]) -> list[str]:
     """Lay a trajectory's description out for the terminal."""
     steps = found["steps"]
@@ -100,13 +121,21 @@ def trajectory_lines(found: dict[str, Any]) -> list[str]:
         _VERIFIED[found["verified"]],
         *([f"data sha256 {found['data']}"] if found["data"] else []),
         *([f"started from {found['pretrained']}"] if found["pretrained"] else []),
+        *([found["not_finite"]] if found["not_finite"] else []),
         *(
             f"  {t['name']}  {'×'.join(map(str, t['shape'])) or 'scalar'}  {t['kind']}"
             for t in found["tensors"]
         ),
+        *([f"beside them: {_some(found['beside'])}"] if found["beside"] else []),
     ]
     lines += metric_lines(found)
     return lines + gate_lines(found["gates"])
+
+
+def _some(names: list[str]) -> str:
+    """Name a few of many."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
 
 
 def dataset_info(name: str, data: Path | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from weightcast.datasets.files.foreign import clipped
+from weightcast.datasets.state import DTYPES, StateInfo
 from weightcast.datasets.trajectory import Metadata, TensorInfo
 
 #: Learning rates that are read, one entry a step; more would be memory for a schedule alone.
@@ -67,6 +68,17 @@ class DescribedState(Strict):
 
     _size = field_validator("shape")(refuse_huge)
 
+    @field_validator("dtype")
+    @classmethod
+    def _known(cls, dtype: str) -> str:
+        if dtype not in DTYPES:
+            raise ValueError(f"there is no type {clipped(dtype)}")
+        return dtype
+
+    def info(self) -> StateInfo:
+        """Return it as the rest of the package knows it."""
+        return StateInfo(self.name, tuple(self.shape), self.dtype)
+
 
 Losses = list[float]
 
@@ -93,6 +105,7 @@ class DescribedMetadata(Strict):
     source: str = ""
     licence: str = ""
     truth: dict[str, Any] = {}
+    not_finite_from: Whole | None = None
 
     @field_validator("learning_rates")
     @classmethod
@@ -148,6 +161,20 @@ def refuse_twice(tensors: list[DescribedTensor]) -> list[DescribedTensor]:
     return tensors
 
 
+def refuse_unfounded(
+    tensors: list[DescribedTensor], beside: list[DescribedState], aliases: dict[str, str]
+) -> None:
+    """Refuse a name that stands for two arrays, and a further name for what is not there."""
+    names = [each.name for each in (*tensors, *beside)]
+    names += aliases
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{clipped(twice)} is described twice")
+    for name, first in aliases.items():
+        if first in aliases or first not in names:
+            raise ValueError(f"{clipped(name)} is tied to {clipped(first)}, which is not there")
+
+
 Tensors = Annotated[list[DescribedTensor], Field(min_length=1)]
 
 
@@ -159,12 +186,15 @@ class DescribedTrajectory(Strict):
     metadata: DescribedMetadata
     # Files written before there was state do not mention it.
     state: list[DescribedState] = []
+    fixed: list[DescribedState] = []
+    aliases: dict[str, str] = {}
 
     _unique = field_validator("tensors")(refuse_twice)
     _ordered = field_validator("steps")(refuse_unordered)
 
     @model_validator(mode="after")
     def _agreeing(self) -> DescribedTrajectory:
+        refuse_unfounded(self.tensors, [*self.state, *self.fixed], self.aliases)
         self.metadata.hold_to(self.steps)
         return self
 
@@ -183,6 +213,8 @@ class DescribedCheckpoints(Strict):
     tensors: Tensors
     snapshots: Annotated[list[DescribedSnapshot], Field(min_length=1)]
     metadata: DescribedMetadata
+    state: list[DescribedState] = []
+    aliases: dict[str, str] = {}
 
     _unique = field_validator("tensors")(refuse_twice)
 
@@ -193,6 +225,7 @@ class DescribedCheckpoints(Strict):
 
     @model_validator(mode="after")
     def _agreeing(self) -> DescribedCheckpoints:
+        refuse_unfounded(self.tensors, self.state, self.aliases)
         self.metadata.hold_to(refuse_unordered(self.steps))
         return self
 
@@ -224,3 +257,33 @@ class LoggedRun(BaseModel):
     log_history: list[LoggedStep]
     epoch: Annotated[FiniteFloat, Field(ge=0)] | None = None
     global_step: Whole | None = None
+
+
+class DescribedRecording(Strict):
+    """What the header of a recording says."""
+
+    tensors: Tensors
+    states: list[DescribedState]
+    fixed: list[DescribedState]
+    aliases: dict[str, str]
+    metadata: DescribedMetadata
+
+    _unique = field_validator("tensors")(refuse_twice)
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> DescribedRecording:
+        refuse_unfounded(self.tensors, [*self.states, *self.fixed], self.aliases)
+        return self
+
+
+Rate = tuple[Annotated[FiniteFloat, Field(strict=False)], Annotated[int, Field(ge=1, le=_INT64)]]
+
+
+class DescribedRecord(Strict):
+    """What the record of one snapshot says before its numbers."""
+
+    step: Whole
+    loss: float | None
+    first_loss: float | None
+    learning_rates: list[Annotated[Rate, Field(strict=False)]]
+    seconds: Annotated[FiniteFloat, Field(ge=0)]

@@ -1,7 +1,8 @@
 """The stacked layout: one ``.safetensors`` file a run, each tensor with a leading time axis.
 
 What a network keeps beside its trained weights, batch-norm statistics for one, lies in the same
-file as ``state/NAME``, in its own dtype.
+file as ``state/NAME``, in its own dtype; what no step changes, frozen parameters, once and without
+a time axis as ``fixed/NAME``.
 
 The metadata is JSON in the file's header. Reading goes through ``preadv`` into the caller's buffer
 rather than through a memory map, whose pages would count as resident memory for as long as the map
@@ -15,10 +16,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -30,59 +30,18 @@ from numpy.typing import NDArray
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign, parse_json
 from weightcast.datasets.files.partial_file import PartialFile
+from weightcast.datasets.state import DTYPES, Fixed, StateInfo, bytes_of
 from weightcast.datasets.trajectory import Floats, Metadata, State, TensorInfo, Trajectory
 
 if TYPE_CHECKING:
     from weightcast.datasets.files.safetensors_header import Header
 
 FORMAT = "weightcast-stacked-1"
-STATE = "state/"
+STATE, FIXED = "state/", "fixed/"
 #: What a file's own metadata call the checksums.
 CHECKSUMS = "checksums"
 #: Bytes that are checked at a time.
 _PIECE = 2**22
-_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
-    "U8": "|u1", "BOOL": "|b1",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class StateInfo:
-    """One array that a network keeps beside its trained weights.
-
-    Attributes
-    ----------
-    name : str
-        The name in ``named_buffers()``.
-    shape : tuple of int
-        The shape at one step.
-    dtype : str
-        The safetensors name of its type, e.g. ``"I64"``.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    @classmethod
-    def of(cls, name: str, array: NDArray[Any]) -> StateInfo:
-        """Describe an array.
-
-        Raises
-        ------
-        ValueError
-            If the layout has no type for it.
-        """
-        for code, dtype in _DTYPES.items():
-            if array.dtype == np.dtype(dtype):
-                return cls(name, array.shape, code)
-        raise ValueError(f"state {name} is {array.dtype}, which the layout has no type for")
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes at one step."""
-        return math.prod(self.shape) * np.dtype(_DTYPES[self.dtype]).itemsize
 
 
 class StackedSource:
@@ -93,13 +52,14 @@ class StackedSource:
         path: Path,
         positions: Mapping[str, int],
         states: Sequence[StateInfo] = (),
+        fixed: Sequence[StateInfo] = (),
         checksums: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
         self.files = (path,)
         self._checksums = dict(checksums or {})
         self._positions = dict(positions)
-        self._states = tuple(states)
+        self._states, self._fixed = tuple(states), tuple(fixed)
         self._file: int | None = None
 
     def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
@@ -107,12 +67,16 @@ class StackedSource:
         self._read(tensor.name, 4 * (snapshot * tensor.size + start), view)
 
     def read_state(self, snapshot: int) -> State:
-        state = {}
-        for info in self._states:
-            data = bytearray(info.nbytes)
-            self._read(STATE + info.name, snapshot * info.nbytes, memoryview(data))
-            state[info.name] = np.frombuffer(data, _DTYPES[info.dtype]).reshape(info.shape)
-        return state
+        return {info.name: self._array(STATE, info, snapshot) for info in self._states}
+
+    def read_fixed(self, info: StateInfo) -> NDArray[Any]:
+        """Return what no step changes."""
+        return self._array(FIXED, info, 0)
+
+    def _array(self, prefix: str, info: StateInfo, row: int) -> NDArray[Any]:
+        data = bytearray(info.nbytes)
+        self._read(prefix + info.name, row * info.nbytes, memoryview(data))
+        return np.frombuffer(data, info.numpy).reshape(info.shape)
 
     def verify(self, tensors: Sequence[TensorInfo], snapshots: int) -> bool:
         """Compare every tensor's bytes with its checksum; false where the file has none.
@@ -122,19 +86,18 @@ class StackedSource:
         InputError
             Naming the first tensor whose bytes are not those that were written.
         """
-        sizes = {info.name: 4 * info.size for info in tensors}
-        sizes |= {STATE + state.name: state.nbytes for state in self._states}
+        entries = _entries(tensors, self._states, self._fixed, snapshots)
         buffer = memoryview(bytearray(_PIECE))
-        for name, size in sizes.items() if self._checksums else ():
-            digest, length = hashlib.sha256(), snapshots * size
-            for start in range(0, length, _PIECE):
-                piece = buffer[: min(_PIECE, length - start)]
-                self._read(name, start, piece)
+        for entry in entries if self._checksums else ():
+            digest = hashlib.sha256()
+            for start in range(0, entry.nbytes, _PIECE):
+                piece = buffer[: min(_PIECE, entry.nbytes - start)]
+                self._read(entry.name, start, piece)
                 digest.update(piece)
-            if digest.hexdigest() != self._checksums.get(name):
+            if digest.hexdigest() != self._checksums.get(entry.name):
                 raise InputError(
-                    f"{self.path} was damaged or changed: the bytes of tensor {name} are not those "
-                    "that were written; copy it again, or record it again"
+                    f"{self.path} was damaged or changed: the bytes of tensor {entry.name} are not "
+                    "those that were written; copy it again, or record it again"
                 )
         return bool(self._checksums)
 
@@ -177,26 +140,40 @@ def read_stacked(path: Path) -> Trajectory:
         said = parse_json(header.metadata["trajectory"].encode())
         described = DescribedTrajectory.model_validate(said)
         tensors = [tensor.info() for tensor in described.tensors]
-        states = [StateInfo(s.name, tuple(s.shape), s.dtype) for s in described.state]
-        positions = _positions(header, tensors, states, len(described.steps))
+        states = [state.info() for state in described.state]
+        fixed = [state.info() for state in described.fixed]
+        entries = _entries(tensors, states, fixed, len(described.steps))
+        positions = _positions(header, entries)
         metadata = described.metadata.metadata()
         checksums = _checksums(header, positions)
-    source = StackedSource(path, positions, states, checksums)
-    return Trajectory(source, tensors, described.steps, metadata, source)
+    source = StackedSource(path, positions, states, fixed, checksums)
+    kept = Fixed(fixed, source.read_fixed, described.aliases)
+    return Trajectory(source, tensors, described.steps, metadata, source, kept)
 
 
-def _positions(
-    header: Header, tensors: Sequence[TensorInfo], states: Sequence[StateInfo], snapshots: int
-) -> dict[str, int]:
+def _entries(
+    tensors: Sequence[TensorInfo],
+    states: Sequence[StateInfo],
+    fixed: Sequence[StateInfo],
+    snapshots: int,
+) -> list[StateInfo]:
+    """List what a file holds, in its order, each with its name and shape in the file."""
+    return [
+        *(StateInfo(info.name, (snapshots, *info.shape), "F32") for info in tensors),
+        *(StateInfo(STATE + s.name, (snapshots, *s.shape), s.dtype) for s in states),
+        *(StateInfo(FIXED + s.name, s.shape, s.dtype) for s in fixed),
+    ]
+
+
+def _positions(header: Header, entries: Sequence[StateInfo]) -> dict[str, int]:
     """Return where each tensor's bytes begin; the header must hold these tensors and no others."""
-    expected = {info.name: ("F32", (snapshots, *info.shape)) for info in tensors}
-    expected |= {STATE + s.name: (s.dtype, (snapshots, *s.shape)) for s in states}
-    if len(expected) != len(tensors) + len(states) or set(expected) != set(header.tensors):
+    expected = {entry.name: (entry.dtype, entry.shape) for entry in entries}
+    if len(expected) != len(entries) or set(expected) != set(header.tensors):
         odd = sorted(set(expected) ^ set(header.tensors))
         raise ValueError(f"its header does not describe its tensors: {clipped(str(odd))}")
     for name, (dtype, shape) in expected.items():
         entry = header.tensors[name]
-        if dtype not in _DTYPES or (entry.dtype, tuple(entry.shape)) != (dtype, shape):
+        if dtype not in DTYPES or (entry.dtype, tuple(entry.shape)) != (dtype, shape):
             raise ValueError(
                 f"tensor {clipped(name)} is {entry.dtype} {entry.shape}, not {dtype} {list(shape)}"
             )
@@ -228,6 +205,8 @@ class StackedWriter:
         metrics a snapshot and a stepwise schedule.
     states : sequence of StateInfo
         What will be written beside the tensors.
+    fixed : Fixed, optional
+        What no step changes; it is read and written at the end.
 
     Notes
     -----
@@ -243,27 +222,25 @@ class StackedWriter:
         steps: Sequence[int],
         header_room: int | None = None,
         states: Sequence[StateInfo] = (),
+        fixed: Fixed | None = None,
     ) -> None:
         self._tensors = list(tensors)
         self._states = list(states)
+        self._fixed = fixed or Fixed()
         self._steps = [int(step) for step in steps]
         self._written = 0
         self._file = PartialFile(path)
         # `finish` checks it; unused room stays as the blanks that the format allows.
-        described = len(self._tensors) + len(self._states)
+        described = len(self._tensors) + len(self._states) + len(self._fixed.infos)
         room = header_room or 4096 + 768 * described + 128 * len(steps)
         self._header_bytes = room + -room % 8
         self._positions, position = [], 8 + self._header_bytes
-        for info in self._tensors:
+        entries = _entries(self._tensors, self._states, self._fixed.infos, len(steps))
+        for entry in entries:
             self._positions.append(position)
-            position += 4 * len(steps) * info.size
-        for state in self._states:
-            self._positions.append(position)
-            position += len(steps) * state.nbytes
+            position += entry.nbytes
         self._end = position
-        names = [info.name for info in self._tensors]
-        names += [STATE + state.name for state in self._states]
-        self._digests = {name: hashlib.sha256() for name in names}
+        self._digests = {entry.name: hashlib.sha256() for entry in entries}
 
     def __enter__(self) -> StackedWriter:
         return self
@@ -284,24 +261,32 @@ class StackedWriter:
             raise ValueError(f"{len(arrays)} arrays and {len(state)} states are not as announced")
         described = [(t.name, t.shape, "F32") for t in self._tensors]
         described += [(s.name, s.shape, s.dtype) for s in self._states]
+        arrays = [*arrays, *state]
         for (name, shape, dtype), position, digest, array in zip(
-            described, self._positions, self._digests.values(), [*arrays, *state], strict=True
+            described, self._positions, self._digests.values(), arrays, strict=False
         ):
-            if array.shape != shape or array.dtype != np.dtype(_DTYPES[dtype]):
+            if array.shape != shape or array.dtype != np.dtype(DTYPES[dtype]):
                 raise ValueError(f"{name}: {array.dtype} {array.shape}, not {dtype} {shape}")
-            flat = np.ascontiguousarray(array).reshape(-1)
-            data = flat.data.cast("B") if flat.size else memoryview(b"")
+            data = bytes_of(array)
             place = position + self._written * len(data)
             self._file.put(data, place)
             digest.update(data)
         self._written += 1
 
+    def _write_fixed(self) -> None:
+        varying = len(self._tensors) + len(self._states)
+        for info, position in zip(self._fixed.infos, self._positions[varying:], strict=True):
+            data = bytes_of(self._fixed.read(info))
+            self._file.put(data, position)
+            self._digests[FIXED + info.name].update(data)
+
     def finish(self, meta: Metadata) -> None:
         """Write the header, make the bytes durable and give the file its name."""
         if self._written != len(self._steps):
             raise ValueError(f"{self._written} of {len(self._steps)} snapshots were written")
+        self._write_fixed()
         checksums = {name: digest.hexdigest() for name, digest in self._digests.items()}
-        header = _header(self._tensors, self._steps, meta, self._states, checksums)
+        header = _header(self._tensors, self._steps, meta, self._states, self._fixed, checksums)
         if len(header) > self._header_bytes:
             raise ValueError(f"metadata needs {len(header)} bytes, {self._header_bytes} reserved")
         self._file.put(self._header_bytes.to_bytes(8, "little"), 0)
@@ -314,9 +299,13 @@ def write_stacked(trajectory: Trajectory, path: Path, *, dataset: str | None = N
     """Write a whole trajectory to a stacked file."""
     meta = trajectory.meta if dataset is None else replace(trajectory.meta, dataset=dataset)
     steps = trajectory.steps.tolist()
+    # A window keeps the rates of its whole run; a file has them to its last snapshot, or none.
+    rates = meta.learning_rates[: steps[-1]]
+    meta = replace(meta, learning_rates=rates if len(rates) == steps[-1] else ())
     states = [StateInfo.of(name, array) for name, array in trajectory.state(0).items()]
-    room = len(_header(trajectory.tensors, steps, meta, states))
-    with StackedWriter(path, trajectory.tensors, steps, room, states) as writer:
+    fixed = trajectory.fixed
+    room = len(_header(trajectory.tensors, steps, meta, states, fixed))
+    with StackedWriter(path, trajectory.tensors, steps, room, states, fixed) as writer:
         for index in range(trajectory.n_snapshots):
             state = trajectory.state(index)
             writer.write(list(trajectory.snapshot(index).values()), [state[s.name] for s in states])
@@ -328,9 +317,10 @@ def header_room(
     steps: Sequence[int],
     meta: Metadata,
     states: Sequence[StateInfo] = (),
+    fixed: Fixed | None = None,
 ) -> int:
     """Bytes that a header takes whose metadata lacks the metrics so far, four a snapshot."""
-    return len(_header(tensors, steps, meta, states)) + 1024 + 128 * len(steps)
+    return len(_header(tensors, steps, meta, states, fixed or Fixed())) + 1024 + 128 * len(steps)
 
 
 def _header(
@@ -338,25 +328,26 @@ def _header(
     steps: Sequence[int],
     meta: Metadata,
     states: Sequence[StateInfo],
+    fixed: Fixed,
     checksums: Mapping[str, str] | None = None,
 ) -> bytes:
     """Lay out the JSON header; the data offsets follow the tensors' order without gaps.
 
     Without checksums it is as long as it will be with them.
     """
-    described = {
-        "tensors": [
-            {"name": t.name, "shape": t.shape, "kind": t.kind, "depth": t.depth, "tied": t.tied}
-            for t in tensors
-        ],
+    described: dict[str, Any] = {
+        "tensors": [describe(info) for info in tensors],
         "steps": list(steps),
         "metadata": metadata_to_json(meta),
     }
     if states:
         described["state"] = [asdict(state) for state in states]
-    entries = [(info.name, "F32", info.shape, 4 * info.size) for info in tensors]
-    entries += [(STATE + s.name, s.dtype, s.shape, s.nbytes) for s in states]
-    checksums = checksums or {name: hashlib.sha256().hexdigest() for name, *_ in entries}
+    if fixed.infos:
+        described["fixed"] = [asdict(info) for info in fixed.infos]
+    if fixed.aliases:
+        described["aliases"] = fixed.aliases
+    entries = _entries(tensors, states, fixed.infos, len(steps))
+    checksums = checksums or {entry.name: hashlib.sha256().hexdigest() for entry in entries}
     header: dict[str, Any] = {
         "__metadata__": {
             "format": FORMAT,
@@ -365,15 +356,26 @@ def _header(
         }
     }
     begin = 0
-    for name, dtype, shape, nbytes in entries:
-        end = begin + len(steps) * nbytes
-        header[name] = {
-            "dtype": dtype,
-            "shape": [len(steps), *shape],
+    for entry in entries:
+        end = begin + entry.nbytes
+        header[entry.name] = {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
             "data_offsets": [begin, end],
         }
         begin = end
     return json.dumps(header, separators=(",", ":")).encode()
+
+
+def describe(info: TensorInfo) -> dict[str, Any]:
+    """Return a tensor's description as plain values."""
+    return {
+        "name": info.name,
+        "shape": list(info.shape),
+        "kind": info.kind,
+        "depth": info.depth,
+        "tied": info.tied,
+    }
 
 
 def metadata_to_json(meta: Metadata) -> dict[str, Any]:

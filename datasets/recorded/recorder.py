@@ -23,9 +23,11 @@ from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.evaluator import cross_entropy, network_state, rebuild
 from weightcast.datasets.examples.examples import Examples, inputs
 from weightcast.datasets.examples.load import load_examples
-from weightcast.datasets.files.stacked import StackedWriter, StateInfo, header_room
+from weightcast.datasets.files.stacked import StackedWriter, header_room
 from weightcast.datasets.networks.build import describe_tensors
+from weightcast.datasets.networks.observed import Parts
 from weightcast.datasets.recipe import Recipe
+from weightcast.datasets.state import Fixed, StateInfo
 from weightcast.datasets.trajectory import Floats, Metadata
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -91,8 +93,9 @@ def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]
     )
     history: dict[str, list[float]] = {name: [] for name in METRICS}
     seconds = 0.0
-    room = header_room(tensors, steps, meta, states)
-    with StackedWriter(path, tensors, steps, room, states) as writer:
+    fixed = Fixed(aliases=_aliases(network, [t.name for t in tensors] + list(state)))
+    room = header_room(tensors, steps, meta, states, fixed)
+    with StackedWriter(path, tensors, steps, room, states, fixed) as writer:
 
         def snapshot(step: int) -> None:
             arrays = _parameters(network)
@@ -134,6 +137,12 @@ def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]
                 test_accuracy=tuple(history["test_accuracy"]),
             )
         )
+
+
+def _aliases(network: nn.Module, recorded: list[str]) -> dict[str, str]:
+    """Return the further names of tied tensors; what is frozen the recipe rebuilds."""
+    found = Parts.of(network).aliases
+    return {name: first for name, first in found.items() if first in recorded}
 
 
 def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:

@@ -1,0 +1,99 @@
+"""What a network has beside the parameters that training changes, so that a checkpoint is whole.
+
+Some of it changes from step to step, as batch-norm statistics do; the rest, frozen parameters and
+the further names of tied ones, is the same throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: The safetensors names of the types of numbers that are kept.
+DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StateInfo:
+    """One array that a network keeps beside its trained weights.
+
+    Attributes
+    ----------
+    name : str
+        The name in ``state_dict()``.
+    shape : tuple of int
+        The shape at one step.
+    dtype : str
+        The safetensors name of its type, e.g. ``"I64"``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, name: str, array: NDArray[Any]) -> StateInfo:
+        """Describe an array.
+
+        Raises
+        ------
+        ValueError
+            If the layout has no type for it.
+        """
+        for code, dtype in DTYPES.items():
+            if array.dtype == np.dtype(dtype):
+                return cls(name, array.shape, code)
+        raise ValueError(f"state {name} is {array.dtype}, which the layout has no type for")
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The type of its numbers."""
+        return np.dtype(DTYPES[self.dtype])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes at one step."""
+        return math.prod(self.shape) * self.numpy.itemsize
+
+
+def bytes_of(array: NDArray[Any]) -> memoryview:
+    """Return an array's bytes in order; of an empty one none."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.data.cast("B") if flat.size else memoryview(b"")
+
+
+class Fixed:
+    """What no step changes.
+
+    Parameters
+    ----------
+    infos : sequence of StateInfo
+        Frozen parameters.
+    read : callable, optional
+        Returns one of them; they may be larger than all that is trained, so none is kept.
+    aliases : dict of str to str
+        Further names of tied tensors → the name under which their numbers are.
+    """
+
+    def __init__(
+        self,
+        infos: Sequence[StateInfo] = (),
+        read: Callable[[StateInfo], NDArray[Any]] | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        self.infos = tuple(infos)
+        self.aliases = dict(aliases or {})
+        self._read = read
+
+    def read(self, info: StateInfo) -> NDArray[Any]:
+        """Return a frozen parameter."""
+        assert self._read is not None
+        return self._read(info)
