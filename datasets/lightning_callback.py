@@ -16,7 +16,7 @@ class TrajectoryCallback(Callback):
 
     Parameters
     ----------
-    path, every, dataset, seed, overwrite
+    path, every, dataset, seed, overwrite, frozen
         As for `TrajectoryRecorder`.
 
     Notes
@@ -34,10 +34,11 @@ class TrajectoryCallback(Callback):
         dataset: str = "mine",
         seed: int = 0,
         overwrite: bool = False,
+        frozen: bool = True,
     ) -> None:
         super().__init__()
         self._path, self._every, self._dataset = path, every, dataset
-        self._seed, self._overwrite = seed, overwrite
+        self._seed, self._overwrite, self._frozen = seed, overwrite, frozen
         self._recorder: TrajectoryRecorder | None = None
         self._done = 0
         self._losses: list[Any] = []
@@ -55,6 +56,7 @@ class TrajectoryCallback(Callback):
             optimizer=trainer.optimizers[0] if trainer.optimizers else None,
             first_step=trainer.global_step,
             overwrite=self._overwrite,
+            frozen=self._frozen,
         )
 
     def on_train_batch_end(

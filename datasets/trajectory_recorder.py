@@ -2,27 +2,33 @@
 
 How many snapshots there will be is not known, so they are appended to a hidden recording file
 beside the trajectory, ``.NAME.recording`` (`weightcast.datasets.files.recording_file`). `close`
-copies it
-into the stacked layout one snapshot at a time, gives that file its name, and removes the recording:
-memory holds one snapshot, the disk for a moment two trajectories.
+copies it into the stacked layout one snapshot at a time, gives that file its name, and removes the
+recording: memory holds one snapshot, the disk for a moment two trajectories.
 """
 
 from __future__ import annotations
 
-import time
+import logging
+import os
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.files.recording_file import Measured, RecordingWriter, read_recording
+from weightcast.datasets.files.recording_claim import claim, give_up, recording_of, salvage
+from weightcast.datasets.files.recording_file import RecordingWriter
+from weightcast.datasets.files.recording_reader import read_recording
 from weightcast.datasets.files.stacked import write_stacked
-from weightcast.datasets.trajectory import Floats, Metadata
+from weightcast.datasets.interval import Interval, RateNotes
+from weightcast.datasets.numbers import one_number, whole_number
+from weightcast.datasets.trajectory import Metadata
 
 if TYPE_CHECKING:
     import torch
+
+_log = logging.getLogger(__name__)
 
 
 class TrajectoryRecorder:
@@ -31,9 +37,10 @@ class TrajectoryRecorder:
     Parameters
     ----------
     model : torch.nn.Module
-        On any device; its weights now are the first snapshot.
+        On any device; its weights now are the first snapshot. Names are those of the bare network,
+        without what ``torch.compile`` or a data-parallel wrapper puts before them.
     path : str or Path
-        The ``.safetensors`` file to write.
+        The ``.safetensors`` file to write; a relative one is one of the working directory of now.
     every : int
         Steps between snapshots. Steps after the last whole interval are not recorded.
     dataset : str
@@ -45,7 +52,11 @@ class TrajectoryRecorder:
     first_step : int
         The step of the first snapshot, for runs that are resumed.
     overwrite : bool
-        Replace a trajectory of that name, and drop a recording that a killed process left.
+        Replace a trajectory of that name, drop a recording that a killed process left, and take
+        over from another recorder of this process.
+    frozen : bool
+        Keep the parameters that are not trained too, once, so that a forecast is a whole network.
+        Without, a large frozen network costs nothing, and forecasts load with ``strict=False``.
 
     Raises
     ------
@@ -59,6 +70,17 @@ class TrajectoryRecorder:
 
     ``train_loss`` of a snapshot is the mean of the losses reported since the one before; of the
     first, the first loss reported, which was computed before any update.
+
+    All persistent buffers, batch-norm statistics among them, are recorded beside the parameters.
+    The parameters followed are those that are trained at the start. One that is frozen later is
+    still followed; one that is unfrozen, added, removed, reshaped, tied or untied later is an
+    error at the next snapshot, and what was recorded stays.
+
+    A snapshot with NaN or infinity among its weights is left out, which is logged at once and
+    again at the end; the next one whose weights are finite is recorded again.
+
+    Numbers may be Python's, numpy's or tensors of one element. In a forked process, as a loader's
+    workers are, a recorder does nothing.
     """
 
     def __init__(
@@ -72,37 +94,30 @@ class TrajectoryRecorder:
         optimizer: torch.optim.Optimizer | None = None,
         first_step: int = 0,
         overwrite: bool = False,
+        frozen: bool = True,
     ) -> None:
-        from weightcast.datasets.networks.build import describe_tensors
+        from weightcast.datasets.networks.snapshots import Snapshots
 
-        self.path = Path(path)
-        if self.path.suffix != ".safetensors":
-            raise InputError(f"{self.path} must end in .safetensors")
-        if every < 1:
-            raise InputError(f"every must be 1 or more, not {every}")
-        self._model, self._every = model, every
-        self._first_step = self.steps = first_step
-        self._optimizer = optimizer
-        self._tensors = describe_tensors(model)
-        if not self._tensors:
-            raise InputError("the model has no trained floating-point parameter to record")
-        meta = Metadata(dataset, seed, source="recorded by TrajectoryRecorder")
-        if optimizer is not None:
-            meta = _with_optimizer(meta, optimizer)
-        self._recording = self.path.with_name(f".{self.path.name}.recording")
-        self._writer: RecordingWriter | None = self._create(meta, overwrite)
-        self._hook: Any = None
-        self._rate: float | None = None
-        if optimizer is not None and hasattr(optimizer, "register_step_pre_hook"):
-            # Before the step: a scheduler may move the rate before anyone else looks at it.
-            self._hook = optimizer.register_step_pre_hook(self._note_rate)
-        self._loss: Any = None  # the sum since the last snapshot
-        self._first_loss: Any = None
-        self._losses = 0
-        self._rates: list[list[float]] = []
-        self._seconds = 0.0
-        self._snapshot()
-        self._resumed = time.perf_counter()
+        self.path = Path(os.path.abspath(path))
+        self.process = os.getpid()
+        self._every = whole_number("every", every, least=1)
+        self._first_step = self.steps = whole_number("first_step", first_step, least=0)
+        self._rates = RateNotes(optimizer)
+        self._snapshots = Snapshots(model, frozen=frozen)
+        meta = Metadata(
+            str(dataset),
+            whole_number("seed", seed),
+            source="recorded by TrajectoryRecorder",
+            **self._rates.settings(),
+        )
+        self._writer: RecordingWriter | None = None
+        self._written = False
+        self._lost = False  # whether the last snapshot was left out
+        self._interval = Interval()
+        self._start(meta, overwrite)
+        if self._snapshots.left_out:
+            _log.warning("%s: %s", self.path, self._snapshots.left_out)
+        self._interval.resume()
 
     def __enter__(self) -> TrajectoryRecorder:
         return self
@@ -115,9 +130,9 @@ class TrajectoryRecorder:
     ) -> None:
         if error is None:
             self.close()
-        else:
+        elif self._here():
             self.abandon()
-            error.add_note(f"what was recorded can be saved with: {self._salvage}")
+            error.add_note(f"what was recorded can be saved with: {salvage(self.path)}")
 
     def step(self, train_loss: float | torch.Tensor | None = None) -> None:
         """Count one optimizer step, after it was made, and take a snapshot when one is due.
@@ -126,113 +141,132 @@ class TrajectoryRecorder:
         ----------
         train_loss : float or scalar tensor, optional
             The step's loss. A tensor is added up on its device, without waiting for it.
+
+        Raises
+        ------
+        InputError
+            If the loss is not one number, and the step is not counted; if the network is not what
+            it was, or the snapshot cannot be written, and what was recorded before stays.
         """
+        if not self._here():
+            return
         if self._writer is None:
-            raise ValueError("the recorder is closed")
-        self._seconds += time.perf_counter() - self._resumed
-        self.steps += 1
-        if self._optimizer is not None:
-            self._add_rate(self._optimizer)
-        if train_loss is not None:
-            self._add_loss(train_loss)
-        if (self.steps - self._first_step) % self._every == 0:
-            self._snapshot()
-        self._resumed = time.perf_counter()
+            raise ValueError(f"the recorder is closed, or another one took over {self.path}")
+        self._interval.pause()
+        try:
+            if train_loss is not None:
+                self._interval.add_loss(one_number("train_loss", train_loss))
+            self.steps += 1
+            if self._rates.known:
+                self._interval.add_rate(self._rates.of_step())
+            if (self.steps - self._first_step) % self._every == 0:
+                self._snapshot()
+        finally:
+            self._interval.resume()
 
     def close(self) -> None:
-        """Write the trajectory and remove the recording; a second call does nothing."""
-        if self._writer is None:
+        """Write the trajectory and remove the recording; a second call does nothing.
+
+        Raises
+        ------
+        InputError
+            If the trajectory cannot be written; the recording stays, and so may be a second call.
+        """
+        if not self._here() or self._written or not self._stop():
             return
-        self.abandon()
-        write_stacked(read_recording(self._recording), self.path)
-        self._recording.unlink()
+        recording = recording_of(self.path)
+        try:
+            run = read_recording(recording)
+            write_stacked(run, self.path)
+        except (InputError, OSError) as error:
+            said = str(error) if isinstance(error, InputError) else error.strerror
+            raise InputError(
+                f"{self.path} was not written: {said}; close again, or: {salvage(self.path)}"
+            ) from error
+        recording.unlink(missing_ok=True)
+        self._written = True
+        if run.meta.not_finite_from is not None:
+            _log.warning(
+                "%s: weights had NaN or infinity from step %d on; %d snapshots are recorded, to "
+                "step %d",
+                self.path,
+                run.meta.not_finite_from,
+                run.n_snapshots,
+                run.steps[-1],
+            )
 
     def abandon(self) -> None:
         """Stop without writing the trajectory; the recording stays, to be saved or removed."""
+        if self._here():
+            self._stop()
+            self._written = True
+
+    def _here(self) -> bool:
+        return os.getpid() == self.process
+
+    def _start(self, meta: Metadata, overwrite: bool) -> None:
+        """Write the header and the first snapshot, or leave nothing behind."""
+        from weightcast.datasets.networks.snapshots import NotFinite
+
+        self._writer = RecordingWriter(claim(self.path, self, overwrite=overwrite))
+        try:
+            with _saying(f"{self.path} cannot be recorded"):
+                self._writer.begin(self._snapshots.layout, meta, self._snapshots.fixed())
+                self._append()
+            self._rates.begin()
+        except BaseException as error:
+            self._stop()
+            recording_of(self.path).unlink(missing_ok=True)
+            if isinstance(error, NotFinite):
+                raise InputError(f"there is nothing to record: {error} at the start") from None
+            raise
+
+    def _stop(self) -> bool:
+        """Let go of the file, the path and the optimizer."""
+        self._rates.end()
+        give_up(self.path)
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
-
-    @property
-    def _salvage(self) -> str:
-        return f"weightcast import {self._recording} --out {self.path}"
-
-    def _create(self, meta: Metadata, overwrite: bool) -> RecordingWriter:
-        if overwrite:
-            self._recording.unlink(missing_ok=True)
-        elif self.path.exists():
-            raise InputError(f"{self.path} exists; remove it, or give overwrite=True")
-        elif self._recording.exists():
-            raise InputError(
-                f"{self._recording} is left from a run that was killed (or is still recording); "
-                f"save it with: {self._salvage}, remove it, or give overwrite=True"
-            )
-        try:
-            return RecordingWriter(self._recording, self._tensors, meta)
-        except OSError as error:
-            raise InputError(f"{self._recording} cannot be written: {error.strerror}") from None
-
-    def _note_rate(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._rate = float(optimizer.param_groups[0]["lr"])
-
-    def _add_rate(self, optimizer: torch.optim.Optimizer) -> None:
-        rate = float(optimizer.param_groups[0]["lr"]) if self._rate is None else self._rate
-        if self._rates and self._rates[-1][0] == rate:
-            self._rates[-1][1] += 1
-        else:
-            self._rates.append([rate, 1])
-
-    def _add_loss(self, loss: float | torch.Tensor) -> None:
-        value: Any = loss if isinstance(loss, int | float) else loss.detach()
-        if self._losses == 0:
-            self._first_loss = self._loss = value
-        else:
-            self._loss = self._loss + value
-        self._losses += 1
-
-    def _start_interval(self) -> None:
-        self._loss = self._first_loss = None
-        self._losses = 0
-        self._rates = []
-        self._seconds = 0.0
+        return True
 
     def _snapshot(self) -> None:
+        from weightcast.datasets.networks.snapshots import NotFinite
+
+        kept = f"what was recorded before can be saved with: {salvage(self.path)}"
+        try:
+            with _saying(f"the snapshot of step {self.steps} was not recorded", kept):
+                self._append()
+        except NotFinite as error:
+            self._leave_out(error)
+        else:
+            self._lost = False
+
+    def _append(self) -> None:
         assert self._writer is not None
-        measured = Measured(
+        self._writer.append(self._interval.measured(self.steps), self._snapshots.take(self.steps))
+        self._interval.start_anew()
+
+    def _leave_out(self, error: InputError) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        assert self._writer is not None
+        self._writer.note_not_finite(self.steps)
+        _log.warning(
+            "%s at step %d: snapshots from here on are left out of %s until all weights are "
+            "finite again; those before are kept",
+            error,
             self.steps,
-            float(self._loss) / self._losses if self._losses else None,
-            float(self._first_loss) if self._losses else None,
-            self._rates,
-            self._seconds,
+            self.path,
         )
-        self._writer.append(measured, self._weights())
-        self._start_interval()
-
-    def _weights(self) -> Iterator[Floats]:
-        """Copy the parameters to the CPU, one at a time."""
-        import torch
-
-        parameters = dict(self._model.named_parameters())
-        for info in self._tensors:
-            parameter = parameters.get(info.name)
-            if parameter is None or tuple(parameter.shape) != info.shape:
-                found = "gone" if parameter is None else f"{list(parameter.shape)}"
-                raise InputError(
-                    f"parameter {info.name} was {list(info.shape)} at the first snapshot and is "
-                    f"{found} at step {self.steps}; a trajectory needs a network that stays"
-                )
-            yield parameter.detach().to("cpu", torch.float32).numpy()
 
 
-def _with_optimizer(meta: Metadata, optimizer: torch.optim.Optimizer) -> Metadata:
-    """Add an optimizer's name and those of its settings that JSON can hold."""
-    settings = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in optimizer.param_groups[0].items()
-        if key not in {"params", "lr", "initial_lr"}
-        and isinstance(value, bool | int | float | str | tuple)
-    }
-    return replace(meta, optimizer=type(optimizer).__name__.lower(), hyperparameters=settings)
+@contextmanager
+def _saying(what: str, more: str = "") -> Iterator[None]:
+    """Turn what a disk refuses into one line."""
+    try:
+        yield
+    except OSError as error:
+        said = f"{what}: {error.strerror or error}"
+        raise InputError(f"{said}; {more}" if more else said) from None

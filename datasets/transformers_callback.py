@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ class TrajectoryCallback(TrainerCallback):
 
     Parameters
     ----------
-    path, every, dataset, overwrite
+    path, every, dataset, overwrite, frozen
         As for `TrajectoryRecorder`.
     seed : int, optional
         By default the training arguments' seed.
@@ -36,9 +35,10 @@ class TrajectoryCallback(TrainerCallback):
         dataset: str = "mine",
         seed: int | None = None,
         overwrite: bool = False,
+        frozen: bool = True,
     ) -> None:
         self._path, self._every, self._dataset = path, every, dataset
-        self._seed, self._overwrite = seed, overwrite
+        self._seed, self._overwrite, self._frozen = seed, overwrite, frozen
         self._recorder: TrajectoryRecorder | None = None
         self._pending = False
         self._loss: float | None = None
@@ -60,6 +60,7 @@ class TrajectoryCallback(TrainerCallback):
             optimizer=getattr(optimizer, "optimizer", optimizer),
             first_step=state.global_step,
             overwrite=self._overwrite,
+            frozen=self._frozen,
         )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -67,7 +68,7 @@ class TrajectoryCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         loss = (logs or {}).get("loss")
-        if isinstance(loss, int | float) and math.isfinite(loss):
+        if isinstance(loss, int | float):  # NaN too: a run that diverged is known to have
             self._loss = float(loss)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -179,6 +179,11 @@ def test_when_lightning_trains_then_the_callback_records_what_its_checkpoints_ho
     for index, step in enumerate(run.steps.tolist()[1:], 1):
         for name, values in run.snapshot(index).items():
             assert (values == stored["seen"][step][name].numpy()).all(), (step, name)
+        for name, values in run.state(index).items():
+            assert (values == stored["seen"][step][name].numpy()).all(), (step, name)
+    assert sorted(run.state(0)) == [
+        "norm.num_batches_tracked", "norm.running_mean", "norm.running_var",
+    ]  # fmt: skip
     assert (run.meta.dataset, run.meta.seed, run.meta.optimizer) == ("lit", 5, "sgd")
     assert run.meta.learning_rates == pytest.approx([0.1 / 2 ** (k // 2) for k in range(8)])
     # Two batches a step, two steps a snapshot; the first step's loss stands for w_0.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weightcast.datasets import get_dataset
+from weightcast.datasets import Metadata, get_dataset
 from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.trajectory import Trajectory
 
@@ -174,7 +174,7 @@ def test_when_a_trajectory_is_truncated_foreign_or_not_finite_then_info_says_so(
     _refused(weightcast("info", "digits-mlp-sdg"), "did you mean digits-mlp-sgd")
     values = np.ones((3, 2), np.float32)
     values[1, 1] = np.nan
-    write_stacked(Trajectory.from_arrays({"w": values}, [0, 5, 9], good.meta), path)
+    write_stacked(Trajectory.from_arrays({"w": values}, [0, 5, 9], Metadata("toy", 0)), path)
     _refused(weightcast("info", path), "tensor w has NaN or infinity at step 5")
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from weightcast.bench.commands.forecast import forecast_run
 from weightcast.datasets import InputError, open_trajectory
 from weightcast.datasets.files.discovery import find_checkpoints
 from weightcast.datasets.files.importing import import_run
@@ -154,6 +156,11 @@ def test_when_an_ecosystems_checkpoints_are_imported_then_their_numbers_come_bac
         for index, step in enumerate(STEPS):
             for name, values in run.snapshot(index).items():
                 np.testing.assert_array_equal(values, state_at(step)[name].numpy())
+            assert run.state(index)["norm.num_batches_tracked"] == step
+            assert run.state(index)["norm.num_batches_tracked"].dtype == np.int64
+            np.testing.assert_array_equal(
+                run.state(index)["norm.running_mean"], state_at(step)["norm.running_mean"].numpy()
+            )
         piece = run.read(run.tensors[1], [2, 0], 2, 5)
         expected = [state_at(step)["layer.1.weight"].flatten()[2:5] for step in (100, 5)]
         np.testing.assert_array_equal(piece, np.stack([e.numpy() for e in expected]))
@@ -175,6 +182,11 @@ def test_when_numbers_are_not_float32_then_they_are_converted(
     for name, values in run.snapshot(1).items():
         assert values.dtype == np.float32
         np.testing.assert_array_equal(values, state_at(40, dtype)[name].float().numpy())
+    mean = run.state(1)["norm.running_mean"]
+    own = {torch.float16: np.float16, torch.float64: np.float64}
+    assert mean.dtype == own.get(dtype, np.float32)
+    expected = state_at(40, dtype)["norm.running_mean"].double().numpy()
+    np.testing.assert_array_equal(mean.astype(np.float64), expected)
     layer = run.tensor_info("layer.2.weight")
     np.testing.assert_array_equal(
         run.read(layer, [0], 1, 4)[0], state_at(5, dtype)[layer.name].float().flatten()[1:4]
@@ -189,7 +201,57 @@ def test_when_parameters_share_memory_then_they_are_one_tied_tensor(folder: Path
     assert [(t.name, t.kind, t.tied) for t in made.run.tensors] == [
         ("embed.weight", "embedding", "embed.weight")
     ]
-    assert "left out (tied): head.weight" in made.notes
+    assert any(note.startswith("tied: head.weight is ") for note in made.notes)
+    assert list(made.run.fixed.aliases) == ["head.weight"]
+
+
+@pytest.mark.parametrize("write", [_plain, _flat_safetensors])
+def test_when_what_lies_beside_the_weights_is_odd_then_it_is_left_out_and_named(
+    folder: Path, write: Callable[[Path, State, int], None], tmp_path: Path
+) -> None:
+    for step in STEPS:
+        odd = {
+            "cache.running_mean": torch.zeros(step),
+            "rotary": torch.ones(2, dtype=torch.complex64),
+            "seen": torch.tensor([True, False]),
+            "codes": torch.arange(3, dtype=torch.uint8),
+        }
+        if step == 40:
+            del odd["codes"]
+        write(folder, state_at(step) | odd, step)
+    made = import_run(folder, tmp_path / "out.safetensors")
+    said = "\n".join(made.notes)
+    assert re.search(r"left out \(not alike in all checkpoints\): .*cache.running_mean", said)
+    assert re.search(r"left out \(not alike in all checkpoints\): .*codes", said)
+    assert "left out (of types that numpy lacks): rotary" in said or "rotary" not in said
+    run = open_trajectory(made.path)
+    assert sorted(run.state(0)) == ["norm.num_batches_tracked", "norm.running_mean", "seen"]
+    assert run.state(2)["seen"].dtype == np.bool_
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_when_an_imported_network_is_forecast_then_the_checkpoint_loads_strictly(
+    folder: Path, tmp_path: Path, in_place: bool
+) -> None:
+    def build() -> torch.nn.Sequential:
+        net = torch.nn.Sequential(
+            torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 3)
+        )
+        net[2].weight = net[0].weight
+        return net
+
+    net = build()
+    for step in STEPS:
+        net(torch.randn(8, 3))
+        _plain(folder, net.state_dict(), step)
+    made = import_run(folder, None if in_place else tmp_path / "run.safetensors")
+    out = tmp_path / "next.safetensors"
+    found = forecast_run(folder if in_place else made.path, "last-value", 1, out)
+    assert found.batch_norm == "kept"
+    again = build()
+    assert str(again.load_state_dict(load_file(out))) == "<All keys matched successfully>"
+    for name, values in net.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], values, rtol=0, atol=0)
 
 
 def test_when_tensors_are_transposed_views_then_they_are_read_in_their_shape(folder: Path) -> None:
@@ -478,7 +540,7 @@ def test_when_the_command_line_imports_then_info_describes_the_run(
     assert done.stdout.strip() == (
         f"{out}: 3 snapshots, steps 5 to 100, 27 coordinates in 5 tensors"
     )
-    assert "left out (buffers): norm.num_batches_tracked, norm.running_mean" in done.stderr
+    assert "kept beside the weights: norm.num_batches_tracked, norm.running_mean" in done.stderr
     assert weightcast("import", folder, "--in-place").returncode == 0
     one, other = (json.loads(weightcast("info", path, "--json").stdout) for path in (out, folder))
     assert (one["dataset"], one["seed"]) == ("mine", 4)

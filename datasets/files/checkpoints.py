@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign, read_json
 from weightcast.datasets.files.partial_file import write_text
-from weightcast.datasets.files.stacked import metadata_to_json
+from weightcast.datasets.files.stacked import describe, metadata_to_json
 from weightcast.datasets.files.tensor_files import Checkpoint
-from weightcast.datasets.trajectory import Floats, Metadata, TensorInfo, Trajectory
+from weightcast.datasets.state import Fixed, StateInfo
+from weightcast.datasets.trajectory import Floats, Metadata, State, TensorInfo, Trajectory
 
 FORMAT = "weightcast-checkpoints-1"
 MANIFEST = "trajectory.json"
@@ -34,11 +36,19 @@ class CheckpointSource:
         Each snapshot's files: one, or its shards.
     manifest : Path, optional
         What says so.
+    states : sequence of StateInfo
+        What lies beside the weights in every one of them.
     """
 
-    def __init__(self, files: Sequence[Sequence[Path]], manifest: Path | None = None) -> None:
+    def __init__(
+        self,
+        files: Sequence[Sequence[Path]],
+        manifest: Path | None = None,
+        states: Sequence[StateInfo] = (),
+    ) -> None:
         self._files = [tuple(paths) for paths in files]
         self._manifest = manifest
+        self.states = tuple(states)
         self._forget()
 
     @property
@@ -68,12 +78,25 @@ class CheckpointSource:
     def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
         self.checkpoint(snapshot).read_into(tensor.name, tensor.shape, start, out)
 
+    def read_state(self, snapshot: int) -> State:
+        checkpoint, state = self.checkpoint(snapshot), {}
+        for info in self.states:
+            found = checkpoint.state(info.name)
+            if found is None or found.shape != info.shape:
+                raise InputError(
+                    f"{checkpoint.path_of(info.name)}: tensor {clipped(info.name)} is not "
+                    f"{info.dtype} {list(info.shape)}"
+                )
+            state[info.name] = found.astype(info.numpy, copy=False)
+        return state
+
     def __getstate__(self) -> dict[str, Any]:
         # Maps mean nothing in another process.
-        return {"files": self._files, "manifest": self._manifest}
+        return {"files": self._files, "manifest": self._manifest, "states": self.states}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._files, self._manifest = state["files"], state["manifest"]
+        self.states = state["states"]
         self._forget()
 
 
@@ -99,7 +122,9 @@ def read_checkpoints(folder: Path) -> Trajectory:
         for path in (path for paths in files for path in paths):
             if not path.is_file():
                 raise InputError(f"{path}, which {manifest} names, is missing")
-    return Trajectory(CheckpointSource(files, manifest), tensors, described.steps, metadata)
+    source = CheckpointSource(files, manifest, [state.info() for state in described.state])
+    fixed = Fixed(aliases=described.aliases)
+    return Trajectory(source, tensors, described.steps, metadata, source, fixed)
 
 
 def write_manifest(
@@ -112,17 +137,18 @@ def write_manifest(
     InputError
         If the folder cannot be written to.
     """
-    described = {
+    described: dict[str, Any] = {
         "format": FORMAT,
-        "tensors": [
-            {"name": t.name, "shape": t.shape, "kind": t.kind, "depth": t.depth, "tied": t.tied}
-            for t in trajectory.tensors
-        ],
+        "tensors": [describe(info) for info in trajectory.tensors],
         "snapshots": [
             {"step": step, "files": [path.relative_to(folder).as_posix() for path in paths]}
             for step, paths in zip(trajectory.steps.tolist(), files, strict=True)
         ],
         "metadata": metadata_to_json(meta),
+        "state": [
+            asdict(StateInfo.of(name, values)) for name, values in trajectory.state(0).items()
+        ],
+        "aliases": trajectory.fixed.aliases,
     }
     path = folder / MANIFEST
     write_text(path, json.dumps(described, indent=1) + "\n")

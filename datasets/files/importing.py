@@ -19,14 +19,15 @@ from weightcast.datasets.files.discovery import (
 )
 from weightcast.datasets.files.foreign import clipped, foreign
 from weightcast.datasets.files.naming import guess_tensors, is_buffer, natural_key
-from weightcast.datasets.files.recording_file import is_recording, read_recording
+from weightcast.datasets.files.recording_reader import is_recording, read_recording
 from weightcast.datasets.files.safetensors_file import SafetensorsFile
 from weightcast.datasets.files.stacked import FORMAT as STACKED
 from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.files.state_dict import WRAPPER_PREFIXES, is_measurement
-from weightcast.datasets.files.tensor_file import ending
+from weightcast.datasets.files.tensor_file import Entry, ending
 from weightcast.datasets.files.tensor_files import Checkpoint
 from weightcast.datasets.files.trainer_state import read_trainer_state
+from weightcast.datasets.state import Fixed, StateInfo
 from weightcast.datasets.trajectory import (
     BLOCK_BYTES,
     Floats,
@@ -104,7 +105,7 @@ def import_run(
     files = [c.files for c in found]
     steps = [c.step for c in found]
     checkpoints = _CheckedSource(files, steps)
-    tensors, left_out = _coordinates(checkpoints, [c.places for c in found])
+    tensors, fixed, left_out = _coordinates(checkpoints, [c.places for c in found])
     notes += left_out
     logged = read_trainer_state(files[-1][0].parent, steps)
     meta = Metadata(
@@ -114,7 +115,7 @@ def import_run(
         source="imported from checkpoints",
         **logged,
     )
-    run = Trajectory(checkpoints, tensors, steps, meta)
+    run = Trajectory(checkpoints, tensors, steps, meta, checkpoints, fixed)
     if out is None or out.suffix != ".safetensors":
         _read_all(run)
         path = write_manifest(source, run, files, meta)
@@ -171,59 +172,108 @@ def _order(found: Sequence[Found], folder: Path) -> str:
 
 def _coordinates(
     source: _CheckedSource, places: Sequence[Mapping[str, str] | None]
-) -> tuple[list[TensorInfo], list[str]]:
-    """Choose the tensors of the first checkpoint, and hold the others to them."""
+) -> tuple[list[TensorInfo], Fixed, list[str]]:
+    """Choose the tensors of the first checkpoint, and hold the others to them.
+
+    What is no coordinate but of a network is kept beside them: buffers, further names of tied ones.
+    """
     first = source.checkpoint(0)
     _hold_to_index(first, places[0])
     for file in first.files:
         if isinstance(file, SafetensorsFile) and file.metadata.get("format") == STACKED:
             raise InputError(f"{file.path} is a whole trajectory already; use it as it is")
     entries = first.entries
-    shapes, left_out = _chosen(first)
+    shapes, beside = _chosen(first)
     if not shapes:
         raise InputError(f"{first.files[0].path} holds no floating-point parameters")
     aliases = {entry.alias for entry in entries.values() if entry.alias is not None}
-    tensors = guess_tensors(shapes, set(left_out["buffers"]), aliases)
+    tensors = guess_tensors(shapes, set(beside.buffers), aliases)
     stripped = first.stripped
     for snapshot in range(1, len(source.steps)):
         checkpoint = source.checkpoint(snapshot)
         stripped |= checkpoint.stripped
         _hold_to_index(checkpoint, places[snapshot])
         _hold_to(checkpoint, shapes, set(entries), first)
+        beside.hold_to(checkpoint.entries)
+    source.states = beside.states(first)
     notes = []
     if stripped:
         notes.append(f"names are the network's own, without {' and '.join(WRAPPER_PREFIXES)}")
-    for why, which in left_out.items():
-        if which:
-            more = f" and {len(which) - 3} more" if len(which) > 3 else ""
-            notes.append(f"left out ({why}): {', '.join(which[:3])}{more}")
-    return tensors, notes
+    return tensors, Fixed(aliases=beside.tied), notes + beside.notes(source.states)
 
 
-def _chosen(first: Checkpoint) -> tuple[dict[str, tuple[int, ...]], dict[str, list[str]]]:
-    """Return the shapes of the tensors that are coordinates, and the names of the others by why."""
+@dataclass
+class _Beside:
+    """What a checkpoint has beside its coordinates, by name.
+
+    Attributes
+    ----------
+    buffers : dict of str to tuple of int
+        Shapes.
+    tied : dict of str to str
+        Further names of coordinates → their first.
+    left_out : dict of str to list of str
+        By reason.
+    """
+
+    buffers: dict[str, tuple[int, ...]]
+    tied: dict[str, str]
+    left_out: dict[str, list[str]]
+
+    def hold_to(self, entries: Mapping[str, Entry]) -> None:
+        """Leave out what another checkpoint lacks, or has in another shape."""
+        for name in [
+            n for n, s in self.buffers.items() if n not in entries or entries[n].shape != s
+        ]:
+            del self.buffers[name]
+            self.left_out.setdefault("not alike in all checkpoints", []).append(name)
+        for name in [n for n, f in self.tied.items() if n not in entries or entries[n].alias != f]:
+            del self.tied[name]
+            self.left_out.setdefault("not tied in all checkpoints", []).append(name)
+
+    def states(self, first: Checkpoint) -> tuple[StateInfo, ...]:
+        """Describe the buffers whose types can be kept."""
+        arrays = {name: first.state(name) for name in self.buffers}
+        lost = [name for name, array in arrays.items() if array is None]
+        if lost:
+            self.left_out["of types that numpy lacks"] = lost
+        return tuple(
+            StateInfo.of(name, array) for name, array in arrays.items() if array is not None
+        )
+
+    def notes(self, states: Sequence[StateInfo]) -> list[str]:
+        """Say what is kept and what is left out."""
+        said = [(f"left out ({why})", names) for why, names in self.left_out.items()]
+        said.append(("kept beside the weights", [info.name for info in states]))
+        said.append(("tied", [f"{name} is {first}" for name, first in self.tied.items()]))
+        notes = []
+        for what, names in said:
+            if names:
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                notes.append(f"{what}: {', '.join(names[:3])}{more}")
+        return notes
+
+
+def _chosen(first: Checkpoint) -> tuple[dict[str, tuple[int, ...]], _Beside]:
+    """Return the shapes of the tensors that are coordinates, and what there is beside them."""
     entries = first.entries
     names = list(entries)
     if first.light:
         # safetensors sorts by name as text; files of torch keep the network's order.
         names.sort(key=natural_key)
     shapes: dict[str, tuple[int, ...]] = {}
-    left_out: dict[str, list[str]] = {
-        "no floating-point numbers": [], "buffers": [], "tied": [], "measurements, by name": [],
-    }  # fmt: skip
+    beside = _Beside({}, {}, {})
     for name in names:
         entry = entries[name]
-        if is_buffer(name):
-            left_out["buffers"].append(name)
-        elif not entry.floating:
-            left_out["no floating-point numbers"].append(name)
+        if is_buffer(name) or not entry.floating:
+            beside.buffers[name] = entry.shape
         elif is_measurement(name, entry.shape):
-            left_out["measurements, by name"].append(name)
-        elif entry.alias is not None:
-            left_out["tied"].append(name)
+            beside.left_out.setdefault("measurements, by name", []).append(name)
+        elif entry.alias in shapes:
+            beside.tied[name] = entry.alias
         else:
             shapes[name] = entry.shape
-    return shapes, left_out
+    return shapes, beside
 
 
 def _hold_to_index(checkpoint: Checkpoint, places: Mapping[str, str] | None) -> None:

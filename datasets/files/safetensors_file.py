@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import foreign
 from weightcast.datasets.files.tensor_file import Entry
+from weightcast.datasets.state import DTYPES
 from weightcast.datasets.trajectory import Floats
 
 _CHUNK = 2**20  # numbers converted at a time
@@ -57,6 +60,23 @@ class SafetensorsFile:
                         piece[:] = raw
         finally:
             os.close(file)
+
+    def array(self, name: str) -> NDArray[Any]:
+        dtype, begin = self._places[name]
+        shape = self.entries[name].shape
+        if dtype == "BF16":
+            values = np.empty(math.prod(shape), np.float32)
+            self.read_into(name, 0, values)
+            return values.reshape(shape)
+        if dtype not in DTYPES:
+            raise ValueError(f"numpy has no {dtype}")
+        raw = np.empty(shape, DTYPES[dtype])
+        file = os.open(self.path, os.O_RDONLY)
+        try:
+            self._fill(file, name, raw.reshape(-1), begin)
+        finally:
+            os.close(file)
+        return raw
 
     def verify(self) -> None:
         pass  # the format has no checksums

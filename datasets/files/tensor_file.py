@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
 
 from weightcast.datasets.trajectory import Floats
 
@@ -44,6 +46,15 @@ class TensorFile(Protocol):
 
     def read_into(self, name: str, start: int, out: Floats) -> None:
         """Fill ``out`` (c,) with the tensor's coordinates from ``start`` on."""
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return a tensor in its own type; bfloat16, which numpy lacks, as float32.
+
+        Raises
+        ------
+        ValueError
+            If numpy has no such numbers.
+        """
 
     def verify(self) -> None:
         """Hold the bytes to the format's checksums, if any; `InputError` if they differ."""

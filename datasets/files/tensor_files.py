@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign
@@ -11,6 +14,7 @@ from weightcast.datasets.files.safetensors_file import SafetensorsFile
 from weightcast.datasets.files.state_dict import plain_names
 from weightcast.datasets.files.tensor_file import ENDINGS, Entry, TensorFile, ending
 from weightcast.datasets.files.torch_file import TorchFile
+from weightcast.datasets.state import StateInfo
 from weightcast.datasets.trajectory import Floats
 
 
@@ -74,6 +78,15 @@ class Checkpoint:
     def path_of(self, name: str) -> Path:
         """Return the file that holds a tensor; the first one where none does."""
         return self._by_name[name][0].path if name in self._by_name else self.files[0].path
+
+    def state(self, name: str) -> NDArray[Any] | None:
+        """Return a tensor in its own type; None where it is missing or numpy has no such type."""
+        file, own = self._by_name.get(name, (None, name))
+        try:
+            found = None if file is None else file.array(own)
+            return found if found is not None and StateInfo.of(name, found) else None
+        except (TypeError, ValueError):
+            return None
 
     def verify(self) -> None:
         """Read the files and hold them to the checksums that they carry, where they do.

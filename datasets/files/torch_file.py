@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign
 from weightcast.datasets.files.state_dict import find_state_dict
@@ -51,6 +53,17 @@ class TorchFile:
         with foreign(self.path, _WHAT):
             flat = tensor.reshape(-1)[start : start + len(out)]
             torch.from_numpy(out).copy_(flat)
+
+    def array(self, name: str) -> NDArray[Any]:
+        import torch
+
+        tensor = self._tensors[name].detach()
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise ValueError(f"numpy has no {tensor.dtype}")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError("the file has fewer bytes than the tensor")
+        found: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        return found.copy()  # the file's memory goes with it
 
     def verify(self) -> None:
         with foreign(self.path, _WHAT):

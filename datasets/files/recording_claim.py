@@ -1,0 +1,129 @@
+"""Who records where: one recorder a file, and nothing that a killed one left is lost unasked.
+
+The owner holds a POSIX lock on its recording. That is let go when the process ends, however it
+ends, and is not inherited by forked ones: a loader's workers that outlive it hold nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import weakref
+from pathlib import Path
+from typing import Protocol
+
+from weightcast.datasets.errors import InputError
+from weightcast.datasets.files.recording_reader import holds_snapshot
+
+
+class Owner(Protocol):
+    """A recorder."""
+
+    process: int
+
+    def abandon(self) -> None:
+        """Stop recording."""
+
+
+#: Recordings of this process: a lock says nothing to the process that holds it.
+_owners: weakref.WeakValueDictionary[Path, Owner] = weakref.WeakValueDictionary()
+
+
+def recording_of(path: Path) -> Path:
+    """Return the hidden file that becomes a trajectory."""
+    return path.with_name(f".{path.name}.recording")
+
+
+def salvage(path: Path) -> str:
+    """Return the command that saves what a recording holds."""
+    return f"weightcast import {recording_of(path)} --out {path}"
+
+
+def claim(path: Path, owner: Owner, *, overwrite: bool) -> int:
+    """Make the recording of a trajectory and return its descriptor.
+
+    Parameters
+    ----------
+    path : Path
+        The trajectory's, absolute.
+    owner : Owner
+    overwrite : bool
+        Whether a trajectory of that name, a recording that a killed process left, and a recorder of
+        this process may be replaced.
+
+    Raises
+    ------
+    InputError
+        If the path is taken or cannot be written.
+    """
+    _check_path(path, overwrite)
+    recording = recording_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(path, recording, overwrite)
+        file = os.open(recording, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and path.parent.is_dir():
+            raise _taken(path) from None
+        raise InputError(f"{recording} cannot be written: {error.strerror}") from None
+    _lock(file)
+    _owners[recording] = owner
+    return file
+
+
+def give_up(path: Path) -> None:
+    """Let a path go."""
+    _owners.pop(recording_of(path), None)
+
+
+def _check_path(path: Path, overwrite: bool) -> None:
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path} must end in .safetensors")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file in it")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists; remove it, or give overwrite=True")
+
+
+def _clear(path: Path, recording: Path, overwrite: bool) -> None:
+    """Remove a recording that nobody needs."""
+    other = _owners.get(recording)
+    if other is not None and other.process == os.getpid():
+        if not overwrite:
+            raise InputError(
+                f"{path} is being recorded by another recorder of this process; close it first, "
+                "or give overwrite=True"
+            )
+        other.abandon()
+    if not recording.exists():
+        return
+    file = os.open(recording, os.O_RDWR)
+    try:
+        if not _lock(file):
+            raise _taken(path)
+        if not overwrite and holds_snapshot(recording):
+            raise InputError(
+                f"{recording} is left from a run that was killed or broken off; save it with: "
+                f"{salvage(path)}, remove it, or give overwrite=True"
+            )
+        recording.unlink()
+    finally:
+        os.close(file)
+
+
+def _lock(file: int) -> bool:
+    """Take the lock; False where another process has it."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks
+    return True
+
+
+def _taken(path: Path) -> InputError:
+    return InputError(
+        f"{path} is being recorded by another process; name another file (of processes that train "
+        "together, one records)"
+    )
