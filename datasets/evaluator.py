@@ -153,6 +153,15 @@ class NetworkEvaluator:
         """Whether measuring changes the network: batch norm gets other statistics."""
         return bool(batch_norms(self._network))
 
+    def statistics(self, weights: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
+        """Return the batch-norm statistics of training data under some weights."""
+        self._load(weights, None)
+        return {
+            name: buffer.numpy().copy()
+            for name, buffer in self._buffers.items()
+            if is_statistic(name)
+        }
+
     def estimated_on(self, batches: FirstBatches | None = None) -> int:
         """Return the number of examples that batch-norm statistics are estimated on."""
         return len(self._statistics_data(batches)[0])
@@ -214,6 +223,11 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     import torch
 
     return torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+
+def is_statistic(name: str) -> bool:
+    """Say whether a buffer of this name holds batch-norm statistics."""
+    return name.rpartition(".")[2] in ("running_mean", "running_var")
 
 
 def network_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:

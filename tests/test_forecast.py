@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from weightcast.bench.cli import main
 from weightcast.bench.commands import forecast as module
 from weightcast.bench.commands.forecast import ForecastFailed, forecast_run
+from weightcast.bench.commands.info import METRICS, trajectory_info, trajectory_lines
 from weightcast.bench.progress import signs_of_life
 from weightcast.datasets import (
     InputError,
@@ -33,6 +34,7 @@ from weightcast.datasets import (
     open_trajectory,
 )
 from weightcast.datasets.evaluator import rebuild
+from weightcast.datasets.examples.examples import inputs
 from weightcast.datasets.files.importing import import_run
 from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.recorded.recorder import record_run
@@ -232,28 +234,87 @@ def test_when_a_method_is_of_another_kind_then_it_is_written_as_well(
         assert found.train_loss_forecast < found.train_loss_origin
 
 
-def test_when_a_network_has_batch_norm_then_the_origins_statistics_are_written_beside(
-    tmp_path: Path, out: Path
-) -> None:
+def _with_batch_norm(path: Path) -> Recipe:
     recipe = Recipe(
         "tiny-resnet", "resnet", "digits", "sgd", 0.05, 32, steps=12, snapshot_every=4,
         network_options={"size": 8, "channels": [2, 3, 4]}, measured=64,
     )  # fmt: skip
-    path = tmp_path / "0.safetensors"
     record_run(recipe, 0, path)
-    found = forecast_run(path, "last-two-line", 2, out, context=2)
+    return recipe
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_when_a_network_has_batch_norm_then_its_statistics_are_those_of_the_forecast_weights(
+    tmp_path: Path, out: Path, measure: bool
+) -> None:
+    path = tmp_path / "0.safetensors"
+    recipe = _with_batch_norm(path)
+    found = forecast_run(path, "last-two-line", 2, out, context=2, measure=measure)
+    assert (found.batch_norm, found.batch_norm_examples) == ("re-estimated", 64)
+    assert "; batch norm re-estimated on 64 training examples" in found.line()
     run = open_trajectory(path)
     state, written = run.state(2), load_file(out)
-    counted = [name for name in state if name.endswith("num_batches_tracked")]
-    assert counted
-    for name, values in state.items():
-        assert written[name].numpy().dtype == values.dtype
-        np.testing.assert_array_equal(written[name].numpy(), values)
     network, evaluator = rebuild(recipe)
     assert not any(network.load_state_dict(written, strict=True))
-    assert found.train_loss_forecast == evaluator.train_loss(
-        {info.name: written[info.name].numpy() for info in run.tensors}
-    )
+    x, y = inputs(evaluator._train[0]), evaluator._train[1]
+    with torch.no_grad():
+        loss = float(torch.nn.functional.cross_entropy(network.eval()(x), y))
+        # PyTorch's own averaging over the same data finds the same statistics.
+        torch.optim.swa_utils.update_bn([x], network)
+    if measure:
+        assert found.train_loss_forecast == pytest.approx(loss, rel=1e-4)
+    for name, values in state.items():
+        assert written[name].numpy().dtype == values.dtype
+        if name.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(written[name].numpy(), values)
+        else:
+            torch.testing.assert_close(written[name], network.state_dict()[name])
+            assert not np.array_equal(written[name].numpy(), values)
+
+
+def test_when_there_is_no_data_for_batch_norm_then_its_statistics_are_kept_and_that_is_said(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "0.safetensors"
+    _with_batch_norm(path)
+    run = open_trajectory(path)
+    for changed, note in (({}, ""), ({"network": "resnet-from-elsewhere"}, "unknown network")):
+        recipe = run.meta.recipe | changed if changed else {}
+        without = Trajectory(
+            run._source, run.tensors, run.steps.tolist(), replace(run.meta, recipe=recipe),
+            run._state,
+        )  # fmt: skip
+        other = tmp_path / "other.safetensors"
+        write_stacked(without, other)
+        found = forecast_run(other, "last-two-line", 2, out, context=2)
+        assert (found.batch_norm, found.batch_norm_examples) == ("kept", None)
+        assert found.to_json()["batch_norm"] == "kept"
+        assert "; batch norm kept from step 8, re-estimate it on your data" in found.line()
+        written = load_file(out)
+        for name, values in run.state(2).items():
+            np.testing.assert_array_equal(written[name].numpy(), values)
+        assert note in capsys.readouterr().err
+
+
+def test_when_a_run_diverges_then_what_came_before_can_be_forecast_and_described(
+    runs: list[Path], out: Path, weightcast: Callable[..., Done]
+) -> None:
+    def diverge(arrays: dict[str, np.ndarray]) -> None:
+        arrays["1.weight"][7, 3, 3] = np.inf
+        arrays["3.bias"][9:] = np.nan
+
+    _rewritten(runs[0], diverge)
+    done = weightcast(runs[0], "--method", "ols-line", "--horizon", 1, "--out", out)
+    assert done.returncode == 2
+    says = "tensor 1.weight has NaN or infinity at step 315; forecasts can take --context 1 to 6"
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    done = weightcast(runs[0], "--method", "ols-line", "--horizon", 1, "--out", out, "--context", 6)
+    assert done.returncode == 0, done.stderr
+    found = trajectory_info(runs[0])
+    assert says in found["not_finite"]
+    assert found["not_finite"] in trajectory_lines(found)
+    assert all(np.isfinite(gate["value"]) for gate in found["gates"])
 
 
 def test_when_a_folder_of_checkpoints_is_forecast_then_some_parameters_may_be_frozen(
@@ -513,7 +574,9 @@ def test_when_the_last_snapshot_is_off_the_beat_then_a_context_without_it_is_pro
     run = get_dataset(SET).run(0)
     arrays = {t.name: run.read(t, range(12)).reshape(-1, *t.shape) for t in run.tensors}
     steps = [*range(0, 495, 45), 470]
-    write_stacked(Trajectory.from_arrays(arrays, steps, run.meta, run.tensors), runs[0])
+    losses = {name: getattr(run.meta, name)[:12] for name in METRICS}
+    meta = replace(run.meta, **losses)
+    write_stacked(Trajectory.from_arrays(arrays, steps, meta, run.tensors), runs[0])
     _refuse("--context 10 leaves the last", runs[0], "lfd2-ols", 5, out, fit=runs[1:3])
     found = forecast_run(runs[0], "lfd2-ols", 5, out, fit=runs[1:3], context=10)
     assert found.forecast_step == 450 + 5 * 45

@@ -96,7 +96,8 @@ def forecast(
 ) -> None:
     """Forecast a run's weights and write them as a checkpoint for load_state_dict.
 
-    Where the network has parameters that were not trained, or tied ones, load with strict=False.
+    The rest of the network is written as the run recorded it; batch-norm statistics are estimated
+    anew where the run's recipe gives its data.
     """
     # One thread, as in the benchmark: small networks learn many times slower with more on a busy
     # machine. The numerical libraries read this once, when they load.

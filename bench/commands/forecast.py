@@ -20,17 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.commands.fit_runs import NamedRun, cadence, check_fit_runs, sides
+from weightcast.bench.commands.forecast_beside import (
+    contents,
+    evaluator_of,
+    reason,
+    write_beside,
+)
 from weightcast.bench.progress.bar import Advance, progress_bar
 from weightcast.bench.progress.signs_of_life import Reading, signs_of_life
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.scoring.tuning import fit_tuned
 from weightcast.datasets import ForecastTask, InputError, Trajectory, make_task, open_trajectory
-from weightcast.datasets.evaluator import Evaluator, evaluator_for
 from weightcast.datasets.files.checkpoint_writer import CheckpointWriter
 from weightcast.datasets.files.checkpoints import MANIFEST
-from weightcast.datasets.files.tensor_files import Checkpoint
 from weightcast.datasets.foreign_code import WouldEnd, no_way_out
-from weightcast.datasets.trajectory import Floats, block_ranges
+from weightcast.datasets.trajectory import block_ranges
 from weightcast.datasets.window import Window
 from weightcast.methods import CoordinateForecaster, Forecaster, make_method
 
@@ -65,6 +69,11 @@ class WrittenForecast:
         From opening the runs to the finished file.
     train_loss_origin, train_loss_forecast : float or None
         None where it was not measured.
+    batch_norm : str
+        What statistics the network got: ``"re-estimated"`` on training data under the forecast
+        weights, ``"kept"`` as they were at the origin, or ``"none"``, where it has none.
+    batch_norm_examples : int or None
+        How many examples they were estimated on.
     """
 
     out: str
@@ -82,6 +91,8 @@ class WrittenForecast:
     seconds: float
     train_loss_origin: float | None = None
     train_loss_forecast: float | None = None
+    batch_norm: str = "none"
+    batch_norm_examples: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; a loss that is not finite is None, as JSON has no word for it."""
@@ -98,6 +109,10 @@ class WrittenForecast:
             f"{self.out}: {self.method}, step {self.origin_step} -> {self.forecast_step}, "
             f"{self.coordinates:,} coordinates{covered}, {size}, {self.seconds:.1f} s"
         )
+        if self.batch_norm == "re-estimated":
+            said += f"; batch norm re-estimated on {self.batch_norm_examples:,} training examples"
+        if self.batch_norm == "kept":
+            said += f"; batch norm kept from step {self.origin_step}, re-estimate it on your data"
         if self.train_loss_origin is None or self.train_loss_forecast is None:
             return said
         return f"{said}; train loss {self.train_loss_origin:.4g} -> {self.train_loss_forecast:.4g}"
@@ -115,10 +130,11 @@ def forecast_run(
 ) -> WrittenForecast:
     """Forecast a run and write the weights at the last horizon as a checkpoint.
 
-    The file has every trained tensor under its own name as float32, and beside them the state that
-    the run recorded at the origin (batch-norm statistics, say), unchanged. Parameters that were not
-    trained, and the second names of tied ones, are in no trajectory: where the network has such,
-    load with ``strict=False``.
+    The file has every trained tensor under its own name as float32, and beside them what else the
+    run recorded: buffers as they were at the origin, frozen parameters, further names of tied ones.
+    Batch-norm statistics belong to weights: they are estimated anew where the run's recipe gives
+    its training data, else kept from the origin. Where a run lacks some of the network (frozen
+    parameters that were not recorded), load with ``strict=False``.
 
     Parameters
     ----------
@@ -158,7 +174,6 @@ def forecast_run(
         # In blocks of the usual size it would be minutes to the first sign of life.
         task = replace(task, block_bytes=4 * (n + 1 + horizon) * _SLOW_BLOCK)
     train, validation = sides(others)
-    state = own.run.state(n)
     metadata = {
         "format": "pt",
         "method": method,
@@ -168,15 +183,13 @@ def forecast_run(
         "context": str(n),
         "horizon": str(horizon),
     }
-    with CheckpointWriter(out, own.run.tensors, state, metadata) as writer:
+    with CheckpointWriter(out, contents(own.run, n), own.run.fixed.aliases, metadata) as writer:
         fitted = _fit(forecaster, method, train, validation, task)
         with _blaming(method, [own], n + 1):
             forecast_count = _write_forecast(ForecastStream(fitted, own.run, task), method, writer)
-        for name, values in state.items():
-            writer.write(name, 0, values)
+        found = write_beside(writer, own.run, n, measure=measure)
         writer.finish()
     seconds = time.perf_counter() - start
-    losses = _losses(own.run, n, out) if measure else (None, None)
     return WrittenForecast(
         out=str(out),
         source=str(path),
@@ -191,8 +204,10 @@ def forecast_run(
         validated_on=tuple(str(other.path) for other in validation),
         bytes=out.stat().st_size,
         seconds=seconds,
-        train_loss_origin=losses[0],
-        train_loss_forecast=losses[1],
+        train_loss_origin=found.train_loss_origin,
+        train_loss_forecast=found.train_loss_forecast,
+        batch_norm=found.batch_norm,
+        batch_norm_examples=found.examples,
     )
 
 
@@ -234,7 +249,7 @@ def _check_needs(
             f"{method} is told what it is to forecast: it is a bound for others, not a forecast"
         )
     if "train-loss" in forecaster.get_tag("needs"):
-        evaluator, why_not = _evaluator(own.run)
+        evaluator, why_not = evaluator_of(own.run)
         if evaluator is None:
             raise InputError(f"{method} measures the train loss of {own.path}, but {why_not}")
 
@@ -326,16 +341,10 @@ def _blaming(method: str, runs: Sequence[NamedRun], snapshots: int) -> Iterator[
         raise
     except (Exception, SystemExit, WouldEnd) as error:
         for other in runs:
-            try:
-                Window(other.run, range(snapshots)).check_finite()
-            except InputError as found:
-                raise InputError(f"{other.path} holds {found}") from error
-        raise ForecastFailed(f"{method} failed: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+            found = Window(other.run, range(snapshots)).first_not_finite()
+            if found is not None:
+                raise InputError(f"{other.path} holds {found}; {found.usable}") from error
+        raise ForecastFailed(f"{method} failed: {reason(error)}") from error
 
 
 def _write_forecast(stream: ForecastStream, method: str, writer: CheckpointWriter) -> int:
@@ -363,34 +372,3 @@ def _write_forecast(stream: ForecastStream, method: str, writer: CheckpointWrite
                     progress_bar(f"forecasting by {method}", total - done)
                 )
     return forecast_count
-
-
-def _evaluator(run: Trajectory) -> tuple[Evaluator | None, str]:
-    """Rebuild what measures the run, or say why that cannot be."""
-    try:
-        evaluator = evaluator_for(run.meta, with_test=False)
-    except Exception as error:  # a recipe from elsewhere can fail anyhow
-        return None, f"its recipe cannot be rebuilt here: {_reason(error)}"
-    return evaluator, "" if evaluator else "it has no recipe to rebuild the network and data from"
-
-
-def _losses(run: Trajectory, n: int, out: Path) -> tuple[float | None, float | None]:
-    """Measure the train loss at the origin and of the checkpoint; None where it cannot be."""
-    if not run.meta.recipe:
-        return None, None
-    evaluator, why_not = _evaluator(run)
-    if evaluator is not None:
-        try:
-            return evaluator.train_loss(run.snapshot(n)), evaluator.train_loss(_load(run, out))
-        except Exception as error:  # the checkpoint is written; it must not be lost for a figure
-            why_not = _reason(error)
-    print(f"note: the train loss was not measured, {why_not}", file=sys.stderr)
-    return None, None
-
-
-def _load(run: Trajectory, path: Path) -> dict[str, Floats]:
-    checkpoint = Checkpoint([path])
-    weights = {info.name: np.empty(info.shape, np.float32) for info in run.tensors}
-    for info in run.tensors:
-        checkpoint.read_into(info.name, info.shape, 0, weights[info.name].reshape(-1))
-    return weights

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.files.partial_file import PartialFile
-from weightcast.datasets.files.stacked import StateInfo
-from weightcast.datasets.trajectory import State, TensorInfo
+from weightcast.datasets.state import StateInfo, bytes_of
 
 
 class CheckpointWriter:
@@ -27,10 +26,10 @@ class CheckpointWriter:
     ----------
     path : Path
         The final name.
-    tensors : sequence of TensorInfo
-        What will be written, as float32.
-    state : dict of ndarray
-        What will be written beside the tensors; of these arrays only the types and shapes count.
+    infos : sequence of StateInfo
+        What will be written.
+    aliases : dict of str to str
+        Further names of tied tensors → the name that is written; each gets the same numbers.
     metadata : dict of str
 
     Raises
@@ -47,31 +46,29 @@ class CheckpointWriter:
     def __init__(
         self,
         path: Path,
-        tensors: Sequence[TensorInfo],
-        state: State,
+        infos: Sequence[StateInfo],
+        aliases: Mapping[str, str],
         metadata: Mapping[str, str],
     ) -> None:
-        #: Where each tensor's bytes begin after the header, and the type of its numbers.
-        self._places: dict[str, tuple[int, np.dtype[Any]]] = {}
-        self._header = self._lay_out(tensors, state, metadata)
+        self._infos = {info.name: info for info in infos}
+        #: Where each tensor's bytes begin after the header, under every name that it has.
+        self._places: dict[str, list[int]] = {info.name: [] for info in infos}
+        self._header = self._lay_out(aliases, metadata)
         self._file = PartialFile(path)
 
-    def _lay_out(
-        self, tensors: Sequence[TensorInfo], state: State, metadata: Mapping[str, str]
-    ) -> bytes:
+    def _lay_out(self, aliases: Mapping[str, str], metadata: Mapping[str, str]) -> bytes:
         """Give every tensor its place and return the header, its length in front."""
-        entries = [(t.name, t.shape, "F32", np.dtype("<f4"), 4 * t.size) for t in tensors]
-        for name, values in state.items():
-            info = StateInfo.of(name, values)
-            entries.append((name, info.shape, info.dtype, values.dtype, info.nbytes))
+        entries = [(name, info) for name, info in self._infos.items()]
+        entries += [(name, self._infos[first]) for name, first in aliases.items()]
         # Widest numbers first: all then lie at multiples of their size, which some readers need.
-        entries.sort(key=lambda entry: -entry[3].itemsize)
+        entries.sort(key=lambda entry: -entry[1].numpy.itemsize)
         header: dict[str, Any] = {"__metadata__": dict(metadata)}
         end = 0
-        for name, shape, code, dtype, nbytes in entries:
-            header[name] = {"dtype": code, "shape": shape, "data_offsets": [end, end + nbytes]}
-            self._places[name] = (end, dtype)
-            end += nbytes
+        for name, info in entries:
+            offsets = [end, end + info.nbytes]
+            header[name] = {"dtype": info.dtype, "shape": info.shape, "data_offsets": offsets}
+            self._places[info.name].append(end)
+            end += info.nbytes
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         return len(text).to_bytes(8, "little") + text
@@ -89,11 +86,17 @@ class CheckpointWriter:
 
     def write(self, name: str, start: int, values: NDArray[Any]) -> None:
         """Write some of a tensor's numbers, from flat index ``start`` on."""
-        begin, dtype = self._places[name]
-        flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
-        if flat.size:
-            place = len(self._header) + begin + dtype.itemsize * start
-            self._file.put(flat.data.cast("B"), place)
+        dtype = self._infos[name].numpy
+        data = bytes_of(np.asarray(values, dtype=dtype))
+        for begin in self._places[name]:
+            self._file.put(data, len(self._header) + begin + dtype.itemsize * start)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return a tensor as it was written."""
+        info = self._infos[name]
+        data = bytearray(info.nbytes)
+        self._file.get(memoryview(data), len(self._header) + self._places[name][0])
+        return np.frombuffer(data, info.numpy).reshape(info.shape)
 
     def finish(self) -> None:
         """Write the header, make the bytes durable and give the file its name."""

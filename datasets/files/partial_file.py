@@ -61,6 +61,15 @@ class PartialFile:
                 done = os.pwrite(self._file, view, position)
                 view, position = view[done:], position + done
 
+    def get(self, view: memoryview, position: int) -> None:
+        """Read bytes that were put."""
+        with self._writable():
+            while view:
+                got = os.preadv(self._file, [view], position)
+                if got <= 0:
+                    raise OSError("it is shorter than what was written")
+                view, position = view[got:], position + got
+
     def resize(self, size: int) -> None:
         """Cut the file, or fill it up with zeros."""
         with self._writable():
