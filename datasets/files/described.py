@@ -165,8 +165,7 @@ def refuse_unfounded(
     tensors: list[DescribedTensor], beside: list[DescribedState], aliases: dict[str, str]
 ) -> None:
     """Refuse a name that stands for two arrays, and a further name for what is not there."""
-    names = [each.name for each in (*tensors, *beside)]
-    names += aliases
+    names = [*(tensor.name for tensor in tensors), *(state.name for state in beside), *aliases]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{clipped(twice)} is described twice")

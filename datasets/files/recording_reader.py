@@ -72,7 +72,7 @@ class RecordingSource:
         return {**self.__dict__, "_file": None}
 
     def __del__(self) -> None:
-        if getattr(self, "_file", None) is not None:
+        if self._file is not None:
             os.close(self._file)
 
 
@@ -144,7 +144,7 @@ def read_recording(
         _with_measured(header.metadata.metadata(), measured),
         not_finite_from=not_finite_from or None,
     )
-    asked = {"dataset": dataset, "seed": seed, "optimizer": optimizer}
+    asked: dict[str, Any] = {"dataset": dataset, "seed": seed, "optimizer": optimizer}
     meta = replace(meta, **{key: value for key, value in asked.items() if value is not None})
     source = RecordingSource(path, layout, begin, positions)
     fixed = Fixed(layout.fixed, source.read_fixed, layout.aliases)

@@ -82,7 +82,8 @@ class Parts:
     @classmethod
     def of(cls, network: nn.Module) -> Parts:
         """Look at a bare network as it is now."""
-        names, parts, first = Names(network), cls(), {}
+        names, parts = Names(network), cls()
+        first: dict[int, str] = {}
         for name, tensor in _named(network):
             plain = names.of(name)
             if id(tensor) in first:
@@ -116,7 +117,7 @@ def check_recordable(network: nn.Module) -> None:
         Naming the parameter.
     """
     for name, tensor in _named(network):
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if nn.parameter.is_lazy(tensor):
             raise InputError(f"{name} has no shape yet; run a batch through the network first")
         if type(tensor).__name__ == "DTensor" or hasattr(tensor, "ds_id"):
             raise InputError(f"{name} is sharded over processes, which cannot be recorded")
@@ -183,10 +184,9 @@ class ObservedNetwork:
     def _change(self, parts: Parts) -> str:
         """Say what is not as it was at the start; nothing where all is."""
         then = "at the first snapshot and is"
-        tied, were_tied = parts.aliases, self.start.aliases
-        for name in sorted(tied.items() ^ were_tied.items()):
-            was, now = were_tied.get(name[0], "nothing"), tied.get(name[0], "nothing")
-            return f"{name[0]} was tied to {was} {then} tied to {now}"
+        for name, _ in sorted(parts.aliases.items() ^ self.start.aliases.items()):
+            before, tied = (each.aliases.get(name, "nothing") for each in (self.start, parts))
+            return f"{name} was tied to {before} {then} tied to {tied}"
         for info in self.tensors:
             found = parts.trained.get(info.name)
             if found is None or tuple(found.shape) != info.shape:
