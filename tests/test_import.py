@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from weightcast.bench.commands.forecast import forecast_run
 from weightcast.datasets import InputError, open_trajectory
+from weightcast.datasets.admission.gates import run_gates, set_gates
 from weightcast.datasets.files.discovery import find_checkpoints
 from weightcast.datasets.files.importing import import_run
 from weightcast.datasets.files.naming import guess_tensors
@@ -283,6 +285,68 @@ def test_when_a_trainer_has_logged_then_losses_and_rates_are_imported(folder: Pa
     assert meta.steps_per_epoch == 25
     # Nothing was logged at the first snapshot or before it: no value is made up for it.
     assert "train_loss" not in read_trainer_state(place.parent, [1, 40])
+
+
+@pytest.mark.parametrize("last", ["NaN", "Infinity", "-Infinity"])
+def test_when_a_logged_loss_is_no_number_any_more_then_it_stays_so_and_the_gate_fails(
+    folder: Path, tmp_path: Path, last: str
+) -> None:
+    for step in STEPS:
+        _transformers(folder, state_at(step), step)
+    logs = f'{{"step": 5, "loss": 1.5}}, {{"step": 40, "loss": {last}}}'
+    log = folder / "checkpoint-100" / "trainer_state.json"
+    log.write_text(f'{{"log_history": [{logs}]}}', encoding="utf-8")
+    import_run(folder, tmp_path / "run.safetensors")
+    run = open_trajectory(tmp_path / "run.safetensors")
+    np.testing.assert_array_equal(run.meta.train_loss, [1.5, float(last), float(last)])
+    spikes = next(gate for gate in run_gates(run) if gate.name == "no-spikes")
+    assert not spikes.passed
+    # One run that diverged is not passed over for the others' sake.
+    fine = open_trajectory(tmp_path / "run.safetensors")
+    fine.meta = dataclasses.replace(fine.meta, train_loss=(1.5, 1.4, 1.3))
+    for runs, passed in (([fine] * 12, True), ([run] + [fine] * 11, False)):
+        spikes = next(gate for gate in set_gates(runs) if gate.name == "no-spikes")
+        assert spikes.passed is passed
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"log_history": [{"step": 1, "loss": 1' + "0" * 400 + "}]}", "a Trainer's log"),
+        ('{"log_history": [{"step": 1, "loss": "1.5"}]}', "log_history.0.loss: .* not '1.5'"),
+        ('{"log_history": [{"step": -1, "loss": 1.5}]}', "log_history.0.step: .* not -1"),
+        ('{"log_history": [{"loss": 1.5}]}', "log_history.0.step: Field required"),
+        ('{"log_history": [], "log_history": []}', "the key 'log_history' stands twice"),
+        ('{"log_history": ' + "[" * 100_000, "nested too deeply"),
+        ('{"log_history": [{"step": 1, "learning_rate": NaN}]}', "learning_rate: .*finite"),
+    ],
+)
+def test_when_a_trainers_log_is_damaged_then_one_line_says_where(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    (tmp_path / "trainer_state.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=says) as caught:
+        read_trainer_state(tmp_path, [1])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_when_an_index_and_its_shards_disagree_then_the_tensor_is_named(folder: Path) -> None:
+    for step in STEPS:
+        _sharded(folder, state_at(step), step)
+    index = folder / "checkpoint-40" / "model.safetensors.index.json"
+    good = json.loads(index.read_text(encoding="utf-8"))
+    one, other = (f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
+    for change, says in [
+        ({"lost.weight": one}, f"{one} has no tensor lost.weight, which the index"),
+        ({"layer.0.weight": other}, f"{other} has no tensor layer.0.weight, which the index"),
+        ({"layer.0.weight": None}, "has a tensor layer.0.weight, which the index"),
+        ({"layer.0.weight": "m" * 300}, "model.safetensors.index.json|cannot be read"),
+        ({"layer.0.weight": f"../{one}"}, "which is outside its folder"),
+    ]:
+        places = {name: file for name, file in (good["weight_map"] | change).items() if file}
+        index.write_text(json.dumps({"weight_map": places}), encoding="utf-8")
+        with pytest.raises(InputError, match=says):
+            import_run(folder, None)
 
 
 def test_when_a_batch_norm_has_no_telling_name_then_its_statistics_tell() -> None:

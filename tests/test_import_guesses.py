@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ T = torch.tensor(0.3)
     [
         ({"epoch": 1, "params": ONE, "loss": T}, "not sure: params"),
         ({"generator": ONE, "discriminator": ONE, "best_acc": T}, "not sure: generator, discrim"),
-        ({"model": {"encoder": ONE, "temperature": T}}, "not sure: encoder"),
+        ({"model": {"encoder": ONE, "temperature": T}}, r"not sure: model\.encoder"),
         ({"model": ONE, "net": {"w": torch.zeros(2)}}, "not sure: model, net"),
         ({"epoch": 3, "class_weights": torch.ones(3)}, "it holds epoch: int, class_weights: Tens"),
         ({"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}}, "it holds optimizer: dict"),
@@ -213,3 +214,47 @@ def test_when_wrappers_have_put_prefixes_then_names_are_the_networks_own_and_it_
 def test_when_seeds_are_too_many_or_none_then_they_are_refused_at_once(text: str) -> None:
     with pytest.raises(InputError, match="seeds"):
         parse_seeds(text)
+
+
+def _rewrite(path: Path, old: bytes, new: bytes, compression: int = zipfile.ZIP_STORED) -> None:
+    """Replace bytes in an archive's pickle, as torch would write it, checksums and all."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in records.items():
+            archive.writestr(name, data.replace(old, new) if name.endswith(".pkl") else data)
+
+
+FOUR, TERA = b"K\x04", b"\x8a\x06" + (2**40).to_bytes(6, "little")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "compression", "says"),
+    [
+        # The numbers of a storage and of a tensor, in the pickle: more than the record has.
+        (FOUR, b"K\x40", zipfile.ZIP_STORED, "claims more or other bytes than its record has"),
+        (FOUR, TERA, zipfile.ZIP_STORED, "truncated or not a file of torch.save"),
+        (b"", b"", zipfile.ZIP_DEFLATED, "is compressed"),
+    ],
+)
+def test_when_an_archive_claims_what_it_does_not_hold_then_it_is_refused(
+    tmp_path: Path, old: bytes, new: bytes, compression: int, says: str
+) -> None:
+    for step in (1, 2):
+        path = tmp_path / f"step_{step}.pt"
+        torch.save({"w": torch.arange(4.0), "v": torch.ones(100)}, path)
+        _rewrite(path, old or b"\x00no", new, compression)
+    with pytest.raises(InputError, match=says):
+        import_run(tmp_path, None)
+
+
+def test_when_a_number_in_an_archive_is_flipped_then_its_checksum_tells(tmp_path: Path) -> None:
+    for step in (1, 2):
+        torch.save({"w": torch.full((9,), 1.5)}, tmp_path / f"step_{step}.pt")
+    path = tmp_path / "step_2.pt"
+    data = path.read_bytes()
+    number = np.full(9, 1.5, "<f4").tobytes()
+    assert data.count(number) == 1
+    path.write_bytes(data.replace(number, np.full(9, 1.25, "<f4").tobytes()))
+    with pytest.raises(InputError, match="does not agree with its checksum"):
+        import_run(tmp_path, None)

@@ -31,8 +31,14 @@ _MEASURED = re.compile(
 )
 
 
-def find_state_dict(loaded: Any) -> dict[str, torch.Tensor]:
+def find_state_dict(loaded: Any, path: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
     """Return the one state dict in what a file held.
+
+    Parameters
+    ----------
+    loaded : object
+    path : tuple of str
+        The keys that led to it, for the message.
 
     Raises
     ------
@@ -45,8 +51,9 @@ def find_state_dict(loaded: Any) -> dict[str, torch.Tensor]:
         return {name: value for name, value in loaded.items() if not name.endswith(_EXTRA)}
     found = {key: loaded[key] for key in WRAPPERS if _leads_to_one(loaded.get(key))}
     if len({id(value) for value in found.values()}) == 1:
-        return find_state_dict(next(iter(found.values())))
-    raise ValueError(_choices(loaded, list(found)))
+        key, value = next(iter(found.items()))
+        return find_state_dict(value, (*path, key))
+    raise ValueError(_choices(loaded, [".".join((*path, key)) for key in found], path))
 
 
 def _is_state_dict(value: Any) -> bool:
@@ -67,9 +74,9 @@ def _leads_to_one(value: Any) -> bool:
     return _is_state_dict(value) or next(_state_dicts(value, (), set()), None) is not None
 
 
-def _choices(loaded: Mapping[Any, Any], known: list[str]) -> str:
+def _choices(loaded: Mapping[Any, Any], known: list[str], path: tuple[str, ...]) -> str:
     """Say what the file holds instead, naming mappings of tensors by the path to them."""
-    places = known if len(known) > 1 else list(_state_dicts(loaded, (), set()))
+    places = known if len(known) > 1 else list(_state_dicts(loaded, path, set()))
     if places:
         named = ", ".join(clipped(place) for place in places[:5])
         return f"which of these is the network is not sure: {named}"
