@@ -22,13 +22,14 @@ from typer.testing import CliRunner, Result
 
 from weightcast.bench.cli import app as cli
 from weightcast.bench.engine.environment import describe_environment, write_environment
-from weightcast.bench.engine.events import CellDone, Ended, Event, FitRecord, Fitted
+from weightcast.bench.engine.events import Afterwards, CellDone, Event, Fitted
+from weightcast.bench.engine.records import CellRow, FitRecord
 from weightcast.bench.engine.schema import TABLES, seal_again
+from weightcast.bench.engine.site import Site
 from weightcast.bench.engine.store import NAME, Store
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.results.tables import load_results
-from weightcast.bench.scoring.cell import CellRow
 from weightcast.datasets import InputError
 
 MACHINE = '{"cpu": "A", "cores": 2, "packages": {"numpy": "2.0"}}'
@@ -46,7 +47,7 @@ def events_of(suite: Suite) -> Iterator[Event]:
     """Make up what workers would tell of a suite."""
     for place, fit in enumerate(make_plan(suite.resolve(), RunCache(None))):
         chance = np.random.default_rng(place)
-        yield Fitted(FitRecord(fit, fit_seconds=0.1, fit_cpu_seconds=0.1, machine=MACHINE))
+        yield Fitted(FitRecord(fit, fit_seconds=0.1, fit_cpu_seconds=0.1, site=Site(MACHINE)))
         for run in fit.split.test:
             error = float(chance.uniform(0.5, 1.5))
             metrics = {
@@ -58,9 +59,9 @@ def events_of(suite: Suite) -> Iterator[Event]:
                 CellRow(run, "weights", metrics=metrics, curve=[error] * 50, **took),
                 CellRow(run, "function", metrics=function, **took),
             ]
-            yield CellDone(fit, run, rows, machine=MACHINE)
+            yield CellDone(fit, run, rows, Site(MACHINE))
         drawn = {"values": [[0.5] * 50], "plane": [[0.0, 0.0]] * 50}
-        yield Ended(fit, {"truth": TRUTH, "forecast": drawn})
+        yield Afterwards(fit, {"truth": TRUTH, "forecast": drawn}, None)
 
 
 @pytest.fixture(scope="module")
