@@ -386,7 +386,8 @@ def test_when_loop_folders_are_merged_then_runs_are_united_and_conflicts_refused
     ):
         changed = replace(group, runs=tuple(replace(run, key=run.key + key) for run in runs))
         with Store(tmp_path / name, create=True) as store:
-            store.add([LoopDone(changed.shown, [loop_row(changed, run) for run in changed.runs])])
+            rows = [loop_row(changed, run) | {"status": "failed"} for run in changed.runs]
+            store.add([LoopDone(changed.shown, rows)])
     merged = merge_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
     assert (merged.cells, merged.repeated) == (4, 1)
     with Store(tmp_path / "out") as store:
