@@ -211,7 +211,7 @@ def test_when_a_folder_is_damaged_then_it_is_refused_in_one_line_or_reads_as_it_
         found = read(folder, tmp_path / "out", report=case % 20 == 0)
         if what != "rows":  # what a stranger seals is theirs, and need only be read without a fault
             for verb, said in found.items():
-                assert said in ("refused", whole[verb]), (case, what, verb)
+                assert said in ("refused", whole.get(verb)), (case, what, verb)
         shutil.rmtree(folder)
 
 
