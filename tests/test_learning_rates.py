@@ -12,7 +12,7 @@ import pytest
 from weightcast.bench.commands.forecast import forecast_run
 from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.loop.training import run_loop
-from weightcast.bench.plan.loop_settings import LoopJob, LoopRun, LoopSettings, rates
+from weightcast.bench.plan.loop_settings import LoopGroup, LoopRun, LoopSettings, rates
 from weightcast.bench.results.tables import load_results
 from weightcast.datasets import get_dataset
 from weightcast.datasets.files.stacked import write_stacked
@@ -84,10 +84,10 @@ def test_when_a_method_reads_the_rates_in_the_loop_then_each_windows_are_told(
     )
     load_plugin(write_plugin("reads-rates", f"{note}\n{READER}"))
     run = LoopRun(0.1, 0, "report", "key")
-    job = LoopJob(
+    group = LoopGroup(
         "loop", "digits-mlp-sgd", "reads-rates", "{}", "always", "sgd", schedule, (run,), settings
     )
-    (row,) = run_loop(job)
+    (row,) = run_loop(group)
     assert row["status"] == "ok", row["reason"]
     assert [jump["step"] for jump in row["jumps"]] == [15, 30, 45]
     lines = {tuple(json.loads(line)) for line in told.read_text("utf-8").splitlines()}

@@ -380,7 +380,7 @@ class _Jumper:
             context_steps=np.asarray(steps, dtype=np.int64),
             horizon_steps=ahead,
             learning_rates=rates(
-                run.learning_rate, self._job.schedule, settings.steps, until=int(ahead[-1])
+                run.learning_rate, self._group.schedule, settings.steps, until=int(ahead[-1])
             ),
         )
         trajectory = _trajectory(self._group, self._recipe, self._training, window, steps, run)
