@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from weightcast.bench.engine.store import NAME
+from weightcast.bench.engine.store.store import NAME
 from weightcast.datasets import get_dataset
 
 METHODS = ("first-plugin", "second-plugin", "third-plugin")

@@ -33,7 +33,7 @@ import psutil
 import torch
 from safetensors.numpy import load_file
 
-from weightcast.bench.engine.store import NAME
+from weightcast.bench.engine.store.store import NAME
 from weightcast.datasets import get_dataset, open_trajectory
 from weightcast.datasets.files.stacked import write_stacked
 

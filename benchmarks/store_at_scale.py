@@ -30,7 +30,7 @@ import numpy as np
 from weightcast.bench.engine.events import CellDone, Event, Fitted
 from weightcast.bench.engine.records import CellRow, FitRecord
 from weightcast.bench.engine.site import Site
-from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.fits import Fit
 from weightcast.bench.plan.place import Place
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS

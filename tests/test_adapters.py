@@ -387,7 +387,7 @@ def test_when_sktime_runs_in_a_suite_then_it_is_scored_on_the_sample(tmp_path: P
     assert set(results.cells["method"]) == {name}
     assert results.cells["rel_sum"].isna().all()
     assert results.cells["rel_sum_sample"].notna().all()
-    from weightcast.bench.engine.store import Store
+    from weightcast.bench.engine.store.store import Store
 
     with Store(tmp_path / "out") as store:
         diagnostics = store.rows("SELECT diagnostics FROM fits")

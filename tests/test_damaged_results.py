@@ -24,9 +24,9 @@ from weightcast.bench.cli import app as cli
 from weightcast.bench.engine.environment import describe_environment, write_environment
 from weightcast.bench.engine.events import Afterwards, CellDone, Event, Fitted
 from weightcast.bench.engine.records import CellRow, FitRecord
-from weightcast.bench.engine.schema import TABLES, seal_again
 from weightcast.bench.engine.site import Site
-from weightcast.bench.engine.store import NAME, Store
+from weightcast.bench.engine.store.schema import TABLES, seal_again
+from weightcast.bench.engine.store.store import NAME, Store
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.results.tables import load_results
@@ -339,7 +339,7 @@ def write_many() -> Callable[[Path], subprocess.Popen[bytes]]:
     code = """
 import sys
 from pathlib import Path
-from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.store.store import Store
 place = 0
 for _ in range(8):
     with Store(Path(sys.argv[1])) as store:

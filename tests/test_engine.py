@@ -30,7 +30,7 @@ from weightcast.bench.engine import local
 from weightcast.bench.engine.events import CellDone, Event, Fitted
 from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.site import Setup, Site
-from weightcast.bench.engine.store import NAME, Store
+from weightcast.bench.engine.store.store import NAME, Store
 from weightcast.bench.plan.fits import Fit, make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import Suite, load_suite

@@ -9,7 +9,7 @@ import pytest
 from weightcast.bench.engine.events import CellDone, Fitted
 from weightcast.bench.engine.records import CellRow, FitRecord
 from weightcast.bench.engine.site import Site
-from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.fits import Fit, make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from weightcast.bench.commands.info import trajectory_info, trajectory_lines
 from weightcast.bench.commands.run import RunFailed, RunOptions, run_suite
-from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.fits import KnownRun, make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite

@@ -15,7 +15,7 @@ import torch
 from weightcast.bench.commands.merge import merge_folders
 from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine.events import Ended, LoopDone
-from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.store.store import Store
 from weightcast.bench.engine.time_left import TimeLeft
 from weightcast.bench.loop.one_by_one import OneByOne
 from weightcast.bench.loop.runs import Optimizer, TrainingRuns

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from weightcast.bench.cli.app import app
 from weightcast.bench.engine.events import LoopDone
-from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.store.store import Store
 from weightcast.bench.loop.board import loop_board, uses_text
 from weightcast.bench.plan.loop_row import loop_row
 from weightcast.bench.plan.loop_settings import LoopGroup, LoopRun, LoopSettings

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from weightcast.bench.cli.app import app
 from weightcast.bench.commands.merge import Merged, merge_folders
 from weightcast.bench.commands.run import RunOptions, run_suite
-from weightcast.bench.engine.schema import seal_again
-from weightcast.bench.engine.store import NAME, Store
+from weightcast.bench.engine.store.schema import seal_again
+from weightcast.bench.engine.store.store import NAME, Store
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.mixed import environment_differences, mixed_note

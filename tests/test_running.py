@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from weightcast.bench.commands.run import RunOptions, run_suite
-from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.fits import make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import MethodEntry, load_suite

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from weightcast.bench.cli.app import app
-from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.tables import export_cells, load_results
 from weightcast.bench.scoring.tuning import configurations

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.printable import printable
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from weightcast.bench.commands.run import only_writer, refuse_written_to
 from weightcast.bench.engine.environment import read_environment
-from weightcast.bench.engine.store import LOCK, NAME, Store
+from weightcast.bench.engine.store.store import LOCK, NAME, Store
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.suite import Suite, load_suite
 from weightcast.bench.results.mixed import mixed_note

@@ -29,7 +29,7 @@ from weightcast.bench.engine.events import Event
 from weightcast.bench.engine.limits import Limits, default_memory
 from weightcast.bench.engine.processes import THREADS
 from weightcast.bench.engine.site import Setup, Site
-from weightcast.bench.engine.store import LOCK, Store, StoreFailed, prepare
+from weightcast.bench.engine.store.store import LOCK, Store, StoreFailed, prepare
 from weightcast.bench.engine.work import Work, in_turn
 from weightcast.bench.loop.unit import LoopUnit
 from weightcast.bench.plan.fits import make_plan

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from weightcast.bench.engine.stored import MachineRecord, first_fault
+from weightcast.bench.engine.store.stored import MachineRecord, first_fault
 from weightcast.bench.privacy import command_without_folders
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.partial_file import write_text

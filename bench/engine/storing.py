@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from weightcast.bench.engine.events import CellDone, Ended, Event, LoopDone, Shown, Started
 from weightcast.bench.engine.interrupts import orderly_stop
-from weightcast.bench.engine.store import Store
+from weightcast.bench.engine.store.store import Store
 from weightcast.bench.engine.time_left import TimeLeft
 from weightcast.bench.engine.work import Work
 from weightcast.bench.progress.run_progress import RunProgress, run_progress

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weightcast.bench.engine.environment import read_environment
-from weightcast.bench.engine.store import Store
-from weightcast.bench.engine.stored import CellRecord
+from weightcast.bench.engine.store.store import Store
+from weightcast.bench.engine.store.stored import CellRecord
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.bench.plan.place import WHOLE

@@ -22,7 +22,8 @@ from pydantic import BaseModel, ValidationError
 from weightcast.bench.engine.events import Afterwards, CellDone, Event, Fitted, LoopDone
 from weightcast.bench.engine.failure import NONE
 from weightcast.bench.engine.records import CellRow, FitRecord
-from weightcast.bench.engine.schema import (
+from weightcast.bench.engine.site import Site
+from weightcast.bench.engine.store.schema import (
     add_seals,
     check_contents,
     check_head,
@@ -31,9 +32,8 @@ from weightcast.bench.engine.schema import (
     make_schema,
     seal_rows,
 )
-from weightcast.bench.engine.site import Site
-from weightcast.bench.engine.snapshot import snapshot
-from weightcast.bench.engine.stored import (
+from weightcast.bench.engine.store.snapshot import snapshot
+from weightcast.bench.engine.store.stored import (
     ExampleRecord,
     GateRecord,
     LoopRecord,
