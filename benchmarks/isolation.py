@@ -16,11 +16,11 @@ from pathlib import Path
 
 from weightcast.bench.engine.environment import describe_machine
 from weightcast.bench.engine.events import CellDone
-from weightcast.bench.engine.limits import Limits
 from weightcast.bench.engine.local import run_here
+from weightcast.bench.engine.processes.limits import Limits
+from weightcast.bench.engine.processes.worker import Worker
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.work import Work, in_turn
-from weightcast.bench.engine.worker import Worker
 from weightcast.bench.plan.fits import RunCache, make_plan
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.scoring.unit import Unit

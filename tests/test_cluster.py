@@ -18,7 +18,7 @@ import pytest
 from weightcast.bench.commands.run import RunFailed, RunOptions, run_suite
 from weightcast.bench.engine import cluster, cluster_task
 from weightcast.bench.engine.events import CellDone, Event
-from weightcast.bench.engine.limits import Limits
+from weightcast.bench.engine.processes.limits import Limits
 from weightcast.bench.engine.site import Setup
 from weightcast.bench.plan.fits import make_plan
 from weightcast.bench.plan.run_cache import RunCache

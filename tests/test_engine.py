@@ -28,7 +28,7 @@ import pytest
 from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine import local
 from weightcast.bench.engine.events import CellDone, Event, Fitted
-from weightcast.bench.engine.limits import Limits
+from weightcast.bench.engine.processes.limits import Limits
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.store.store import NAME, Store
 from weightcast.bench.plan.fits import Fit, make_plan

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from weightcast.bench.commands.run import RunOptions, run_suite
-from weightcast.bench.engine.kept_process import kept_process
-from weightcast.bench.engine.limits import Limits
-from weightcast.bench.engine.processes import worker_context
-from weightcast.bench.engine.undisturbed import undisturbed
-from weightcast.bench.engine.worker import Worker, WorkerEnded
+from weightcast.bench.engine.processes.forks import worker_context
+from weightcast.bench.engine.processes.kept_process import kept_process
+from weightcast.bench.engine.processes.limits import Limits
+from weightcast.bench.engine.processes.undisturbed import undisturbed
+from weightcast.bench.engine.processes.worker import Worker, WorkerEnded
 from weightcast.bench.results.tables import load_results
 from weightcast.methods import load_plugin
 

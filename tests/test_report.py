@@ -24,9 +24,9 @@ from weightcast.bench.engine.environment import (
     write_environment,
 )
 from weightcast.bench.engine.events import Event
+from weightcast.bench.engine.processes.worker import Worker
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.store.store import Store
-from weightcast.bench.engine.worker import Worker
 from weightcast.bench.plan.fits import make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import MethodEntry, Suite

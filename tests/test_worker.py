@@ -20,9 +20,9 @@ import psutil
 import pytest
 
 from weightcast.bench.engine.failure import Failure
-from weightcast.bench.engine.limits import Limits
-from weightcast.bench.engine.processes import worker_context
-from weightcast.bench.engine.worker import Stopped, Worker, WorkerEnded
+from weightcast.bench.engine.processes.forks import worker_context
+from weightcast.bench.engine.processes.limits import Limits
+from weightcast.bench.engine.processes.worker import Stopped, Worker, WorkerEnded
 
 IsGone = Callable[[set[int] | list[int]], bool]
 Slack = Callable[[], AbstractContextManager[Callable[[], float]]]
@@ -275,9 +275,9 @@ def test_when_a_worker_is_closed_then_its_process_is_gone(
 def test_when_the_parent_is_killed_then_no_worker_is_left(code: str, is_gone: IsGone) -> None:
     script = (
         "import os, time\n"
-        "from weightcast.bench.engine.limits import Limits\n"
-        "from weightcast.bench.engine.worker import Worker\n"
-        "from weightcast.bench.engine.processes import worker_context\n"
+        "from weightcast.bench.engine.processes.limits import Limits\n"
+        "from weightcast.bench.engine.processes.worker import Worker\n"
+        "from weightcast.bench.engine.processes.forks import worker_context\n"
         f"worker = Worker(worker_context(), Limits(60.0, {MEMORY}))\n"
         "print(worker.call(os.getpid), flush=True)\n"
         f"worker.call(exec, {code!r}, {{}})\n"

@@ -83,7 +83,7 @@ def run(
     """Run what is missing from a result folder."""
     from weightcast.bench.commands.failures import counted
     from weightcast.bench.commands.run import Interrupted, RunFailed, RunOptions, run_suite
-    from weightcast.bench.engine.kept_process import kept_process
+    from weightcast.bench.engine.processes.kept_process import kept_process
 
     options = RunOptions(
         suite=suite,

@@ -97,7 +97,7 @@ def run_suite(
     """
     from weightcast.bench.commands.run import RunOptions
     from weightcast.bench.commands.run import run_suite as run
-    from weightcast.bench.engine.kept_process import kept_process
+    from weightcast.bench.engine.processes.kept_process import kept_process
     from weightcast.methods import load_plugin
 
     if missing not in ("refuse", "record", "skip"):

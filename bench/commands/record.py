@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
-from weightcast.bench.engine.processes import settle_worker, worker_context, worker_pool
+from weightcast.bench.engine.processes.forks import settle_worker, worker_context, worker_pool
 from weightcast.bench.progress.bar import Advance, duration, progress_bar
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.dataset import default_data_folder

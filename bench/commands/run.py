@@ -26,8 +26,8 @@ from weightcast.bench.engine.environment import (
     write_environment,
 )
 from weightcast.bench.engine.events import Event
-from weightcast.bench.engine.limits import Limits, default_memory
-from weightcast.bench.engine.processes import THREADS
+from weightcast.bench.engine.processes.forks import THREADS
+from weightcast.bench.engine.processes.limits import Limits, default_memory
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.store.store import LOCK, Store, StoreFailed, prepare
 from weightcast.bench.engine.work import Work, in_turn
@@ -212,7 +212,7 @@ def _say_what_is_missing(what: str, total: int, units: Sequence[Work]) -> None:
 def _run(units: Sequence[Work], suite: Suite, options: RunOptions, store: Store) -> None:
     """Run what is missing, in this machine's processes or on a cluster."""
     # Imported late: it brings the workers, which no check before needs.
-    from weightcast.bench.engine.inside import registered_by
+    from weightcast.bench.engine.processes.inside import registered_by
     from weightcast.bench.engine.storing import store_all
 
     jobs = 1 if options.timing else options.jobs or suite.jobs

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from weightcast.bench.engine.cluster_task import Order, end_run, stop_run, work_on
 from weightcast.bench.engine.events import Event
 from weightcast.bench.engine.failure import Failure, failure_of
-from weightcast.bench.engine.limits import Limits
+from weightcast.bench.engine.processes.limits import Limits
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.work import Work, modules_of
 from weightcast.datasets import InputError

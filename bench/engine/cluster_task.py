@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 from weightcast.bench.engine.environment import describe_machine
 from weightcast.bench.engine.events import Event
-from weightcast.bench.engine.limits import Limits, default_memory
-from weightcast.bench.engine.processes import THREADS, worker_context
+from weightcast.bench.engine.processes.forks import THREADS, worker_context
+from weightcast.bench.engine.processes.limits import Limits, default_memory
+from weightcast.bench.engine.processes.worker import Stopped, Worker
 from weightcast.bench.engine.site import Setup, Site
-from weightcast.bench.engine.worker import Stopped, Worker
 
 if TYPE_CHECKING:
     from distributed import Worker as DaskWorker

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from weightcast.bench.engine.events import Event
-from weightcast.bench.engine.limits import Limits
-from weightcast.bench.engine.processes import worker_context
+from weightcast.bench.engine.processes.forks import worker_context
+from weightcast.bench.engine.processes.limits import Limits
+from weightcast.bench.engine.processes.worker import Stopped, Worker
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.work import Work, modules_of
-from weightcast.bench.engine.worker import Stopped, Worker
 
 
 def run_here(

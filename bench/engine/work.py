@@ -8,8 +8,8 @@ from typing import Protocol
 
 from weightcast.bench.engine.events import Event, Shown, Tell
 from weightcast.bench.engine.failure import Failure
+from weightcast.bench.engine.processes.worker import Worker
 from weightcast.bench.engine.site import Setup, Site
-from weightcast.bench.engine.worker import Worker
 from weightcast.methods import get_method
 from weightcast.methods.code import imported_packages
 from weightcast.methods.forecaster import Forecaster

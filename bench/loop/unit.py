@@ -8,11 +8,16 @@ from dataclasses import dataclass
 
 from weightcast.bench.engine.events import Ended, Event, LoopDone, Shown, Started, Tell
 from weightcast.bench.engine.failure import Failure, failure_of
-from weightcast.bench.engine.inside import check_code, check_files, load_plugins, pin_threads
+from weightcast.bench.engine.processes.inside import (
+    check_code,
+    check_files,
+    load_plugins,
+    pin_threads,
+)
+from weightcast.bench.engine.processes.undisturbed import undisturbed
+from weightcast.bench.engine.processes.worker import Worker, WorkerEnded
 from weightcast.bench.engine.site import Setup, Site
-from weightcast.bench.engine.undisturbed import undisturbed
 from weightcast.bench.engine.work import NETWORKS, heavy_libraries
-from weightcast.bench.engine.worker import Worker, WorkerEnded
 from weightcast.bench.plan.loop_row import LoopRow, loop_row
 from weightcast.bench.plan.loop_settings import CONTROLS, LoopGroup
 

@@ -24,11 +24,11 @@ from weightcast.bench.engine.events import (
     Tell,
 )
 from weightcast.bench.engine.failure import Failure
+from weightcast.bench.engine.processes.undisturbed import undisturbed
+from weightcast.bench.engine.processes.worker import Worker, WorkerEnded
 from weightcast.bench.engine.records import CellRow, FitRecord, rows_without_result
 from weightcast.bench.engine.site import Setup, Site
-from weightcast.bench.engine.undisturbed import undisturbed
 from weightcast.bench.engine.work import NETWORKS, heavy_libraries
-from weightcast.bench.engine.worker import Worker, WorkerEnded
 from weightcast.bench.plan.fits import Fit
 from weightcast.bench.scoring.worker_side import (
     NotHere,

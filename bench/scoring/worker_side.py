@@ -18,7 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.engine.failure import failure_of
-from weightcast.bench.engine.inside import check_code, check_files, load_plugins, pin_threads
+from weightcast.bench.engine.processes.inside import (
+    check_code,
+    check_files,
+    load_plugins,
+    pin_threads,
+)
 from weightcast.bench.engine.records import CellRow, FitRecord, rows_without_result
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.plan.fits import Fit

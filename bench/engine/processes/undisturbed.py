@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from weightcast.bench.engine.worker import By, Stopped, Worker, WorkerEnded
+from weightcast.bench.engine.processes.worker import By, Stopped, Worker, WorkerEnded
 
 T = TypeVar("T")
 

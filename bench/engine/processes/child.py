@@ -11,7 +11,7 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from weightcast.bench.engine.processes import settle_worker
+from weightcast.bench.engine.processes.forks import settle_worker
 
 T = TypeVar("T")
 

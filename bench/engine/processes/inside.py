@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from weightcast.bench.engine.processes import THREADS
+from weightcast.bench.engine.processes.forks import THREADS
 from weightcast.bench.engine.site import Setup
 from weightcast.bench.plan.parameters import files_hash
 from weightcast.datasets import InputError

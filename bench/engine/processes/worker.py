@@ -19,10 +19,10 @@ from enum import Enum
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from weightcast.bench.engine.child import SharedFile, start, task
 from weightcast.bench.engine.failure import Failure
-from weightcast.bench.engine.limits import Limits
-from weightcast.bench.engine.processes import server_ended, server_process
+from weightcast.bench.engine.processes.child import SharedFile, start, task
+from weightcast.bench.engine.processes.forks import server_ended, server_process
+from weightcast.bench.engine.processes.limits import Limits
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
