@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from weightcast.datasets import open_trajectory
-from weightcast.datasets.files.importing import import_run
+from weightcast.datasets.importing.run import import_run
 
 TRANSFORMERS = """
 import sys

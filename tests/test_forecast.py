@@ -35,8 +35,8 @@ from weightcast.datasets import (
 )
 from weightcast.datasets.evaluator import rebuild
 from weightcast.datasets.examples.examples import inputs
-from weightcast.datasets.files.importing import import_run
 from weightcast.datasets.files.stacked import write_stacked
+from weightcast.datasets.importing.run import import_run
 from weightcast.datasets.recorded.recorder import record_run
 from weightcast.datasets.window import Window
 from weightcast.methods import all_methods, registry

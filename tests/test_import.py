@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 from weightcast.bench.commands.forecast import forecast_run
 from weightcast.datasets import InputError, open_trajectory
 from weightcast.datasets.admission.gates import run_gates, set_gates
-from weightcast.datasets.files.discovery import find_checkpoints
-from weightcast.datasets.files.importing import import_run
-from weightcast.datasets.files.naming import guess_tensors
-from weightcast.datasets.files.trainer_state import read_trainer_state
+from weightcast.datasets.importing.discovery import find_checkpoints
+from weightcast.datasets.importing.naming import guess_tensors
+from weightcast.datasets.importing.run import import_run
+from weightcast.datasets.importing.trainer_state import read_trainer_state
 
 State = dict[str, torch.Tensor]
 

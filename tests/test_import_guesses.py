@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from weightcast.bench.commands.record import parse_seeds
 from weightcast.datasets import InputError
-from weightcast.datasets.files.discovery import find_checkpoints
-from weightcast.datasets.files.importing import import_run
-from weightcast.datasets.files.step_names import step_in
+from weightcast.datasets.importing.discovery import find_checkpoints
+from weightcast.datasets.importing.run import import_run
+from weightcast.datasets.importing.step_names import step_in
 
 ONE = {"w": torch.ones(2, 3)}
 

@@ -31,8 +31,8 @@ from weightcast.datasets import (
 )
 from weightcast.datasets.dataset import SHIPPED
 from weightcast.datasets.errors import ChangedMeanwhile
-from weightcast.datasets.files.importing import import_run
 from weightcast.datasets.files.stacked import write_stacked
+from weightcast.datasets.importing.run import import_run
 from weightcast.methods import load_plugin
 
 NAME = "toy-bytes"

@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import save_file
 
 from weightcast.datasets import InputError, Metadata, TensorInfo, Trajectory, open_trajectory
-from weightcast.datasets.files.importing import import_run
 from weightcast.datasets.files.stacked import write_stacked
-from weightcast.datasets.files.trainer_state import read_trainer_state
+from weightcast.datasets.importing.run import import_run
+from weightcast.datasets.importing.trainer_state import read_trainer_state
 from weightcast.methods.published import load_state
 
 Said = dict[str, Any]

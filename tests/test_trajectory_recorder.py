@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from weightcast.datasets import InputError, TrajectoryRecorder, open_trajectory
-from weightcast.datasets.files.importing import import_run
+from weightcast.datasets.importing.run import import_run
 
 
 class Net(nn.Module):

@@ -86,7 +86,7 @@ def import_(
 ) -> None:
     """Make a trajectory of a training run's checkpoints."""
     from weightcast.bench.commands.arguments import MOST_SEED, check_count, check_output_file
-    from weightcast.datasets.files.importing import import_run
+    from weightcast.datasets.importing.run import import_run
 
     check_output_file("--out", out)
     check_count("--seed", seed, "as the run's seed", 0, MOST_SEED)

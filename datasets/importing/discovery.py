@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign, read_json
-from weightcast.datasets.files.step_names import Numbered, refuse_unsure_order, step_in
 from weightcast.datasets.files.tensor_file import ending
+from weightcast.datasets.importing.step_names import Numbered, refuse_unsure_order, step_in
 
 #: Files in a numbered folder, the first that is there wins.
 NAMES = (

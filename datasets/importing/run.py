@@ -11,14 +11,7 @@ import numpy as np
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.checkpoints import CheckpointSource, read_checkpoints, write_manifest
-from weightcast.datasets.files.discovery import (
-    Found,
-    find_checkpoints,
-    refuse_equal_steps,
-    told,
-)
 from weightcast.datasets.files.foreign import clipped, foreign
-from weightcast.datasets.files.naming import guess_tensors, is_buffer, natural_key
 from weightcast.datasets.files.recording_reader import is_recording, read_recording
 from weightcast.datasets.files.safetensors_file import SafetensorsFile
 from weightcast.datasets.files.stacked import FORMAT as STACKED
@@ -26,7 +19,14 @@ from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.files.state_dict import WRAPPER_PREFIXES, is_measurement
 from weightcast.datasets.files.tensor_file import Entry, ending
 from weightcast.datasets.files.tensor_files import Checkpoint
-from weightcast.datasets.files.trainer_state import read_trainer_state
+from weightcast.datasets.importing.discovery import (
+    Found,
+    find_checkpoints,
+    refuse_equal_steps,
+    told,
+)
+from weightcast.datasets.importing.naming import guess_tensors, is_buffer, natural_key
+from weightcast.datasets.importing.trainer_state import read_trainer_state
 from weightcast.datasets.state import Fixed, StateInfo
 from weightcast.datasets.trajectory import (
     BLOCK_BYTES,

@@ -1,0 +1,1 @@
+"""Checkpoints that others left, found, put in order and made into a trajectory."""
