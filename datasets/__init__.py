@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from weightcast.datasets.files.open import open_trajectory
     from weightcast.datasets.history import History
     from weightcast.datasets.recipe import Recipe
+    from weightcast.datasets.recording.trajectory_recorder import TrajectoryRecorder
     from weightcast.datasets.registry import all_datasets, get_dataset, register_dataset
     from weightcast.datasets.task import ForecastTask, Pair, make_task
     from weightcast.datasets.trajectory import Block, Metadata, TensorInfo, Trajectory
-    from weightcast.datasets.trajectory_recorder import TrajectoryRecorder
 
 __all__ = [
     "Block",

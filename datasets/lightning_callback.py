@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from weightcast.datasets.trajectory_recorder import TrajectoryRecorder
+from weightcast.datasets.recording.trajectory_recorder import TrajectoryRecorder
 
 
 class TrajectoryCallback(Callback):

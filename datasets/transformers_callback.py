@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from weightcast.datasets.trajectory_recorder import TrajectoryRecorder
+from weightcast.datasets.recording.trajectory_recorder import TrajectoryRecorder
 
 
 class TrajectoryCallback(TrainerCallback):

@@ -12,7 +12,6 @@ import numpy as np
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.checkpoints import CheckpointSource, read_checkpoints, write_manifest
 from weightcast.datasets.files.foreign import clipped, foreign
-from weightcast.datasets.files.recording_reader import is_recording, read_recording
 from weightcast.datasets.files.safetensors_file import SafetensorsFile
 from weightcast.datasets.files.stacked import FORMAT as STACKED
 from weightcast.datasets.files.stacked import write_stacked
@@ -27,6 +26,7 @@ from weightcast.datasets.importing.discovery import (
 )
 from weightcast.datasets.importing.naming import guess_tensors, is_buffer, natural_key
 from weightcast.datasets.importing.trainer_state import read_trainer_state
+from weightcast.datasets.recording.reader import is_recording, read_recording
 from weightcast.datasets.state import Fixed, StateInfo
 from weightcast.datasets.trajectory import (
     BLOCK_BYTES,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.files.recording_reader import holds_snapshot
+from weightcast.datasets.recording.reader import holds_snapshot
 
 
 class Owner(Protocol):

@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.files.recording_file import Measured
 from weightcast.datasets.numbers import plain
+from weightcast.datasets.recording.file import Measured
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,7 @@
 """The TrajectoryRecorder: records any PyTorch training loop in three added lines.
 
 How many snapshots there will be is not known, so they are appended to a hidden recording file
-beside the trajectory, ``.NAME.recording`` (`weightcast.datasets.files.recording_file`). `close`
+beside the trajectory, ``.NAME.recording`` (`weightcast.datasets.recording.file`). `close`
 copies it into the stacked layout one snapshot at a time, gives that file its name, and removes the
 recording: memory holds one snapshot, the disk for a moment two trajectories.
 """
@@ -17,12 +17,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.files.recording_claim import claim, give_up, recording_of, salvage
-from weightcast.datasets.files.recording_file import RecordingWriter
-from weightcast.datasets.files.recording_reader import read_recording
 from weightcast.datasets.files.stacked import write_stacked
-from weightcast.datasets.interval import Interval, RateNotes
 from weightcast.datasets.numbers import one_number, whole_number
+from weightcast.datasets.recording.claim import claim, give_up, recording_of, salvage
+from weightcast.datasets.recording.file import RecordingWriter
+from weightcast.datasets.recording.interval import Interval, RateNotes
+from weightcast.datasets.recording.reader import read_recording
 from weightcast.datasets.trajectory import Metadata
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import parse_json
-from weightcast.datasets.files.recording_file import MAGIC, NOTE, Layout, Measured
+from weightcast.datasets.recording.file import MAGIC, NOTE, Layout, Measured
 from weightcast.datasets.state import Fixed, StateInfo
 from weightcast.datasets.trajectory import Floats, Metadata, State, TensorInfo, Trajectory
 

@@ -1,0 +1,1 @@
+"""Recording a training loop while it runs."""
