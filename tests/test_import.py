@@ -22,9 +22,9 @@ from weightcast.bench.commands.forecast import forecast_run
 from weightcast.datasets import InputError, open_trajectory
 from weightcast.datasets.admission.gates import run_gates, set_gates
 from weightcast.datasets.importing.discovery import find_checkpoints
-from weightcast.datasets.importing.naming import guess_tensors
 from weightcast.datasets.importing.run import import_run
 from weightcast.datasets.importing.trainer_state import read_trainer_state
+from weightcast.datasets.networks.naming import guess_tensors
 
 State = dict[str, torch.Tensor]
 

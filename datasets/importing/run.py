@@ -24,8 +24,8 @@ from weightcast.datasets.importing.discovery import (
     refuse_equal_steps,
     told,
 )
-from weightcast.datasets.importing.naming import guess_tensors, is_buffer, natural_key
 from weightcast.datasets.importing.trainer_state import read_trainer_state
+from weightcast.datasets.networks.naming import guess_tensors, is_buffer, natural_key
 from weightcast.datasets.recording.reader import is_recording, read_recording
 from weightcast.datasets.state import Fixed, StateInfo
 from weightcast.datasets.trajectory import (

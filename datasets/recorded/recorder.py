@@ -25,8 +25,8 @@ from weightcast.datasets.examples.examples import Examples, inputs
 from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.files.stacked import StackedWriter, header_room
 from weightcast.datasets.networks.build import describe_tensors
-from weightcast.datasets.networks.observed import Parts
 from weightcast.datasets.recipe import Recipe
+from weightcast.datasets.recording.observed import Parts
 from weightcast.datasets.state import Fixed, StateInfo
 from weightcast.datasets.trajectory import Floats, Metadata
 

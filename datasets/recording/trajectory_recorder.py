@@ -96,7 +96,7 @@ class TrajectoryRecorder:
         overwrite: bool = False,
         frozen: bool = True,
     ) -> None:
-        from weightcast.datasets.networks.snapshots import Snapshots
+        from weightcast.datasets.recording.snapshots import Snapshots
 
         self.path = Path(os.path.abspath(path))
         self.process = os.getpid()
@@ -206,7 +206,7 @@ class TrajectoryRecorder:
 
     def _start(self, meta: Metadata, overwrite: bool) -> None:
         """Write the header and the first snapshot, or leave nothing behind."""
-        from weightcast.datasets.networks.snapshots import NotFinite
+        from weightcast.datasets.recording.snapshots import NotFinite
 
         self._writer = RecordingWriter(claim(self.path, self, overwrite=overwrite))
         try:
@@ -231,7 +231,7 @@ class TrajectoryRecorder:
         return True
 
     def _snapshot(self) -> None:
-        from weightcast.datasets.networks.snapshots import NotFinite
+        from weightcast.datasets.recording.snapshots import NotFinite
 
         kept = f"what was recorded before can be saved with: {salvage(self.path)}"
         try:

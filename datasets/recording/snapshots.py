@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.networks.observed import ObservedNetwork
 from weightcast.datasets.recording.file import Layout
+from weightcast.datasets.recording.observed import ObservedNetwork
 from weightcast.datasets.state import StateInfo
 
 #: Types that a file has. What numpy lacks is kept as float32, which holds all its numbers.
