@@ -52,7 +52,7 @@ _PLACES = {
     "RecordedDataSet": "dataset",
     "TensorInfo": "trajectory",
     "Trajectory": "trajectory",
-    "TrajectoryRecorder": "trajectory_recorder",
+    "TrajectoryRecorder": "recording.trajectory_recorder",
     "all_datasets": "registry",
     "evaluator_for": "evaluator",
     "get_dataset": "registry",

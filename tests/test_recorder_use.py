@@ -59,7 +59,7 @@ def test_when_a_loss_is_any_librarys_number_then_its_mean_is_recorded(
     "loss",
     [
         torch.ones(3), np.ones(2), torch.empty(0), True, np.bool_(True), torch.tensor(True),
-        torch.tensor(1j), 1j, "0.5", [0.5], {}, torch.tensor(1.0, device="meta"), object(),
+        torch.tensor(1j), 1j, "0.5", [0.5], {}, torch.tensor(1.0, device="meta"), ...
     ],
     ids=repr,
 )  # fmt: skip

@@ -21,7 +21,8 @@ def keyed_params(method: str, params: dict[str, Any]) -> dict[str, Any]:
     """
     made = make_method(method, params)
     held = {name: [_hash(path) for path in paths] for name, paths in made.reads().items()}
-    return made.get_params() | held
+    asked: dict[str, Any] = made.get_params()
+    return asked | held
 
 
 def files_hash(method: str, params: str) -> str:

@@ -134,7 +134,7 @@ def rank_results(
             notes.append(f"{name}: {sharing_line(shared)}")
     ranking = _rank(methods, sets, baseline)
     notes += [*ranking.left_out, *failure_notes(ranking)]
-    order = [one.method for one in (*ranking.standings, *ranking.unranked)]
+    order = [one.method for one in ranking.standings] + [one.method for one in ranking.unranked]
     medians = (
         cells[cells["status"] == "ok"]
         .groupby(["label", "dataset", "context"])[chosen]

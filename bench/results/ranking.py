@@ -184,7 +184,7 @@ def rank_tasks(
     _baseline(methods, baseline)
     failed = np.isnan(errors)
     found = _Failures(failed.sum(axis=1), np.full(len(methods), errors.shape[1]))
-    kept, unranked = found.split(methods, baseline, ~failed.all(axis=1))
+    kept, unranked = found.split(methods, baseline, np.asarray(~failed.all(axis=1)))
     names = [methods[i] for i in kept]
     base = names.index(baseline)
     # A task has one error a method: the worst of its own there is none.
@@ -228,7 +228,7 @@ class _Failures:
 
 def _usable(data: SetErrors) -> SetErrors:
     """Leave out runs that hardly move: no method has a relative error there, and none failed."""
-    usable = np.isfinite(data.errors).any(axis=(0, 1))
+    usable = np.asarray(np.isfinite(data.errors).any(axis=(0, 1)))
     return replace(
         data,
         runs=tuple(run for run, use in zip(data.runs, usable, strict=True) if use),
