@@ -260,7 +260,7 @@ def test_when_eight_methods_misbehave_then_each_costs_its_own_cells_and_its_limi
     assert done.stdout.splitlines()[-1] == (
         "96 failed cells: 12 crashed, 12 failed, 24 invalid, 24 out-of-memory, 24 timeout"
     )
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     rows = _rows(out)
     assert len(rows) == 9 * 12
     for row in rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from weightcast.bench.commands.run import RunOptions, run_suite
+from weightcast.bench.engine.processes import undisturbed as undisturbed_module
 from weightcast.bench.engine.processes.forks import worker_context
 from weightcast.bench.engine.processes.kept_process import kept_process
 from weightcast.bench.engine.processes.limits import Limits
@@ -145,7 +147,9 @@ def suite(tmp_path: Path) -> Callable[[int], str]:
 
 
 @pytest.fixture
-def workers() -> Iterator[list[Worker]]:
+def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Worker]]:
+    # What another test has just ended is no event of this one.
+    monkeypatch.setattr(undisturbed_module, "_ends", deque())
     context = worker_context()
     made = [Worker(context, Limits(60.0, 10**10)) for _ in range(2)]
     yield made

@@ -23,6 +23,7 @@ from weightcast.bench.plan.suite import MethodEntry, load_suite
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import COMPUTE, IDENTITY, export_cells, load_results
 from weightcast.datasets import InputError
+from weightcast.datasets.admission.gates import Gate
 from weightcast.methods import get_method
 
 WritePlugin = Callable[..., Path]
@@ -441,7 +442,8 @@ def test_when_a_gate_fails_then_the_set_is_kept_but_not_ranked(small: str, tmp_p
     out = tmp_path / "out"
     run_suite(RunOptions(small, out, methods=["last-value", "last-two-line"]))
     with Store(out) as store:
-        store._db.execute("UPDATE gates SET passed = 0 WHERE name = 'no-shared-start'")
+        gates = [Gate("no-shared-start", False, 0.1, 0.95, "starts are apart")]
+        store.set_gates("digits-mlp-sgd", str(store.gates_of("digits-mlp-sgd")), gates)
     with pytest.raises(
         InputError, match="left to rank: digits-mlp-sgd is left out: its gate no-sh"
     ):
