@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from multiprocessing.context import BaseContext
+from pathlib import Path
 
 import psutil
 import pytest
@@ -292,3 +293,23 @@ def test_when_the_parent_is_killed_then_no_worker_is_left(code: str, is_gone: Is
         parent.kill()
         parent.wait()
     assert is_gone(family)
+
+
+def test_when_workers_are_given_up_as_they_start_then_nothing_is_said(tmp_path: Path) -> None:
+    script = (
+        "from weightcast.bench.engine.processes.forks import worker_context\n"
+        "import gc\n"
+        "if __name__ == '__main__':\n"
+        "    context = worker_context()\n"
+        "    for _ in range(20):\n"
+        "        lock = context.Lock()\n"
+        "        process = context.Process(target=id, args=(lock,))\n"
+        "        process.start()\n"
+        "        del lock  # what the process is to be handed is gone\n"
+        "        gc.collect()\n"
+        "        process.join()\n"
+    )
+    path = tmp_path / "starts.py"
+    path.write_text(script, encoding="utf-8")
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
+    assert done.stderr == ""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 THREADS = 1
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
+#: Named, not imported: it is for the server's process alone.
+_SERVER_SIDE = "weightcast.bench.engine.processes.server_side"
 #: Workers may start processes from several threads; the environment is one for all of them.
 _lock = threading.Lock()
 
@@ -42,7 +44,7 @@ def worker_context(preload: Iterable[str] = ()) -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(sorted(preload))
+    context.set_forkserver_preload(sorted({*preload, _SERVER_SIDE}))
     server_process()
     return context
 
@@ -110,6 +112,7 @@ def settle_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The pool's handler would make an exit with a status of what is a signal from outside.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.excepthook = sys.__excepthook__  # it has started: see `server_side`
     for name in _THREADS:
         os.environ[name] = str(THREADS)
     if sys.platform == "linux":
