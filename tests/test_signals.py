@@ -128,8 +128,9 @@ def test_when_a_verb_is_stopped_at_any_time_then_its_file_is_whole_or_not_there(
             time.sleep(after)
             process.send_signal(signal.SIGTERM)
             said = process.communicate()[1]
-    # While its words are still read it ends as on Ctrl-C.
-    assert process.returncode in (0, 130, 143), said
+    # While its words are still read it ends as on Ctrl-C; before Python is up the system ends it,
+    # which a shell tells as 143 too.
+    assert process.returncode in (0, 130, 143, -signal.SIGTERM), said
     assert "Traceback" not in said
     assert _partials(tmp_path) == []
     if process.returncode and verb != "merge":
