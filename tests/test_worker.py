@@ -291,7 +291,7 @@ def test_when_the_parent_is_killed_then_no_worker_is_left(code: str, is_gone: Is
         family = {pid, *(child.pid for child in psutil.Process(parent.pid).children(True))}
         assert len(family) >= 2  # the fork server and its worker
         parent.kill()
-        parent.wait()
+        parent.wait(timeout=300)
     assert is_gone(family)
 
 
@@ -313,3 +313,50 @@ def test_when_workers_are_given_up_as_they_start_then_nothing_is_said(tmp_path: 
     path.write_text(script, encoding="utf-8")
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+class _Ends:
+    """What ends the process that opens it, with the status of an orderly end."""
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os._exit, (0,)
+
+
+#: Something that cannot be handed back: its process waits while it holds the pool's locks.
+ENDLESS = "type('Endless', (), {'__reduce__': lambda self: __import__('time').sleep(3600)})()"
+
+
+def test_when_a_process_ends_before_its_call_begins_then_nobody_waits_for_it(
+    worker: Worker,
+) -> None:
+    assert _pid(worker) != os.getpid()
+    with pytest.raises(WorkerEnded, match="its process could not be reached"):
+        worker.call(bool, _Ends())
+    assert worker.call(eval, "6 * 7") == 42
+
+
+def test_when_a_process_is_stuck_where_its_pool_cannot_end_it_then_its_limit_holds(
+    hasty: Worker,
+) -> None:
+    with pytest.raises(WorkerEnded, match="took longer than the limit of 1 s"):
+        hasty.call(eval, ENDLESS)
+    assert hasty.call(eval, "6 * 7") == 42
+
+
+def test_when_the_pool_ends_as_a_call_is_handed_to_it_then_the_call_has_another(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pebble import ProcessPool
+
+    first, schedule = _pid(worker), ProcessPool.schedule
+
+    def too_late(pool: ProcessPool, *args: object, **named: object) -> object:
+        monkeypatch.undo()
+        os.kill(first, signal.SIGKILL)
+        for loop in pool._loops[1:]:  # the first waits for calls
+            loop.join(timeout=10.0)
+        pool._check_pool_status = lambda: None  # it has looked a moment ago
+        return schedule(pool, *args, **named)
+
+    monkeypatch.setattr(ProcessPool, "schedule", too_late)
+    assert worker.call(eval, "6 * 7") == 42

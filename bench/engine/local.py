@@ -13,6 +13,9 @@ from weightcast.bench.engine.processes.worker import Stopped, Worker
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.work import Work, modules_of
 
+#: Seconds that a thread has to see that its worker was killed.
+_PATIENCE = 60.0
+
 
 def run_here(
     units: Sequence[Work],
@@ -75,7 +78,7 @@ def run_here(
         for worker in workers:
             worker.kill()
         for thread, worker in zip(threads, workers, strict=True):
-            thread.join()
+            thread.join(_PATIENCE)  # without its process it has nothing to do
             worker.close()
     if failures:
         raise failures[0]

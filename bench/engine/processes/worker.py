@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from enum import Enum
 from multiprocessing.context import BaseContext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from weightcast.bench.engine.failure import Failure
 from weightcast.bench.engine.processes.child import SharedFile, start, task
@@ -33,9 +33,9 @@ T = TypeVar("T")
 _POLL = 0.05
 #: Seconds that a worker has to end by itself once it is told to.
 _GRACE = 0.5
-#: Seconds after which a dead worker's last message is no longer waited for.
+#: Seconds after which a dead worker's last message is no longer waited for, nor a limit's effect.
 _LOST = 5.0
-#: Seconds after which a process that was given up while it started does not come any more.
+#: Seconds after which a process that only starts does not come any more.
 _STARTED = 120.0
 #: Signals that people, schedulers and a system short of memory end processes by.
 _FROM_OUTSIDE = {
@@ -143,11 +143,11 @@ class Worker:
         self._traces.clear()
         seconds = timeout or self._limits.timeout
         future = self._watched(function, args, stop, seconds)
-        if isinstance(future.exception(), BrokenProcessPool) and not self._begun.value:
+        if isinstance(self._error(future), BrokenProcessPool) and not self._begun.value:
             # The process died while it had nothing to do, and nobody had seen it yet.
             self._give_up_pool()
             future = self._watched(function, args, stop, seconds)
-        error = future.exception()
+        error = self._error(future)
         if isinstance(error, TimeoutError) and not _from_function(error):
             named = "" if timeout else " (--timeout)"
             raise self._ended("timeout", f"took longer than the limit of {seconds:g} s{named}")
@@ -174,22 +174,22 @@ class Worker:
         stop: threading.Event | None,
         seconds: float,
     ) -> ProcessFuture[T]:
-        """Have a function run; return once it has, or once the pool says why it has not."""
+        """Have a function run; return once it has, or once it is plain that it never will."""
         self._begun.value = 0
         future = self._schedule(function, args, seconds)
-        gone_since = None
+        seen = _Seen()
         while not wait([future], timeout=_POLL).done:
             if self._killed.is_set() or (stop is not None and stop.is_set()):
                 self._give_up_pool()
                 raise Stopped
             if self._memory() > self._limits.max_memory:
                 raise self._out_of_memory()
-            if not self._gone():
-                continue
-            gone_since = gone_since or time.monotonic()
-            if time.monotonic() - gone_since > _NOTICED:
+            since = seen.since(int(self._pid.value), int(self._begun.value))
+            if since.gone > _NOTICED and self._begun.value:
                 # The pool counts status 0 as no failure and would wait for the result.
                 raise self._ended("crashed", f"its process {_last_words(0)}")
+            if since.gone > _NOTICED or since.waiting > _STARTED or since.begun > seconds + _LOST:
+                break  # nor does the pool see what died between two calls, or with its locks
         return future
 
     def _schedule(
@@ -242,11 +242,11 @@ class Worker:
         except psutil.Error:
             return 0
 
-    def _gone(self) -> bool:
-        """Whether the process that began the call is no more."""
-        import psutil
-
-        return bool(self._begun.value and not psutil.pid_exists(self._begun.value))
+    def _error(self, future: ProcessFuture[Any]) -> BaseException | None:
+        """Return what a call failed with, also where the pool has no answer and never will."""
+        if future.done():
+            return future.exception()
+        return TimeoutError() if self._begun.value else BrokenProcessPool()
 
     def _give_up_pool(self, wait: bool = True) -> None:
         pool, self._pool = self._pool, None
@@ -266,6 +266,39 @@ class Worker:
         ending.start()
         if wait:
             ending.join(timeout=_LOST)
+
+
+class _Since(NamedTuple):
+    """Seconds since a call was handed over, began, and lost its process; 0 where it has not."""
+
+    waiting: float
+    begun: float
+    gone: float
+
+
+class _Seen:
+    """What is seen of a call from outside, whatever the pool knows of it."""
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._handed, self._begun, self._gone = time.monotonic(), 0.0, 0.0
+
+    def since(self, pid: int, begun: int) -> _Since:
+        """Look at the process that is there now, and the one that began the call."""
+        import psutil
+
+        now = time.monotonic()
+        self._first = begun or self._first or pid
+        if begun:
+            self._begun = self._begun or now
+        # The pool may have started another one, which knows nothing of the call.
+        gone = self._first and (self._first != pid or not psutil.pid_exists(self._first))
+        self._gone = (self._gone or now) if gone else 0.0
+        return _Since(
+            0.0 if begun else now - self._handed,
+            now - self._begun if self._begun else 0.0,
+            now - self._gone if self._gone else 0.0,
+        )
 
 
 def _end_once_here(pid: Any) -> None:
