@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import math
+import os
 import re
 import signal
 import subprocess
@@ -17,7 +20,8 @@ import torch
 from typer.testing import CliRunner
 
 from weightcast.bench.cli.app import app
-from weightcast.bench.commands.record import record_dataset
+from weightcast.bench.commands import record
+from weightcast.bench.commands.record import RecordingFailed, record_dataset
 from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.datasets import (
     InputError,
@@ -395,6 +399,33 @@ def test_when_runs_are_recorded_side_by_side_then_progress_counts_snapshots_and_
     one, other = (open_trajectory(tmp_path / name / small / "0.safetensors") for name in "ab")
     assert one.content_hash() == other.content_hash()
     assert record_dataset(small, None, tmp_path / "b", jobs=2) == 0
+
+
+@pytest.mark.parametrize("how", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
+def test_when_a_worker_ends_then_its_run_has_failed_and_the_others_are_recorded(
+    how: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"ends_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(
+        "import os\nfrom weightcast.datasets import Recipe\n"
+        "class Ends(Recipe):\n"
+        "    @property\n"
+        "    def snapshot_steps(self):\n"
+        f"        if os.getpid() != {os.getpid()}:\n"
+        "            try:\n"
+        f"                os.close(os.open({str(tmp_path / 'ended')!r}, os.O_CREAT | os.O_EXCL))\n"
+        f"                {how}\n"
+        "            except FileExistsError: pass\n"
+        "        return super().snapshot_steps\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    dataset = record.get_dataset(small)
+    ends = importlib.import_module(module).Ends(**vars(dataset.recipe))
+    changed = dataclasses.replace(dataset, recipe=ends)
+    monkeypatch.setattr(record, "get_dataset", lambda name: changed)
+    with pytest.raises(RecordingFailed, match=r"1 of 3 runs of small failed.*\d: its process"):
+        record_dataset(small, None, tmp_path / "out", jobs=2)
+    assert len(list((tmp_path / "out" / small).iterdir())) == 2
 
 
 def test_when_the_disk_is_too_full_then_what_is_needed_and_free_are_said(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from weightcast.datasets.files.partial_file import remove_stale
 SPARE_BYTES = 200 * 2**20
 #: Seconds between looks at what the workers have done.
 _POLL = 0.2
+#: Seconds within which the pool sees a worker's end.
+_NOTICED = 1.0
 #: Seeds that one call records at most.
 _MOST_SEEDS = 100_000
 
@@ -145,24 +150,70 @@ def _one_by_one(
 def _side_by_side(
     recipe: Recipe, seeds: list[int], folder: Path, jobs: int, advance: Advance
 ) -> dict[int, str]:
-    # Workers write, this process reads. No lock: a worker that dies with one would stop all others.
-    steps_done = worker_context().RawArray("q", len(seeds))
+    context = worker_context()
+    shared = _Shared(context.RawArray("q", len(seeds)), context.RawArray("q", len(seeds)))
+    lost = _Lost(shared.pids)
     progress = [_progress(recipe, seed, advance) for seed in seeds]
     pending: dict[Future[None], int] = {}
     failed = {}
-    with worker_pool(jobs, _start_worker, (steps_done,)) as pool:
+    with worker_pool(jobs, _start_worker, (shared,)) as pool:
         for index, seed in enumerate(seeds):
             pending[pool.schedule(_record_in_worker, args=(recipe, seed, folder, index))] = index
         while pending:
+            gone = lost.among(list(pending.values()), pool.active)
             done = wait(pending, timeout=_POLL, return_when=FIRST_COMPLETED).done
-            for step, said in zip(steps_done, progress, strict=True):
+            for step, said in zip(shared.steps, progress, strict=True):
                 said(step)
-            for future in done:
-                index = pending.pop(future)
-                if error := future.exception():
-                    failed[seeds[index]] = _reason(error)
+            for future, index in list(pending.items()):
+                if future not in done and index not in gone:
+                    continue
+                del pending[future]
                 progress[index](recipe.steps)
+                if future not in done:
+                    failed[seeds[index]] = "its process ended before it was through"
+                elif error := future.exception():
+                    failed[seeds[index]] = _reason(error)
+        if lost.any:
+            pool.stop()  # type: ignore[no-untyped-call]  # it would wait for them
     return failed
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What workers write and this process reads, run by run.
+
+    No lock: a worker that dies with one would stop all others.
+    """
+
+    steps: Any
+    #: The process that records the run; 0 before it began.
+    pids: Any
+
+
+class _Lost:
+    """Runs that will not be finished although their pool still waits for them.
+
+    It counts an end with status 0 as no failure, and once it is broken it forgets what it was
+    handed last.
+    """
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids = pids
+        self._since: dict[int, float] = {}
+        self.any = False
+
+    def among(self, pending: Iterable[int], active: bool) -> set[int]:
+        """Return the lost ones of some runs, given whether the pool is not broken."""
+        import psutil
+
+        now = time.monotonic()
+        for index in pending:
+            pid = self._pids[index]
+            if not (psutil.pid_exists(pid) if pid else active):
+                self._since.setdefault(index, now)
+        found = {i for i in pending if now - self._since.get(i, now) > _NOTICED}
+        self.any |= bool(found)
+        return found
 
 
 def _progress(recipe: Recipe, seed: int, advance: Advance) -> Callable[[int], None]:
@@ -187,18 +238,20 @@ def _reason(error: BaseException) -> str:
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
-_steps_done: Any = None
+_shared: Any = None
 
 
-def _start_worker(steps_done: Any) -> None:
-    global _steps_done
-    _steps_done = steps_done
+def _start_worker(shared: _Shared) -> None:
+    global _shared
+    _shared = shared
     settle_worker()
 
 
 def _record_in_worker(recipe: Recipe, seed: int, folder: Path, index: int) -> None:
+    _shared.pids[index] = os.getpid()
+
     def on_step(step: int) -> None:
-        _steps_done[index] = step
+        _shared.steps[index] = step
 
     _record(recipe, seed, folder, on_step)
 
