@@ -328,7 +328,7 @@ def test_when_a_run_writes_all_the_while_then_readers_see_whole_states(
                 counts.append(len(store.rows("SELECT * FROM sharing")))
     finally:
         writer.kill()
-        writer.wait()
+        writer.wait(timeout=300)
     assert all(count % 3 == 0 for count in counts)
     assert counts == sorted(counts)
 

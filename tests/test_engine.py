@@ -571,7 +571,7 @@ def test_when_a_run_is_killed_between_the_cells_of_a_fit_then_only_those_missing
     with _under_way(suite, out, *arguments) as process:
         assert wait_for(lambda: len(_noted(tmp_path, "mine.begun")) == 2 and _stored(out) == 1)
         process.kill()
-        process.communicate()
+        process.communicate(timeout=300)
     (before,) = _rows(out)
     (tmp_path / "killed").touch()
     done = _weightcast(suite, out, *arguments)

@@ -135,7 +135,7 @@ def test_when_an_import_never_ends_then_its_plugin_is_named_and_ctrl_c_ends_it(
         assert process.stderr is not None
         said = process.stderr.readline().decode()
         process.send_signal(signal.SIGINT)
-        rest = process.communicate()[1].decode()
+        rest = process.communicate(timeout=300)[1].decode()
     assert "still loading plugin" in said
     assert "endless.py" in said
     assert "Traceback" not in rest

@@ -235,7 +235,7 @@ def test_when_another_process_records_a_path_then_it_is_left_alone_until_it_ends
                 with pytest.raises(InputError, match="is being recorded by another process"):
                     TrajectoryRecorder(_net(), path, every=1, overwrite=overwrite)
             process.kill()
-            process.wait()
+            process.wait(timeout=300)
             # Its own child still runs, and has the file open.
             with pytest.raises(InputError, match="was killed or broken off"):
                 TrajectoryRecorder(_net(), path, every=1)

@@ -365,7 +365,7 @@ def run_on_terminal(tmp_path: Path, *arguments: str, **environment: str) -> tupl
             break
         shown += piece
     os.close(reader)
-    out, _ = process.communicate()
+    out, _ = process.communicate(timeout=300)
     return shown.decode(), out.decode(), process.returncode
 
 

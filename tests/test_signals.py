@@ -49,7 +49,7 @@ def _stop_while_writing(
     while process.poll() is None and not _partials(folder):
         time.sleep(0.01)
     process.send_signal(number)
-    return process.communicate()[1]
+    return process.communicate(timeout=300)[1]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -93,7 +93,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "run", "--suite", "quick", "--methods", "last-value,ar1", "--datasets", "linreg-gd",
         "--out", place / "results",
     ) as process:  # fmt: skip
-        assert process.wait() == 0
+        assert process.wait(timeout=300) == 0
     (place / "checkpoints").mkdir()
     for step in range(0, 40):
         torch.save(
@@ -141,7 +141,7 @@ def test_when_a_verb_is_stopped_at_any_time_then_its_file_is_whole_or_not_there(
         else:
             time.sleep(after)
             process.send_signal(signal.SIGTERM)
-            said = process.communicate()[1]
+            said = process.communicate(timeout=300)[1]
     # While its words are still read it ends as on Ctrl-C; before Python is up the system ends it,
     # which a shell tells as 143 too.
     assert process.returncode in (0, 130, 143, -signal.SIGTERM), said
@@ -164,6 +164,6 @@ def test_when_ctrl_c_comes_while_modules_load_then_no_process_prints_a_traceback
     ) as process:  # fmt: skip
         time.sleep(after)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-        said = "".join(process.communicate())
+        said = "".join(process.communicate(timeout=300))
     assert process.returncode == 130, said
     assert "Traceback" not in said

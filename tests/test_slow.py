@@ -69,7 +69,7 @@ def test_when_a_recording_is_killed_ten_times_then_every_file_is_whole_and_none_
         except subprocess.TimeoutExpired:
             kills += 1
             process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.wait(timeout=300)
         now = {path.name: path.stat().st_mtime for path in folder.glob("[!.]*")}
         # What was finished before the kill is still there, and has not been recorded again.
         assert finished.items() <= now.items()
