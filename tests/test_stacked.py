@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -208,3 +213,80 @@ def test_when_a_file_has_no_checksums_then_it_opens_and_nothing_is_verified(
     assert not opened.verify()
     assert opened.content_hash() == run.content_hash()
     assert not run.verify()  # it is in memory
+
+
+MANY = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
+from weightcast.datasets import open_trajectory
+runs = [open_trajectory(path) for path in sorted(Path(sys.argv[1]).iterdir())]
+assert len(runs) == 300
+for _ in range(2):
+    for snapshot in range(4):
+        for run in runs:
+            assert run.snapshot(snapshot)["scale"] == runs[0].snapshot(snapshot)["scale"]
+"""
+
+
+def test_when_there_are_more_runs_than_a_process_may_have_open_then_all_are_read(
+    run: Trajectory, tmp_path: Path
+) -> None:
+    write_stacked(run, tmp_path / "0.safetensors")
+    for number in range(1, 300):
+        shutil.copy(tmp_path / "0.safetensors", tmp_path / f"{number}.safetensors")
+    subprocess.run([sys.executable, "-c", MANY, str(tmp_path)], check=True)
+
+
+def test_when_many_threads_read_many_files_then_each_gets_its_own_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weightcast.datasets.files.lent_file.MOST_OPEN", 2)
+    for number in range(6):
+        arrays = {"w": np.full((3, 50), number, np.float32)}
+        write_stacked(
+            Trajectory.from_arrays(arrays, range(3), Metadata("toy", number)),
+            tmp_path / f"{number}.safetensors",
+        )
+    runs = [open_trajectory(tmp_path / f"{number}.safetensors") for number in range(6)]
+    wrong: list[int] = []
+
+    def read() -> None:
+        for _ in range(50):
+            wrong.extend(
+                run.meta.seed
+                for run in runs
+                if not (run.snapshot(1)["w"] == np.float32(run.meta.seed)).all()
+            )
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=300)
+    assert not wrong
+
+
+def test_when_a_file_is_replaced_between_two_uses_then_its_numbers_are_not_mixed(
+    run: Trajectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weightcast.datasets.files.lent_file.MOST_OPEN", 1)
+    paths = [tmp_path / f"{number}.safetensors" for number in range(2)]
+    for path in paths:
+        write_stacked(run, path)
+    first, second = (open_trajectory(path) for path in paths)
+    first.snapshot(0)
+    second.snapshot(0)
+    write_stacked(run, paths[0])
+    with pytest.raises(InputError, match="replaced or changed while it was in use"):
+        first.snapshot(1)
+
+
+def test_when_a_run_is_let_go_of_then_its_file_is_closed(run: Trajectory, tmp_path: Path) -> None:
+    write_stacked(run, tmp_path / "0.safetensors")
+    before = len(os.listdir("/proc/self/fd"))
+    opened = open_trajectory(tmp_path / "0.safetensors")
+    opened.snapshot(0)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    del opened
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign, parse_json
+from weightcast.datasets.files.lent_file import LentFile
 from weightcast.datasets.files.partial_file import PartialFile
 from weightcast.datasets.state import DTYPES, Fixed, StateInfo, bytes_of
 from weightcast.datasets.trajectory import Floats, Metadata, State, TensorInfo, Trajectory
@@ -45,7 +46,7 @@ _PIECE = 2**22
 
 
 class StackedSource:
-    """Numbers in a stacked file; the file is opened on first use, once in every process."""
+    """Numbers in a stacked file, which is opened when it is read."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class StackedSource:
         self._checksums = dict(checksums or {})
         self._positions = dict(positions)
         self._states, self._fixed = tuple(states), tuple(fixed)
-        self._file: int | None = None
+        self._file = LentFile(path)
 
     def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
         view = out.data.cast("B") if out.size else memoryview(b"")
@@ -102,22 +103,13 @@ class StackedSource:
         return bool(self._checksums)
 
     def _read(self, name: str, offset: int, view: memoryview) -> None:
-        if self._file is None:
-            self._file = os.open(self.path, os.O_RDONLY)
         position = self._positions[name] + offset
-        while view:
-            got = os.preadv(self._file, [view], position)
-            if got <= 0:
-                raise InputError(f"{self.path} ends inside tensor {name}; record it again")
-            view, position = view[got:], position + got
-
-    def __getstate__(self) -> dict[str, Any]:
-        # File descriptors mean nothing in another process.
-        return {**self.__dict__, "_file": None}
-
-    def __del__(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
+        with self._file.descriptor() as file:
+            while view:
+                got = os.preadv(file, [view], position)
+                if got <= 0:
+                    raise InputError(f"{self.path} ends inside tensor {name}; record it again")
+                view, position = view[got:], position + got
 
 
 def read_stacked(path: Path) -> Trajectory:
