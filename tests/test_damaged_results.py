@@ -144,6 +144,8 @@ def rows_changed(path: Path, chance: random.Random) -> None:
         statement, values = chance.choice(
             [
                 (f"UPDATE OR IGNORE {table} SET {column} = ?", (chance.choice(JUNK),)),
+                (f"DELETE FROM {table}", ()),
+                (f"DELETE FROM {table} WHERE rowid % 3 = 1", ()),
                 ("UPDATE cells SET metrics = ?", (chance.choice(JUNK),)),
                 ("UPDATE cells SET curve = ?", (chance.choice(JUNK),)),
                 ("UPDATE examples SET content = ?", (chance.choice(JUNK),)),
@@ -227,6 +229,12 @@ def test_when_a_folder_is_damaged_then_it_is_refused_in_one_line_or_reads_as_it_
         ("UPDATE cells SET metrics = json_remove(metrics, '$.rel_sum')", "table cells, row"),
         ("UPDATE fits SET fit_seconds = 3 WHERE rowid = 5", "table fits, row 5"),
         ("UPDATE machines SET content = '{}'", "table machines, row 1"),
+        ("DELETE FROM cells WHERE run = 3", "table cells has"),
+        ("DELETE FROM cells", "table cells has 0 rows, not the"),
+        ("DELETE FROM fits WHERE method = 'ols-line'", "table fits has"),
+        ("DELETE FROM examples WHERE method = ''", "table examples has"),
+        ("UPDATE counts SET count = count - 1", "table counts, row 1"),
+        ("DELETE FROM counts WHERE name = 'cells'", "not the 0 written"),
     ],
 )
 def test_when_a_store_is_not_as_we_make_it_then_no_verb_takes_it_and_nothing_is_run_into_it(

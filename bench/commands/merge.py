@@ -18,6 +18,7 @@ from typing import Any
 
 from weightcast.bench.commands.run import only_writer, refuse_written_to
 from weightcast.bench.engine.environment import read_environment
+from weightcast.bench.engine.store.schema import count_again
 from weightcast.bench.engine.store.store import LOCK, NAME, Store
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.suite import Suite, load_suite
@@ -180,6 +181,7 @@ def _merge_stores(parts: Sequence[Path], build: Path, out: Path) -> Merged:
                 _take(db, folder)
                 db.execute("COMMIT")
                 db.execute("DETACH part")
+        count_again(db)
         merged.fits = _count(db, "fits")
         merged.cells = _count(db, "(SELECT DISTINCT fit, run FROM cells)")
         merged.repeated = _count(db, "repeated")

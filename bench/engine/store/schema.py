@@ -3,12 +3,14 @@
 A store may come from a stranger, or from a disk that fails. Its schema is held against ours word
 for word, for a trigger or a view in it could change what is computed here. Every row carries a
 seal, a checksum of its values as SQLite keeps them: a byte that changed does not become a number.
+How many rows each table has is kept too: what somebody deleted is no run that only has to go on.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import zlib
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from weightcast.datasets.errors import InputError
 
 _APPLICATION = 0x57435354  # "WCST": tells our files from other SQLite files
-_VERSION = 5
+_VERSION = 6
 #: The first bytes of every SQLite file.
 _MAGIC = b"SQLite format 3\0"
 
@@ -61,21 +63,28 @@ CREATE TABLE sharing (
     dataset TEXT, trained_on TEXT, track TEXT, split TEXT, traits TEXT, seal INTEGER,
     PRIMARY KEY (dataset, trained_on, track, split)
 );
+CREATE TABLE counts (name TEXT PRIMARY KEY, count INTEGER, seal INTEGER);
 """
 
+#: What holds results.
 TABLES = ("fits", "gates", "cells", "examples", "loops", "machines", "sharing")
 
 # What is not sealed yet is found without looking at every row.
+_SEALED = (*TABLES, "counts")
 _INDEXES = "".join(
-    f"CREATE INDEX unsealed_{table} ON {table} (seal) WHERE seal IS NULL;\n" for table in TABLES
+    f"CREATE INDEX unsealed_{table} ON {table} (seal) WHERE seal IS NULL;\n" for table in _SEALED
+)
+_NO_ROWS = "".join(
+    f"INSERT INTO counts VALUES ('{table}', 0, seal_of('{table}', 0));\n" for table in TABLES
 )
 
 
 def make_schema(db: sqlite3.Connection) -> None:
     """Turn an empty database into a store."""
+    add_seals(db)
     db.execute("PRAGMA journal_mode = WAL")
     db.executescript(
-        f"BEGIN; {_TABLES} {_INDEXES} PRAGMA application_id = {_APPLICATION};"
+        f"BEGIN; {_TABLES} {_INDEXES} {_NO_ROWS} PRAGMA application_id = {_APPLICATION};"
         f"PRAGMA user_version = {_VERSION}; COMMIT;"
     )
 
@@ -144,8 +153,10 @@ def check_contents(db: sqlite3.Connection, path: Path) -> None:
     """
     found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
     place = None if found == "ok" else " ".join(found.split())
-    for table in TABLES:
+    for table in _SEALED:
         place = place or _broken_row(db, table)
+    for table in TABLES:
+        place = place or _missing_rows(db, table)
     if place:
         raise InputError(
             f"{path} is damaged ({place}); take the folder from a copy, or run the suite into a "
@@ -158,18 +169,42 @@ def add_seals(db: sqlite3.Connection) -> None:
     db.create_function("seal_of", -1, _seal, deterministic=True)
 
 
+def count_rows(db: sqlite3.Connection) -> None:
+    """Have this connection, and no other, count what it adds and removes.
+
+    Counting all rows anew with each result would take the longer the more there are.
+    """
+    db.execute("PRAGMA recursive_triggers = ON")  # a replaced row is removed and added
+    for table in TABLES:
+        for what, by in (("INSERT", 1), ("DELETE", -1)):
+            db.execute(
+                f"CREATE TEMP TRIGGER {table}_{what} AFTER {what} ON main.{table} BEGIN "
+                f"UPDATE counts SET count = count + {by}, seal = NULL WHERE name = '{table}'; END"
+            )
+
+
 def seal_rows(db: sqlite3.Connection) -> None:
     """Seal what was written since the last time; it has no seal."""
-    for table in TABLES:
+    for table in _SEALED:
         db.execute(f"UPDATE {table} SET seal = {_seal_call(table)} WHERE seal IS NULL")
 
 
-def seal_again(db: sqlite3.Connection) -> None:
-    """Seal every row as it is now, for who changed some by hand and stands by it."""
+def count_again(db: sqlite3.Connection) -> None:
+    """Count all rows as they are now."""
     add_seals(db)
     for table in TABLES:
-        db.execute(f"UPDATE {table} SET seal = NULL")
+        db.execute(
+            f"UPDATE counts SET count = (SELECT count(*) FROM {table}), seal = NULL "
+            f"WHERE name = '{table}'"
+        )
     seal_rows(db)
+
+
+def seal_again(db: sqlite3.Connection) -> None:
+    """Count and seal every row as it is now, for who changed some by hand and stands by it."""
+    for table in TABLES:
+        db.execute(f"UPDATE {table} SET seal = NULL")
+    count_again(db)
 
 
 def _seal(*values: Any) -> int:
@@ -182,27 +217,36 @@ def _broken_row(db: sqlite3.Connection, table: str) -> str | None:
     return f"table {table}, row {row[0]}" if row else None
 
 
+def _missing_rows(db: sqlite3.Connection, table: str) -> str | None:
+    here = _number(db, f"SELECT count(*) FROM {table}")
+    written = db.execute("SELECT count FROM counts WHERE name = ?", (table,)).fetchone()
+    if written == (here,):
+        return None
+    return f"table {table} has {here:,} rows, not the {written[0] if written else 0:,} written"
+
+
 @cache
 def _seal_call(table: str) -> str:
     """Write the call that computes a row's seal from all its other columns."""
-    with _fresh() as db:
-        names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-    db.close()
-    return f"seal_of({', '.join(name for name in names if name != 'seal')})"
+    columns = _columns()[table]
+    return f"seal_of({', '.join(name for name in columns if name != 'seal')})"
+
+
+@cache
+def _columns() -> dict[str, list[str]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_TABLES)
+        return {
+            table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            for table in _SEALED
+        }
 
 
 @cache
 def _expected() -> frozenset[tuple[tuple[str, str], str]]:
-    with _fresh() as db:
-        found = _objects(db)
-    db.close()
-    return found
-
-
-def _fresh() -> sqlite3.Connection:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    make_schema(db)
-    return db
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        make_schema(db)
+        return _objects(db)
 
 
 def _objects(db: sqlite3.Connection) -> frozenset[tuple[tuple[str, str], str]]:

@@ -28,6 +28,7 @@ from weightcast.bench.engine.store.schema import (
     check_contents,
     check_head,
     check_schema,
+    count_rows,
     is_empty,
     make_schema,
     seal_rows,
@@ -113,6 +114,7 @@ class Store:
             make_schema(self._db)
         check_schema(self._db, path)
         check_contents(self._db, path)
+        count_rows(self._db)
 
     def __enter__(self) -> Store:
         return self
