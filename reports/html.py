@@ -176,7 +176,7 @@ def _cell_content(view: View) -> dict[str, Any]:
         "complete": complete,
         "native": native_table(view),
         "function_standings": standings(
-            view, function, "Function tier", "forest-function", "train_loss_last"
+            view, function, "Function tier", "forest-function", "train_loss"
         )
         if measured
         else None,

@@ -103,8 +103,8 @@ def test_when_more_results_are_missing_then_the_method_is_not_ranked(failed: int
 
 def _sets(spread: float, runs: int, seed: int = 0) -> list[SetErrors]:
     random = np.random.default_rng(seed)
-    base = np.ones((1, 1, runs))
-    other = 0.8 * np.exp(spread * random.standard_normal((1, 1, runs)))
+    base = np.ones((1, 1, 1, runs))
+    other = 0.8 * np.exp(spread * random.standard_normal((1, 1, 1, runs)))
     return [SetErrors("s", (10,), tuple(range(runs)), np.concatenate([base, other]))]
 
 
@@ -138,10 +138,10 @@ def test_when_a_cell_failed_then_it_is_charged_the_worse_of_baseline_and_own_wor
     own_worst: float, charged: float
 ) -> None:
     runs = 21
-    errors = np.concatenate([np.ones((1, 1, runs)), np.full((1, 1, runs), 0.4)])
-    errors[1, 0, -1] = own_worst
+    errors = np.concatenate([np.ones((1, 1, 1, runs)), np.full((1, 1, 1, runs), 0.4)])
+    errors[1, 0, 0, -1] = own_worst
     whole = errors.copy()
-    errors[1, 0, 0], whole[1, 0, 0] = np.nan, charged
+    errors[1, 0, 0, 0], whole[1, 0, 0, 0] = np.nan, charged
     ranked, as_charged = (
         rank_runs(["base", "m"], [SetErrors("s", (10,), tuple(range(runs)), e)], "base")
         for e in (errors, whole)
@@ -155,9 +155,9 @@ def test_when_cells_of_all_runs_failed_then_the_method_stands_below_the_others(
     contexts: int,
 ) -> None:
     random = np.random.default_rng(0)
-    errors = np.exp(random.normal(0, 0.1, (4, contexts, 12)))
+    errors = np.exp(random.normal(0, 0.1, (4, contexts, 1, 12)))
     errors[3] = np.nan  # all failed
-    errors[2, 0, :2] = np.nan  # 2 of 12, or of 36: more than 5 %
+    errors[2, 0, 0, :2] = np.nan  # 2 of 12, or of 36: more than 5 %
     names = ["base", "fine", "fails", "boom"]
     data = SetErrors("s", tuple(range(contexts)), tuple(range(12)), errors)
     ranking = rank_runs(names, [data], "base")
@@ -172,13 +172,13 @@ def test_when_cells_of_all_runs_failed_then_the_method_stands_below_the_others(
 
 def test_when_a_run_hardly_moves_then_it_is_left_out_for_everybody_and_no_failure() -> None:
     data = _sets(0.1, 9)[0]
-    data.errors[:, :, 3] = np.nan
+    data.errors[..., 3] = np.nan
     ranking = rank_runs(["base", "m"], [data], "base")
     assert all(s.failures == 0 for s in ranking.standings)
 
 
 def test_when_a_set_has_few_runs_then_it_is_left_out_and_said() -> None:
-    few = SetErrors("few", (10,), (0, 1), np.ones((2, 1, 2)))
+    few = SetErrors("few", (10,), (0, 1), np.ones((2, 1, 1, 2)))
     ranking = rank_runs(["base", "m"], [few, *_sets(0.1, 9)], "base")
     assert ranking.left_out == ["few: 2 usable runs, 6 are needed"]
     with pytest.raises(InputError, match="few: 2 usable runs"):

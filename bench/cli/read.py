@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,6 +48,12 @@ def leaderboard(
         str, typer.Option(help="seeds (whole runs), early, middle or late.")
     ] = "seeds",
     csv: Annotated[Path | None, typer.Option(help="Write the ranking here too.")] = None,
+    datasets: Annotated[
+        str | None, typer.Option(help="Rank on these data sets alone; names with commas.")
+    ] = None,
+    by_dataset: Annotated[
+        bool, typer.Option("--by-dataset", help="Each method's skill on each data set.")
+    ] = False,
     horizons: Annotated[
         HorizonSet,
         typer.Option(help="native compares methods at the horizons that each was made for."),
@@ -62,57 +68,91 @@ def leaderboard(
 ) -> None:
     """Rank methods, with run-level 95 % intervals."""
     from weightcast.bench.commands.arguments import check_output_file
-    from weightcast.bench.commands.info import ranking_rows
-    from weightcast.bench.results.leaderboard import BASELINE, rank_csv, rank_results, ranking_table
+    from weightcast.bench.results.leaderboard import BASELINE
 
     check_output_file("--csv", csv)
+    apart = by_dataset or datasets is not None
     if horizons is HorizonSet.native:
         if tier not in (None, "weights") or metric or baseline:
             raise InputError("--horizons native has one tier and metric, and no baseline to choose")
+        _refuse_sets(apart, "--horizons native")
         _print_native(source, track, split, csv)
         return
-    in_folder = source.is_dir() or source.suffix != ".csv"
-    if tier == "loop" and not in_folder:
-        raise InputError(f"{source} is a file; --tier loop takes a result folder")
-    notes: list[str] = []
-    if in_folder:
-        from weightcast.bench.results.mixed import mixed_note
-        from weightcast.bench.results.tables import load_results
-
-        results = load_results(source)
-        if tier == "loop" or (tier is None and results.loops and results.cells.empty):
-            if baseline or (track, split) != ("main", "seeds"):
-                raise InputError(
-                    "the loop tier compares with tuned plain training on whole runs; leave "
-                    "--baseline, --track and --split out"
-                )
-            _print_loop(results, metric, readout or "raw", target or "hard", csv)
-            return
+    if not source.is_dir() and source.suffix == ".csv":
+        if tier == "loop":
+            raise InputError(f"{source} is a file; --tier loop takes a result folder")
         _refuse_loop_options(readout, target)
-        if results.loops and results.cells.empty:
-            raise InputError(f"{source} holds runs of the loop tier alone; leave --tier out")
-        board = rank_results(
-            results,
-            tier=tier or "weights",
-            metric=metric,
-            baseline=baseline or BASELINE,
-            track=track,
-            split=split,
-        )
-        ranking = board.ranking
-        notes = [*board.notes, mixed_note(results.machines)]
-        what = f"{board.tier} tier, {board.metric}, {len(ranking.tasks)} tasks"
-    else:
-        _refuse_loop_options(readout, target)
-        from weightcast.bench.results.ranking import failure_notes
+        _refuse_sets(apart, "a CSV file")
+        _print_csv(source, baseline, csv)
+        return
+    from weightcast.bench.results.tables import load_results
 
-        ranking = rank_csv(source, baseline)
-        notes = failure_notes(ranking)
-        what = f"{source.name}, {len(ranking.tasks)} tasks"
-    print_table(ranking_rows(ranking), title=f"{what}; skill against {ranking.baseline}")
-    print_notes(notes)
+    results = load_results(source)
+    if tier == "loop" or (tier is None and results.loops and results.cells.empty):
+        if baseline or (track, split) != ("main", "seeds"):
+            raise InputError(
+                "the loop tier compares with tuned plain training on whole runs; leave "
+                "--baseline, --track and --split out"
+            )
+        _refuse_sets(apart, "the loop tier")
+        _print_loop(results, metric, readout or "raw", target or "hard", csv)
+        return
+    _refuse_loop_options(readout, target)
+    if results.loops and results.cells.empty:
+        raise InputError(f"{source} holds runs of the loop tier alone; leave --tier out")
+    _print_ranking(
+        results,
+        by_dataset,
+        csv,
+        metric=metric,
+        datasets=None if datasets is None else [name.strip() for name in datasets.split(",")],
+        tier=tier or "weights",
+        baseline=baseline or BASELINE,
+        track=track,
+        split=split,
+    )
+
+
+def _print_csv(source: Path, baseline: str | None, csv: Path | None) -> None:
+    from weightcast.bench.commands.info import ranking_rows
+    from weightcast.bench.results.leaderboard import rank_csv, ranking_table
+    from weightcast.bench.results.ranking import failure_notes
+
+    ranking = rank_csv(source, baseline)
+    title = f"{source.name}, {len(ranking.tasks)} tasks; skill against {ranking.baseline}"
+    print_table(ranking_rows(ranking), title=title)
+    print_notes([*ranking.left_out, *failure_notes(ranking)])
     if csv is not None:
         _write_csv(csv, ranking_table(ranking))
+
+
+def _print_ranking(
+    results: Results,
+    apart: bool,
+    csv: Path | None,
+    *,
+    metric: str | None,
+    datasets: list[str] | None,
+    **options: Any,
+) -> None:
+    """Print a folder's ranking, or each method's skill on each data set."""
+    from weightcast.bench.commands.info import ranking_rows
+    from weightcast.bench.results.by_dataset import by_dataset, terminal_rows
+    from weightcast.bench.results.leaderboard import board_table, rank_results
+    from weightcast.bench.results.mixed import mixed_note
+
+    board = rank_results(results, metric=metric, datasets=datasets, **options)
+    if apart:
+        table = by_dataset(results, board, **options)
+        rows = terminal_rows(table)
+    else:
+        table = board_table(board)
+        rows = ranking_rows(board.ranking, board.horizons, board.at_horizons)
+    title = f"{board.tier} tier, {board.spoken}; skill against {board.ranking.baseline}"
+    print_table(rows, title=title)
+    print_notes([*board.notes, mixed_note(results.machines)])
+    if csv is not None:
+        _write_csv(csv, table)
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -120,6 +160,11 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
     from weightcast.datasets.files.partial_file import write_text
 
     write_text(path, csv_text(table))
+
+
+def _refuse_sets(given: bool, what: str) -> None:
+    if given:
+        raise InputError(f"--datasets and --by-dataset are not for {what}; leave them out")
 
 
 def _refuse_loop_options(readout: str | None, target: str | None) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from weightcast.bench.estimate import Estimate
+from weightcast.bench.results.horizons import spoken
 from weightcast.bench.results.ranking import Ranking
 from weightcast.datasets import InputError, Trajectory, get_dataset, open_trajectory
 from weightcast.datasets.admission.gates import run_gates, set_gates
@@ -25,28 +28,47 @@ _VERIFIED = {
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
-def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:
-    """Return a leaderboard's rows for the terminal; who is not ranked stands below."""
+def ranking_rows(
+    ranking: Ranking,
+    horizons: Sequence[str] = (),
+    at_horizons: Mapping[str, Sequence[Estimate]] | None = None,
+) -> list[dict[str, Any]]:
+    """Return a leaderboard's rows for the terminal; who is not ranked stands below.
+
+    Parameters
+    ----------
+    ranking : Ranking
+    horizons : sequence of str, optional
+        ``h5`` and so on: columns of the skills at single horizons.
+    at_horizons : mapping of str to sequence of Estimate, optional
+        Method → its skill at each of them.
+    """
     over = f"error over {ranking.standings[0].method}'s"
-    rows: list[dict[str, Any]] = [
-        {
-            # A label is the method's name, with parameters in brackets where some were asked for.
-            "method": s.method + " (reference)" * is_reference(s.method.partition("(")[0]),
-            "skill": f"{s.skill.value:+.3f}",
-            "95 %": f"[{s.skill.lower:+.3f}, {s.skill.upper:+.3f}]",
-            # What knows the truth is shown, but has no place among those that do not.
-            "win rate": f"{s.win_rate.value:.2f}" if s.win_rate.known else "—",
-            "mean rank": "—" if math.isnan(s.mean_rank) else f"{s.mean_rank:.1f}",
-            over: (
-                f"{s.ratio.value:.2f} [{s.ratio.lower:.2f}, {s.ratio.upper:.2f}]"
-                if s.ratio.known
-                else "—"
-            ),
-            "failures": s.failures,
-        }
-        for s in ranking.standings
-    ]
-    blank = dict.fromkeys(("skill", "95 %", "win rate", "mean rank", over), "—")
+    rows: list[dict[str, Any]] = []
+    for s in ranking.standings:
+        told = (at_horizons or {}).get(s.method, [Estimate()] * len(horizons))
+        rows.append(
+            {
+                # A label is the method's name, with parameters in brackets where they were asked.
+                "method": s.method + " (reference)" * is_reference(s.method.partition("(")[0]),
+                "skill": f"{s.skill.value:+.3f}",
+                "95 %": f"[{s.skill.lower:+.3f}, {s.skill.upper:+.3f}]",
+                **{
+                    f"at {spoken(label)}": f"{one.value:+.2f}" if one.known else "—"
+                    for label, one in zip(horizons, told, strict=True)
+                },
+                # What knows the truth is shown, but has no place among those that do not.
+                "win rate": f"{s.win_rate.value:.2f}" if s.win_rate.known else "—",
+                "mean rank": "—" if math.isnan(s.mean_rank) else f"{s.mean_rank:.1f}",
+                over: (
+                    f"{s.ratio.value:.2f} [{s.ratio.lower:.2f}, {s.ratio.upper:.2f}]"
+                    if s.ratio.known
+                    else "—"
+                ),
+                "failures": s.failures,
+            }
+        )
+    blank = dict.fromkeys([name for name in rows[0] if name not in ("method", "failures")], "—")
     return rows + [{"method": u.method, **blank, "failures": u.failures} for u in ranking.unranked]
 
 

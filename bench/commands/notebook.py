@@ -156,6 +156,7 @@ def rank(
     tier: Literal["weights", "function"] = "weights",
     metric: str | None = None,
     baseline: str = "last-value",
+    datasets: Sequence[str] | None = None,
     track: str = "main",
     split: str = "seeds",
 ) -> pd.DataFrame:
@@ -168,9 +169,12 @@ def rank(
         ``method,task,error``, for which only ``baseline`` counts.
     tier : {"weights", "function"}
     metric : str, optional
-        By default the tier's headline metric, ``rel_sum`` or ``train_loss_last``.
+        By default the tier's headline metric: ``rel_sum``, over all horizons, or ``train_loss``,
+        the geometric mean over the horizons 5, 10, 20 and the last.
     baseline : str
         The method that skill is relative to.
+    datasets : sequence of str, optional
+        Rank on these alone.
     track : str
         ``"main"``, ``"fine-tune"`` or a shift's name.
     split : str
@@ -182,14 +186,21 @@ def rank(
         A row a method, the best first: ``method``, ``skill`` (1 minus the geometric mean of its
         error over the baseline's; 1 is perfect, 0 is the baseline), ``skill_lower``,
         ``skill_upper``, ``win_rate`` with its limits (share of opponents beaten), ``mean_rank`` and
-        ``failures`` (cells). ``frame.attrs["notes"]`` is what a reader must know of it.
+        ``failures`` (cells); of a result folder also ``skill_h5`` and so on with their limits,
+        ``tier``, ``metric`` and the median error of each task. ``frame.attrs["notes"]`` is what a
+        reader must know of it.
 
     Raises
     ------
     InputError
         If there are no results, or a name is unknown; the line lists the choices.
     """
-    from weightcast.bench.results.leaderboard import rank_csv, rank_results, ranking_table
+    from weightcast.bench.results.leaderboard import (
+        board_table,
+        rank_csv,
+        rank_results,
+        ranking_table,
+    )
     from weightcast.bench.results.tables import Results
 
     if not isinstance(results, Results):
@@ -198,8 +209,14 @@ def rank(
             return ranking_table(rank_csv(path, baseline))
         results = load_results(path)
     board = rank_results(
-        results, tier=tier, metric=metric, baseline=baseline, track=track, split=split
+        results,
+        tier=tier,
+        metric=metric,
+        baseline=baseline,
+        datasets=None if datasets is None else list(datasets),
+        track=track,
+        split=split,
     )
-    table = ranking_table(board.ranking)
+    table = board_table(board)
     table.attrs["notes"] = [note for note in board.notes if note]
     return table

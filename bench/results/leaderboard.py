@@ -12,10 +12,20 @@ from numpy.typing import NDArray
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import sharing_line
+from weightcast.bench.results.common import common_cells, place_name
+from weightcast.bench.results.horizons import (
+    AT_HORIZONS,
+    OVER_HORIZONS,
+    columns_of,
+    horizon_labels,
+    listed,
+    spoken_metric,
+)
 from weightcast.bench.results.ranking import (
     Ranking,
     SetErrors,
     failure_notes,
+    horizon_skills,
     rank_runs,
     rank_tasks,
 )
@@ -30,7 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BASELINE = "last-value"
-DEFAULT_METRIC = {"weights": "rel_sum", "function": "train_loss_last"}
+#: Of the function tier it is the geometric mean over the horizons at which networks are measured.
+DEFAULT_METRIC = {"weights": "rel_sum", "function": "train_loss"}
 #: What methods are compared with at their native horizons.
 BESIDE_NATIVE = ("last-value", "damped-line", "lfd2-ols")
 
@@ -50,10 +61,18 @@ class Leaderboard:
     ranking : Ranking
     tier, metric : str
     notes : list of str
-        What a reader must know: a coordinate sample, methods left out, data sets not ranked; in
-        tracks other than ``main``, what the runs of each task share.
+        What a reader must know: a coordinate sample, methods left out, cells that are missing, data
+        sets not ranked; in tracks other than ``main``, what the runs of each task share.
     medians : DataFrame
-        Median error a method and task, methods in the ranking's order.
+        Median error a method and task, methods in the ranking's order; over the horizons the
+        geometric mean of their medians.
+    datasets : list of str
+        The ranked ones.
+    horizons : list of str
+        Those of ``h5``, ``h10``, ``h20`` and ``last`` at which the metric is told; empty for a
+        metric that is not.
+    at_horizons : dict of str to list of Estimate
+        Method → its skill at each of them; without a method that has none.
     """
 
     ranking: Ranking
@@ -61,6 +80,14 @@ class Leaderboard:
     metric: str
     notes: list[str]
     medians: pd.DataFrame
+    datasets: list[str]
+    horizons: list[str]
+    at_horizons: dict[str, list[Estimate]]
+
+    @property
+    def spoken(self) -> str:
+        """The metric with the horizons and data sets that a skill by it is about."""
+        return f"{spoken_metric(self.metric, self.horizons)}, on {listed(self.datasets)}"
 
 
 def rank_results(
@@ -70,10 +97,11 @@ def rank_results(
     metric: str | None = None,
     baseline: str = BASELINE,
     only: list[str] | None = None,
+    datasets: list[str] | None = None,
     track: str = "main",
     split: str = WHOLE,
 ) -> Leaderboard:
-    """Rank a result folder's methods.
+    """Rank a result folder's methods, on the cells that all of them have been run on.
 
     Parameters
     ----------
@@ -81,10 +109,13 @@ def rank_results(
     tier : str
     metric : str, optional
         By default the tier's headline. In the weights tier that is `rel_sum`; with a method among
-        them that ran on the coordinate sample only, it is `rel_sum_sample`, for all of them.
+        them that ran on the coordinate sample only, it is `rel_sum_sample`, for all of them. In the
+        function tier it is ``train_loss``, the geometric mean over the horizons that are measured.
     baseline : str
     only : list of str, optional
         Labels of the methods to rank.
+    datasets : list of str, optional
+        The data sets to rank on; by default all that are admitted.
     track : str
         ``"main"`` ranks on the data sets that pass their admission gates. The others are ranked
         apart from it; there a gate that failed is said and no more, for a fine-tune hardly moves.
@@ -94,9 +125,14 @@ def rank_results(
     Raises
     ------
     InputError
-        If the tier, the metric, the baseline, the track or the split is unknown.
+        If the tier, the metric, the baseline, the track, the split or a data set is unknown.
     """
     cells, notes = _admitted(results, tier, track, split)
+    if datasets is not None:
+        known = sorted(set(cells["dataset"]))
+        if lacking := sorted(set(datasets) - set(known)):
+            raise unknown("ranked data set", lacking[0], known)
+        cells = cells[cells["dataset"].isin(datasets)]
     if only is not None:
         cells = cells[cells["label"].isin([*only, baseline])]
     ok = cells[cells["status"] == "ok"]
@@ -115,34 +151,68 @@ def rank_results(
         and not name.endswith("_origin")
         and cells[name].notna().any()
     ]
+    usable += [name for name in OVER_HORIZONS if f"{name}_last" in usable]
     if chosen not in usable:
         raise unknown(f"metric of the {tier} tier", chosen, usable)
     if tier == "weights" and not chosen.endswith("_sample") and sampled:
         cells = cells[~cells["label"].isin(sampled)]
         notes.append(f"{', '.join(sampled)}: no result on every coordinate, left out")
+    if baseline not in set(cells["label"]):
+        raise unknown("baseline", baseline, sorted(set(cells["label"])))
+    common = common_cells(cells, baseline)
+    cells = common.cells
+    notes += common.notes
     methods = sorted(set(cells["label"]))
-    if baseline not in methods:
-        raise unknown("baseline", baseline, methods)
-    sets = []
-    for (dataset, trained_on), part in cells.groupby(["dataset", "trained_on"], sort=True):
-        name = dataset if dataset == trained_on else f"{trained_on} → {dataset}"
-        errors, unfinished = _set_errors(name, part, chosen, methods, baseline)
-        sets.append(errors)
-        notes += unfinished
-        if track != "main":
+    labels = horizon_labels(cells, chosen)
+    columns = columns_of(chosen, labels)
+    sets = _sets(cells, columns, methods)
+    if track != "main":
+        places = cells[["dataset", "trained_on"]].drop_duplicates()
+        for dataset, trained_on in sorted(places.itertuples(index=False, name=None)):
             shared = results.sharing.get((str(dataset), str(trained_on), track, split), {})
-            notes.append(f"{name}: {sharing_line(shared)}")
+            notes.append(f"{place_name(dataset, trained_on)}: {sharing_line(shared)}")
     ranking = _rank(methods, sets, baseline)
+    ranking.unranked.extend(common.unranked)
     notes += [*ranking.left_out, *failure_notes(ranking)]
-    order = [one.method for one in ranking.standings] + [one.method for one in ranking.unranked]
-    medians = (
-        cells[cells["status"] == "ok"]
-        .groupby(["label", "dataset", "context"])[chosen]
-        .median()
-        .unstack(["dataset", "context"])
-        .reindex(order)
+    return Leaderboard(
+        ranking=ranking,
+        tier=tier,
+        metric=chosen,
+        notes=notes,
+        medians=_medians(results, cells, columns, ranking),
+        datasets=sorted({data.dataset for data in sets}),
+        horizons=labels,
+        at_horizons=_at_horizons(cells, chosen, labels, methods, baseline),
     )
-    return Leaderboard(ranking, tier, chosen, notes, medians)
+
+
+def _medians(
+    results: Results, cells: pd.DataFrame, columns: list[str], ranking: Ranking
+) -> pd.DataFrame:
+    order = [one.method for one in ranking.standings] + [one.method for one in ranking.unranked]
+    medians = cells[cells["status"] == "ok"].groupby(["label", "dataset", "context"])[columns]
+    table = medians.median()
+    over = np.exp(np.log(table.clip(lower=np.finfo(float).tiny)).mean(axis=1, skipna=False))
+    one = table[columns[0]] if len(columns) == 1 else over
+    return one.unstack(["dataset", "context"]).reindex(order)
+
+
+def _at_horizons(
+    cells: pd.DataFrame, metric: str, labels: list[str], methods: list[str], baseline: str
+) -> dict[str, list[Estimate]]:
+    """Return skills at single horizons; what runs on the sample alone has none."""
+    if not labels:
+        return {}
+    columns = [f"{AT_HORIZONS[metric]}_{label}" for label in labels]
+    ok = cells[cells["status"] == "ok"]
+    here = sorted(set(ok["label"][ok[columns].notna().all(axis=1)]) | {baseline})
+    told = [label for label in methods if label in here]
+    try:
+        return horizon_skills(
+            told, _sets(cells[cells["label"].isin(told)], columns, told), baseline
+        )
+    except InputError:  # the headline is ranked on data where a single horizon is not defined
+        return {}
 
 
 @dataclass(frozen=True)
@@ -258,12 +328,9 @@ def _is_told(label: str) -> bool:
 
 
 def _only(sets: list[SetErrors], methods: list[str], kept: list[str]) -> list[SetErrors]:
-    """Narrow errors (methods, contexts, runs) down to some of the methods."""
+    """Narrow errors (methods, ...) down to some of the methods."""
     rows = [methods.index(label) for label in kept]
-    return [
-        replace(data, errors=data.errors[rows], ran=None if data.ran is None else data.ran[rows])
-        for data in sets
-    ]
+    return [replace(data, errors=data.errors[rows]) for data in sets]
 
 
 def _admitted(
@@ -298,40 +365,26 @@ def _gate_line(gate: dict[str, Any]) -> str:
     )
 
 
-def _set_errors(
-    dataset: str, part: pd.DataFrame, metric: str, methods: list[str], baseline: str
-) -> tuple[SetErrors, list[str]]:
-    """Lay one data set's cells out as an array, and say what has not been run yet.
+def _sets(cells: pd.DataFrame, columns: list[str], methods: list[str]) -> list[SetErrors]:
+    """Lay cells out as arrays, a data set each; all methods have been run on all of them."""
+    return [
+        _set_errors(place_name(str(dataset), str(trained_on)), part, columns, methods)
+        for (dataset, trained_on), part in cells.groupby(["dataset", "trained_on"], sort=True)
+    ]
 
-    Runs that the baseline has not been run on are left out: there is nothing to compare with.
-    """
+
+def _set_errors(name: str, part: pd.DataFrame, columns: list[str], methods: list[str]) -> SetErrors:
     contexts = sorted(set(part["context"].astype(int)))
     runs = sorted(set(part["run"].astype(int)))
     place = (
         _places(part["label"], methods),
         _places(part["context"], contexts),
+        slice(None),
         _places(part["run"], runs),
     )
-    shape = (len(methods), len(contexts), len(runs))
-    errors, ran = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
-    errors[place] = part[metric].where(part["status"] == "ok").to_numpy(float)
-    ran[place] = True
-    compared = ran[methods.index(baseline)].all(axis=0)
-    notes = []
-    if not compared.all():
-        notes.append(
-            f"{dataset}: {int((~compared).sum())} of {len(runs)} runs lack {baseline} and are left "
-            "out"
-        )
-    errors, ran = errors[:, :, compared], ran[:, :, compared]
-    for method, cells in zip(methods, ran, strict=True):
-        if not cells.all():
-            notes.append(
-                f"{dataset}: {int((~cells).sum())} of {cells.size} cells of {method} have not been "
-                f"run; {baseline}'s errors stand in for them"
-            )
-    kept = tuple(run for run, keep in zip(runs, compared, strict=True) if keep)
-    return SetErrors(dataset, tuple(contexts), kept, errors, ran), notes
+    errors = np.full((len(methods), len(contexts), len(columns), len(runs)), np.nan)
+    errors[place] = part[columns].where(part["status"] == "ok").to_numpy(float)
+    return SetErrors(name, tuple(contexts), tuple(runs), errors)
 
 
 def _places(column: pd.Series, values: list[Any]) -> NDArray[np.int64]:
@@ -356,7 +409,7 @@ def rank_csv(path: Path, baseline: str | None = None) -> Ranking:
 
 
 def ranking_table(ranking: Ranking) -> pd.DataFrame:
-    """Return the ranking as the table that ``--csv`` writes.
+    """Return the ranking of a CSV file as the table that ``--csv`` writes.
 
     Methods that are not ranked come last, with nothing but their failures.
     """
@@ -374,3 +427,29 @@ def ranking_table(ranking: Ranking) -> pd.DataFrame:
     ]
     below = [{"method": u.method, "failures": u.failures} for u in ranking.unranked]
     return pd.DataFrame([*rows, *below])
+
+
+def board_table(board: Leaderboard) -> pd.DataFrame:
+    """Return a folder's ranking as ``--csv`` writes it: with tier, metric, horizons and medians.
+
+    The skills at single horizons are ``skill_h5`` and so on, the median errors ``error of
+    DATASET, context N``.
+    """
+    table = ranking_table(board.ranking)
+    blank = [Estimate()] * len(board.horizons)
+    told = [board.at_horizons.get(method, blank) for method in table["method"]]
+    for place, label in enumerate(board.horizons):
+        for name, values in _columns(f"skill_{label}", [one[place] for one in told]).items():
+            table[name] = values
+    table["tier"], table["metric"] = board.tier, board.metric
+    for dataset, context in board.medians.columns:
+        medians = board.medians[dataset, context]
+        table[f"error of {dataset}, context {context}"] = medians.reindex(
+            table["method"]
+        ).to_numpy()
+    return table
+
+
+def _columns(name: str, estimates: list[Estimate]) -> dict[str, list[float]]:
+    rows = [estimate.columns(name) for estimate in estimates]
+    return {column: [row[column] for row in rows] for column in Estimate().columns(name)}

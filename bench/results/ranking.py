@@ -1,9 +1,10 @@
 """Ranking methods over tasks, with intervals that come from runs.
 
-A task's error is the median over its test runs. Intervals are percentile bootstraps that draw runs
-anew within each data set, all contexts of a run together, so they say how much the ranking would
-move with other runs of the same data sets, given the training runs. Coordinates are never
-resampled: those of one run move together, and intervals from them are far too narrow.
+A task's error is the median over its test runs; of a metric that is taken at several horizons it
+is the geometric mean over these of the medians. Intervals are percentile bootstraps that draw runs
+anew within each data set, all contexts and horizons of a run together, so they say how much the
+ranking would move with other runs of the same data sets, given the training runs. Coordinates are
+never resampled: those of one run move together, and intervals from them are far too narrow.
 
 Skill, win rate and their clipping follow the definitions of fev (Shchur et al. 2025): ratios to the
 baseline in [0.01, 100], skill = 1 − their geometric mean, ties half a win.
@@ -15,7 +16,7 @@ Who fails more often stands below the ranking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,17 +43,14 @@ class SetErrors:
     dataset : str
     contexts : tuple of int
     runs : tuple of int
-    errors : ndarray, shape (methods, contexts, runs)
-        Failed cells are NaN.
-    ran : ndarray of bool, shape (methods, contexts, runs), optional
-        False where a method was never run: it gets the baseline's error there, but no failure.
+    errors : ndarray, shape (methods, contexts, horizons, runs)
+        Failed cells are NaN. A metric that is taken once has one horizon.
     """
 
     dataset: str
     contexts: tuple[int, ...]
     runs: tuple[int, ...]
     errors: Doubles
-    ran: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,43 +127,109 @@ def rank_runs(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) 
     InputError
         If the baseline is not among the methods, or no data set has enough runs.
     """
-    _baseline(methods, baseline)
-    sets = [_usable(data) for data in sets]
-    lacking = [_failed(data) for data in sets]
-    found = _Failures(
-        sum((failed.sum(axis=(1, 2)) for failed in lacking), np.zeros(len(methods), dtype=int)),
-        sum((_ran(data).sum(axis=(1, 2)) for data in sets), np.zeros(len(methods), dtype=int)),
-    )
-    done = [np.isfinite(data.errors).any(axis=(1, 2)) for data in sets]
-    kept, unranked = found.split(methods, baseline, np.any(done, axis=0) if done else None)
-    names = [methods[i] for i in kept]
-    base = names.index(baseline)
-    charged, tasks, left_out = [], [], []
-    for data, failed in zip(sets, lacking, strict=True):
-        count = data.errors.shape[2]
-        errors = _charged(data.errors[kept], failed[kept], base)
-        if count < FEWEST_RUNS:
-            left_out.append(f"{data.dataset}: {count} usable runs, {FEWEST_RUNS} are needed")
-            continue
-        charged.append(errors)
-        tasks += [f"{data.dataset}, context {context}" for context in data.contexts]
-    if not charged:
-        raise InputError(f"no data set has enough runs to rank: {'; '.join(left_out) or 'no runs'}")
-    point = np.concatenate([np.median(errors, axis=2).T for errors in charged])  # (tasks, methods)
+    ready = _ready(methods, sets, baseline)
+    base = ready.methods.index(baseline)
+    # (tasks, methods)
+    point = np.concatenate([_over_horizons(_median(e)).T for e in ready.errors])
 
     def redraw(first: int) -> Doubles:
         """Draw the runs of one data set after the other: all at once would fill the memory."""
-        random = np.random.default_rng(123)
-        total = np.zeros((3, DRAWS, len(names)))
-        for errors in charged:
-            chosen = random.integers(errors.shape[2], size=(DRAWS, errors.shape[2]))
-            drawn = np.stack([_medians(errors[:, c], chosen) for c in range(errors.shape[1])], 1)
-            total += _compared(drawn, base, first).sum(axis=-2)
+        total = np.zeros((3, DRAWS, len(ready.methods)))
+        for drawn in _redrawn(ready.errors):
+            tasks = _over_horizons(drawn).swapaxes(1, 2)  # (draws, tasks, methods)
+            total += _compared(tasks, base, first).sum(axis=-2)
         return total / len(point)
 
+    ranking = _ranking(ready.methods, baseline, point, redraw, ready.failures)
+    return replace(ranking, tasks=ready.tasks, left_out=ready.left_out, unranked=ready.unranked)
+
+
+def horizon_skills(
+    methods: Sequence[str], sets: Sequence[SetErrors], baseline: str
+) -> dict[str, list[Estimate]]:
+    """Return each ranked method's skill at each horizon, from the draws that `rank_runs` makes.
+
+    Parameters
+    ----------
+    methods, sets, baseline
+        As for `rank_runs`. Runs that hardly move by one of the horizons are left out at all.
+
+    Returns
+    -------
+    dict of str to list of Estimate
+        A skill a horizon; without the methods too many of whose cells failed.
+    """
+    ready = _ready(methods, sets, baseline)
+    base = ready.methods.index(baseline)
+    point = np.concatenate([_median(errors) for errors in ready.errors], axis=1)
+    skill = 1.0 - np.exp(_log_ratio(np.moveaxis(point, 0, -1), base).mean(axis=0))
+    total = np.zeros((DRAWS, point.shape[2], len(ready.methods)))
+    for drawn in _redrawn(ready.errors):
+        total += _log_ratio(np.moveaxis(drawn, 1, -1), base).sum(axis=1)
+    skills = 1.0 - np.exp(total / point.shape[1])
+    return {
+        name: [_estimate(skill[h, i], skills[:, h, i]) for h in range(point.shape[2])]
+        for i, name in enumerate(ready.methods)
+    }
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What is ranked, with a number in every cell.
+
+    Attributes
+    ----------
+    methods : list of str
+        Those that are ranked.
+    failures : list of int
+        Of each.
+    errors : list of ndarray, each (methods, contexts, horizons, runs)
+        A data set each.
+    """
+
+    methods: list[str]
+    failures: list[int]
+    unranked: list[Unranked]
+    errors: list[Doubles]
+    tasks: list[str]
+    left_out: list[str]
+
+
+def _ready(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) -> _Ready:
+    """Tell who is ranked, charge failures, and leave out data sets with too few runs."""
+    _baseline(methods, baseline)
+    sets = [_usable(data) for data in sets]
+    lacking = [np.asarray(np.isnan(data.errors).any(axis=2)) for data in sets]
+    none = np.zeros(len(methods), dtype=int)
+    found = _Failures(
+        sum((failed.sum(axis=(1, 2)) for failed in lacking), none),
+        none + sum(failed[0].size for failed in lacking),
+    )
+    done = [np.isfinite(data.errors).any(axis=(1, 2, 3)) for data in sets]
+    kept, unranked = found.split(methods, baseline, np.any(done, axis=0) if done else None)
+    base = [methods[i] for i in kept].index(baseline)
+    charged, tasks, left_out = [], [], []
+    for data in sets:
+        if len(data.runs) < FEWEST_RUNS:
+            left_out.append(
+                f"{data.dataset}: {len(data.runs)} usable runs, {FEWEST_RUNS} are needed"
+            )
+            continue
+        charged.append(_charged(data.errors[kept], base))
+        tasks += [f"{data.dataset}, context {context}" for context in data.contexts]
+    if not charged:
+        raise InputError(f"no data set has enough runs to rank: {'; '.join(left_out) or 'no runs'}")
     failures = [int(found.failed[i]) for i in kept]
-    ranking = _ranking(names, baseline, point, redraw, failures)
-    return replace(ranking, tasks=tasks, left_out=left_out, unranked=unranked)
+    return _Ready([methods[i] for i in kept], failures, unranked, charged, tasks, left_out)
+
+
+def _redrawn(sets: Sequence[Doubles]) -> Iterator[Doubles]:
+    """Yield each data set's medians over redrawn runs: (draws, methods, contexts, horizons)."""
+    random = np.random.default_rng(123)
+    for errors in sets:
+        chosen = random.integers(errors.shape[-1], size=(DRAWS, errors.shape[-1]))
+        rows = errors.reshape(-1, errors.shape[-1])
+        yield _medians(rows, chosen).reshape(DRAWS, *errors.shape[:-1])
 
 
 def rank_tasks(
@@ -188,7 +252,7 @@ def rank_tasks(
     names = [methods[i] for i in kept]
     base = names.index(baseline)
     # A task has one error a method: the worst of its own there is none.
-    point = _charged(errors[kept, :, None], failed[kept, :, None], base)[:, :, 0].T
+    point = _charged(errors[kept, :, None, None], base)[:, :, 0, 0].T
 
     def redraw(first: int) -> Doubles:
         """Weigh each task by how often it was drawn; nothing is as large as draws × tasks × M."""
@@ -228,22 +292,14 @@ class _Failures:
 
 def _usable(data: SetErrors) -> SetErrors:
     """Leave out runs that hardly move: no method has a relative error there, and none failed."""
-    usable = np.asarray(np.isfinite(data.errors).any(axis=(0, 1)))
+    finite = np.isfinite(data.errors)
+    # A run may begin to move only after the first horizon.
+    still = ~np.asarray(finite.any(axis=(0, 1)).all(axis=0))
     return replace(
         data,
-        runs=tuple(run for run, use in zip(data.runs, usable, strict=True) if use),
-        errors=data.errors[:, :, usable],
-        ran=None if data.ran is None else data.ran[:, :, usable],
+        runs=tuple(run for run, out in zip(data.runs, still, strict=True) if not out),
+        errors=data.errors[..., ~still],
     )
-
-
-def _ran(data: SetErrors) -> NDArray[np.bool_]:
-    return np.ones(data.errors.shape, dtype=bool) if data.ran is None else data.ran
-
-
-def _failed(data: SetErrors) -> NDArray[np.bool_]:
-    failed: NDArray[np.bool_] = np.isnan(data.errors) & _ran(data)
-    return failed
 
 
 def _ranking(
@@ -290,15 +346,28 @@ def _baseline(methods: Sequence[str], baseline: str) -> int:
     return list(methods).index(baseline)
 
 
-def _charged(errors: Doubles, failed: NDArray[np.bool_], base: int) -> Doubles:
-    """Put a number where a method has none, (methods, contexts, runs); the baseline has all."""
-    if np.isnan(errors[base]).any():
+def _charged(errors: Doubles, base: int) -> Doubles:
+    """Put a number where a method has none, (methods, ..., runs); the baseline has all."""
+    failed = np.isnan(errors)
+    if failed[base].any():
         raise InputError("the baseline has no result on some tasks; choose another baseline")
-    own = np.where(np.isnan(errors), 0.0, errors).max(axis=2, keepdims=True, initial=0.0)
-    worse = np.maximum(own, errors[base][None])
-    # What was not run yet is no failure.
-    charged: Doubles = np.where(failed, worse, np.where(np.isnan(errors), errors[base], errors))
+    own = np.where(failed, 0.0, errors).max(axis=-1, keepdims=True, initial=0.0)
+    charged: Doubles = np.where(failed, np.maximum(own, errors[base][None]), errors)
     return charged
+
+
+def _median(errors: Doubles) -> Doubles:
+    """Median over runs: (..., runs) → (...)."""
+    medians: Doubles = np.median(errors, axis=-1)
+    return medians
+
+
+def _over_horizons(errors: Doubles) -> Doubles:
+    """Geometric mean over horizons: (..., horizons) → (...)."""
+    if errors.shape[-1] == 1:
+        return errors[..., 0]
+    means: Doubles = np.exp(np.log(np.maximum(errors, np.finfo(np.float64).tiny)).mean(axis=-1))
+    return means
 
 
 def _medians(errors: Doubles, chosen: NDArray[np.int64]) -> Doubles:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import Sharing
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.csv_cells import csv_text
+from weightcast.bench.results.horizons import LABELS as HORIZON_LABELS
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS
 from weightcast.datasets import InputError
 from weightcast.datasets.files.partial_file import whole_file
@@ -106,6 +107,12 @@ class Results:
     sharing: dict[tuple[str, str, str, str], Sharing] = field(default_factory=dict)
     loops: list[LoopRow] = field(default_factory=list)
 
+    def only(self, dataset: str, context: int) -> Results:
+        """Return the same with the cells of one data set and context alone."""
+        cells = self.cells
+        here = (cells["dataset"] == dataset) & (cells["context"] == context)
+        return replace(self, cells=cells[here])
+
     @property
     def suite(self) -> str:
         """The suite's name; empty where there are no results."""
@@ -153,6 +160,8 @@ def load_results(folder: Path) -> Results:
         row["status"], row["reason"] = row.pop("cell_status"), row.pop("cell_reason")
         row["jobs"] = row.pop("most_jobs")
         row |= _derived(row)
+        if row["tier"] == "weights" and row["horizon_set"] == "common":
+            row |= _at_single(curve, "rel_sum" not in row and "rel_sum_sample" in row)
         if row["horizon_set"] == "native":
             native.append(row)
             continue
@@ -249,6 +258,18 @@ def _derived(row: dict[str, Any]) -> dict[str, Any]:
         spent = row["fit_seconds"] + row["training_runs_seconds"]
         derived["break_even_uses"] = spent / saved if saved > 0 else float("inf")
     return derived
+
+
+def _at_single(curve: list[float | None], on_sample: bool) -> dict[str, float | None]:
+    """Read errors at single horizons off a curve; NaN where the run had hardly moved."""
+    if not curve:
+        return {}
+    found: dict[str, float | None] = {}
+    for label in HORIZON_LABELS:
+        horizon = len(curve) if label == "last" else int(label[1:])
+        if horizon <= len(curve):
+            found[f"rel_{label}" + "_sample" * on_sample] = curve[horizon - 1]
+    return found
 
 
 def _stacked(

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from weightcast.bench.estimate import Estimate
+from weightcast.bench.results.horizons import listed, spoken, spoken_metric
 from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.methods.registry import is_reference
 from weightcast.reports.figures import Picture
@@ -15,9 +17,8 @@ from weightcast.reports.tables import Cell, Column, Table, decimal, estimated, k
 from weightcast.reports.view import Ranked, View
 
 _METRICS = {
-    "rel_sum": "rel_sum over every coordinate",
-    "rel_sum_sample": "rel_sum over the fixed sample of coordinates",
-    "train_loss_last": "the real network's train loss at the last horizon",
+    "rel_sum": "rel_sum over all horizons and every coordinate",
+    "rel_sum_sample": "rel_sum over all horizons and the fixed sample of coordinates",
 }
 
 
@@ -45,7 +46,7 @@ def standings(
     name : str
         Prefix of the picture's ids.
     fallback : str
-        ``rel_sum`` or ``train_loss_last``.
+        ``rel_sum`` or ``train_loss``.
     best : bool
         Whether the table ends with the best possible errors on whole runs, where they are known.
     """
@@ -55,10 +56,10 @@ def standings(
     board = ranked.board
     picture = Picture(
         forest_plot(name, f"Skill with 95 % intervals: {title}", board.ranking, view.looks),
-        f"Skill by {_METRICS.get(board.metric, board.metric)}, over "
-        f"{plural(len(board.ranking.tasks), 'task')}, with 95 % intervals from redrawn runs; right "
-        f"of 0 is better than {board.ranking.baseline}. Skills below {fixed(LOWEST, 0)} are arrows "
-        "at the edge.",
+        f"Skill by {_metric(board)}, on {listed(board.datasets)} "
+        f"({plural(len(board.ranking.tasks), 'task')}), with 95 % intervals from redrawn runs; "
+        f"right of 0 is better than {board.ranking.baseline}. Skills below {fixed(LOWEST, 0)} are "
+        "arrows at the edge.",
     )
     table = _ranked_table(view, board)
     if best:
@@ -99,6 +100,7 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         Column("#"),
         Column("method", numeric=False),
         Column("skill", f"1 − geometric mean of error over {board.ranking.baseline}'s; 95 %"),
+        *(Column(f"at {spoken(label)}", _at(label, board)) for label in board.horizons),
         Column("win rate", "share of the other methods beaten, averaged over tasks; 95 %"),
         Column("mean rank"),
         Column(f"error over {leader}'s", "paired, geometric mean over tasks; 95 %"),
@@ -114,16 +116,21 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         ),
     ]
     table = Table(
-        f"Ranked by {_METRICS.get(board.metric, board.metric)}. Brackets hold 95 % intervals; the "
-        "columns named after data sets hold the median over runs.",
+        f"Ranked by {_metric(board)}, on {listed(board.datasets)}. Brackets hold 95 % intervals; "
+        "the columns named after data sets hold the median over runs.",
         columns,
         stacked=True,
     )
+    dash = Cell("—")
     for place, s in enumerate(board.ranking.standings, 1):
         row = [
             Cell("—" if math.isnan(s.mean_rank) else str(place), str(place)),
             _method(view, s.method),
             estimated(s.skill, signed=True),
+            *(
+                estimated(one, signed=True) if one.known else dash
+                for one in board.at_horizons.get(s.method, [Estimate()] * len(board.horizons))
+            ),
             estimated(s.win_rate),
             decimal(s.mean_rank, 1),
             estimated(s.ratio),
@@ -132,14 +139,24 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         ]
         row += [value(float(amount)) for amount in board.medians.loc[s.method]]
         table.rows.append(row)
-    dash = Cell("—")
     for u in board.ranking.unranked:
-        row = [dash, _method(view, u.method, "not ranked"), *[dash] * 4]
+        row = [dash, _method(view, u.method, "not ranked"), *[dash] * (4 + len(board.horizons))]
         row += [Cell(f"{u.failures} of {u.cells}", str(u.failures))]
         row += [words(view.provenance(u.method))]
         row += [value(float(amount)) for amount in board.medians.loc[u.method]]
         table.rows.append(row)
     return table
+
+
+def _metric(board: Leaderboard) -> str:
+    said = _METRICS.get(board.metric)
+    return said or f"the real network's {spoken_metric(board.metric, board.horizons)}"
+
+
+def _at(label: str, board: Leaderboard) -> str:
+    where = "the last horizon" if label == "last" else f"horizon {spoken(label)}"
+    sampled = ", on every coordinate" if board.metric.endswith("_sample") else ""
+    return f"skill at {where} alone{sampled}; 95 %"
 
 
 def _add_best_possible(table: Table, view: View, board: Leaderboard) -> None:
@@ -158,9 +175,13 @@ def _add_best_possible(table: Table, view: View, board: Leaderboard) -> None:
 
 
 def _unranked(view: View, column: str) -> Table:
-    rows = view.weights if column == "rel_sum" else view.function
+    rows = view.weights
+    said = "Median error over the runs with a result, over all horizons."
+    if column != "rel_sum":
+        rows, column = view.function, f"{column}_last"
+        said = f"Median {column} over the runs with a result, at the last horizon."
     table = Table(
-        "Median error over the runs with a result.",
+        said,
         [
             Column("method", numeric=False),
             Column("knows", "where the method's knowledge comes from", numeric=False),

@@ -13,7 +13,7 @@ FINE_TUNE = "fine-tune"
 
 def fine_tune_standings(view: View) -> list[Standings]:
     """Rank the fine-tunes, a ranking a tier; empty where there are none."""
-    columns = {"weights": "rel_sum", "function": "train_loss_last"}
+    columns = {"weights": "rel_sum", "function": "train_loss"}
     found = []
     for tier, column in columns.items():
         ranked = view.rank(tier=tier, track=FINE_TUNE)

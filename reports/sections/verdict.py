@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from weightcast.bench.results.horizons import listed, spoken
 from weightcast.bench.results.leaderboard import BASELINE, Leaderboard
 from weightcast.bench.results.ranking import Unranked
 from weightcast.reports.numbers import fixed, interval
@@ -35,30 +36,45 @@ def _leaders(weights: Ranked, function: Ranked) -> str:
     if weights.board is None:
         return f"Nothing is ranked in the weights tier: {weights.reason}."
     first = weights.board.ranking.standings[0]
+    where = f"In weights, over all horizons, on {listed(weights.board.datasets)}, "
     if first.method == BASELINE:
         sentence = (
-            "No method does better than repeating the last observed weights "
-            f"({BASELINE} leads the weights ranking)"
+            f"{where}no method does better than repeating the last observed weights "
+            f"({BASELINE} leads the ranking)"
         )
     else:
-        sentence = f"In weights, {_leader(weights.board)}"
+        sentence = f"{where}{_leader(weights.board)}"
     sentence += _runner_up(weights.board)
     if function.board is None:
         return sentence + "."
-    second = function.board.ranking.standings[0]
+    board = function.board
+    second = board.ranking.standings[0]
+    at = listed([spoken(label) for label in board.horizons])
+    there = f"In function, by the train loss over the horizons {at}, on {listed(board.datasets)}, "
     if second.method == first.method:
-        return f"{sentence}. It leads in function too, {_skill(function.board)}."
+        return f"{sentence}. {there}it leads too, {_skill(board)}{_horizons(board, first.method)}."
     if second.method == BASELINE:
-        return (
-            f"{sentence}. In function, by the train loss at the last horizon, no method does "
-            "better than the last observed weights."
-        )
-    there = next((s for s in function.board.ranking.standings if s.method == first.method), None)
-    fate = f"; {first.method} is at {fixed(there.skill.value, signed=True)} there" if there else ""
-    return (
-        f"{sentence}. In function, by the train loss at the last horizon, it is another: "
-        f"{_leader(function.board)}{_runner_up(function.board)}{fate}."
+        return f"{sentence}. {there}no method does better than the last observed weights."
+    own = next((s for s in board.ranking.standings if s.method == first.method), None)
+    fate = (
+        f"; {first.method} has {fixed(own.skill.value, signed=True)}"
+        f"{_horizons(board, first.method)}"
+        if own
+        else ""
     )
+    return f"{sentence}. {there}it is another: {_leader(board)}{_runner_up(board)}{fate}."
+
+
+def _horizons(board: Leaderboard, method: str) -> str:
+    """Say a method's skills at single horizons, for one number hides how they fall."""
+    told = board.at_horizons.get(method, [])
+    if not told:
+        return ""
+    said = [
+        f"{fixed(one.value, signed=True)} at {spoken(label)}"
+        for label, one in zip(board.horizons, told, strict=True)
+    ]
+    return f" ({', '.join(said)})"
 
 
 def _leader(board: Leaderboard) -> str:

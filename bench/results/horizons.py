@@ -1,0 +1,94 @@
+"""Horizons at which an error is told beside the headline, and how they are spoken of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: In snapshots after the origin, as column names end; ``last`` is the task's last.
+LABELS = ("h5", "h10", "h20", "last")
+#: Metrics that are told at single horizons: name → the beginning of those columns' names.
+AT_HORIZONS = {
+    "rel_sum": "rel",
+    "rel_sum_sample": "rel",
+    "train_loss": "train_loss",
+    "test_loss": "test_loss",
+}
+#: Those of them that are themselves the geometric mean over the horizons.
+OVER_HORIZONS = ("train_loss", "test_loss")
+# More data sets than these are counted.
+_MOST_NAMED = 4
+
+
+def horizon_labels(cells: pd.DataFrame, metric: str) -> list[str]:
+    """Return the horizons at which a metric is told in all tasks, each once.
+
+    Where the last horizon is one of the others in every cell, it is not told twice.
+    """
+    if metric not in AT_HORIZONS:
+        return []
+    ok = cells[cells["status"] == "ok"]
+    columns = {label: f"{AT_HORIZONS[metric]}_{label}" for label in LABELS}
+    tasks = ok.groupby(["dataset", "context"])
+    found = [
+        label
+        for label, name in columns.items()
+        if name in ok.columns and bool(tasks[name].apply(lambda part: part.notna().any()).all())
+    ]
+    if "last" in found and len(found) > 1:
+        values = ok[[columns[label] for label in found]].to_numpy(float)
+        if np.array_equal(values[:, -2], values[:, -1], equal_nan=True):
+            found.remove("last")
+    return found
+
+
+def columns_of(metric: str, labels: Sequence[str]) -> list[str]:
+    """Return the columns that make a metric: one, or one a horizon."""
+    if metric in OVER_HORIZONS:
+        return [f"{metric}_{label}" for label in labels]
+    return [metric]
+
+
+def spoken_metric(metric: str, labels: Sequence[str]) -> str:
+    """Say what a metric is and over which horizons.
+
+    Examples
+    --------
+    >>> spoken_metric("train_loss", ["h5", "h10", "last"])
+    'train_loss (geometric mean over the horizons 5, 10 and last)'
+    >>> spoken_metric("rel_sum", [])
+    'rel_sum (over all horizons)'
+    >>> spoken_metric("train_loss_h5", [])
+    'train_loss_h5 (at horizon 5)'
+    """
+    if metric in OVER_HORIZONS:
+        return f"{metric} (geometric mean over the horizons {listed([*map(spoken, labels)])})"
+    at = next((label for label in LABELS if metric.endswith(f"_{label}")), None)
+    if at is not None:
+        return f"{metric} (at {'the last horizon' if at == 'last' else 'horizon ' + spoken(at)})"
+    bare = metric.removesuffix("_sample")
+    last = bare in ("rel_final", "rel_tensor_mean")
+    return f"{metric} ({'at the last horizon' if last else 'over all horizons'})"
+
+
+def spoken(label: str) -> str:
+    """Return ``5`` for ``h5``, and ``last`` as it is."""
+    return label.removeprefix("h")
+
+
+def listed(names: Sequence[str]) -> str:
+    """List a few names, or count many.
+
+    Examples
+    --------
+    >>> listed(["a"]), listed(["a", "b", "c"]), listed(list("abcdef"))
+    ('a', 'a, b and c', '6 data sets')
+    """
+    if len(names) > _MOST_NAMED:
+        return f"{len(names)} data sets"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1] if names else ""]))
