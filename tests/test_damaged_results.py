@@ -289,6 +289,7 @@ for user in (0, 65534):
     for command in (
         ["leaderboard", {str(folder)!r}],
         ["export", {str(folder)!r}, f"{out}/{{user}}.csv"],
+        ["report", {str(folder)!r}, "--out", f"{out}/{{user}}.html"],
         ["merge", {str(folder)!r}, "--out", f"{out}/{{user}}"],
     ):
         done = CliRunner().invoke(cli.app, command)
