@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -139,16 +140,18 @@ def test_when_a_suite_runs_on_a_cluster_then_numbers_are_those_of_a_local_run(
     dask_cluster: Any, small: str, tmp_path: Path, write_plugin: WritePlugin
 ) -> None:
     plugin = write_plugin("mine", "return context[:, -1:] + 0.5 * task.horizons")
+    text = SMALL.replace('"last-value", ', "").replace("rotations = 4", "rotations = 3")
+    Path(small).write_text(text, encoding="utf-8")
     tables = []
     for name, where in (
-        ("here", {"jobs": 1}),
+        ("here", {"jobs": 2}),
         ("there", {"scheduler": dask_cluster.scheduler_address}),
     ):
         results = _run(small, tmp_path / name, [plugin], **where)
         cells = results.cells.drop(columns=[*COMPUTE])
         tables.append(cells.sort_values(["method", "tier", "run"]).reset_index(drop=True))
     pd.testing.assert_frame_equal(*tables)
-    assert len(tables[0]) == 4 * 24
+    assert len(tables[0]) == 3 * 24
     assert set(tables[0]["status"]) == {"ok"}
 
 
@@ -156,11 +159,13 @@ def test_when_methods_misbehave_then_they_fare_as_in_a_local_run(
     dask_cluster: Any, small: str, tmp_path: Path, write_plugin: WritePlugin
 ) -> None:
     bodies = {
-        "raises": "raise RuntimeError(__file__)",
+        "raises": "raise RuntimeError(f'{__file__} {beside_it.__file__}')",
         "dies": "os.kill(os.getpid(), 11)",
         "eats": "kept = np.ones(200_000_000); raise RuntimeError('it fitted')",
     }
     plugins = [write_plugin(name, body, f"{name}.py") for name, body in bodies.items()]
+    (tmp_path / "beside_it.py").touch()
+    plugins[0].write_text("import beside_it\n" + plugins[0].read_text())
     hangs = write_plugin("hangs", "return context", "hangs.py")
     with hangs.open("a", encoding="utf-8") as file:
         file.write("    def fit(self, train, validation, task):\n        time.sleep(60)\n")
@@ -187,8 +192,8 @@ def test_when_methods_misbehave_then_they_fare_as_in_a_local_run(
     assert (results.cells.groupby("method")["run"].nunique() == 12).all()
     reasons = results.cells.groupby("method")["reason"].first()
     assert "SIGSEGV" in reasons["dies"]
-    # The plugin that ran was the copy that was sent.
-    assert reasons["raises"].endswith("raises.py")
+    # What ran was the copy of the plugin, and of the module beside it, that was sent.
+    assert re.search(r"/raises\.py \S+/beside_it\.py$", reasons["raises"])
     assert str(tmp_path) not in reasons["raises"]
     assert sorted(_pids(dask_cluster)) == sorted(before)
 
@@ -231,7 +236,7 @@ def test_when_a_loop_suite_runs_on_a_cluster_then_numbers_are_those_of_a_local_r
     plugin = write_plugin("mine", "return context[:, -1:] + 0.5 * task.horizons")
     found = []
     for name, where in (
-        ("here", {"jobs": 1}),
+        ("here", {"jobs": 2}),
         ("there", {"scheduler": dask_cluster.scheduler_address}),
     ):
         rows = _run(str(suite), tmp_path / name, [plugin], **where).loops
