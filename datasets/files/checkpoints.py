@@ -9,6 +9,7 @@ mapped, so walking many blocks opens them again and again: a stacked file is fas
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -119,9 +120,17 @@ def read_checkpoints(folder: Path) -> Trajectory:
         tensors = [tensor.info() for tensor in described.tensors]
         files = [[_inside(folder, name) for name in s.files] for s in described.snapshots]
         metadata = described.metadata.metadata()
-        for path in (path for paths in files for path in paths):
-            if not path.is_file():
-                raise InputError(f"{path}, which {manifest} names, is missing")
+        coordinates = sum(math.prod(tensor.shape) for tensor in tensors)
+        for paths in files:
+            for path in paths:
+                if not path.is_file():
+                    raise InputError(f"{path}, which {manifest} names, is missing")
+            # Before anybody makes room for them; no number takes less than a byte.
+            if (size := sum(path.stat().st_size for path in paths)) < coordinates:
+                raise ValueError(
+                    f"it tells of {coordinates:,} coordinates, and {paths[0].name} has "
+                    f"{size:,} bytes"
+                )
     source = CheckpointSource(files, manifest, [state.info() for state in described.state])
     fixed = Fixed(aliases=described.aliases)
     return Trajectory(source, tensors, described.steps, metadata, source, fixed)
