@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from weightcast.bench.commands.record import parse_seeds
-from weightcast.datasets import InputError
+from weightcast.datasets import InputError, open_trajectory
 from weightcast.datasets.importing.discovery import find_checkpoints
 from weightcast.datasets.importing.run import import_run
 from weightcast.datasets.importing.step_names import step_in
@@ -166,6 +167,51 @@ def test_when_it_is_not_sure_what_the_network_is_then_the_file_is_refused_with_t
     with pytest.raises(InputError, match=says) as caught:
         import_run(tmp_path, None)
     assert len(str(caught.value).splitlines()) == 1
+
+
+TWO = {"generator": ONE, "discriminator": {"v": torch.zeros(3)}, "model": {"net.1": {"u": T}}}
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("generator", "w"), ("discriminator", "v"), ("model.net.1", "u")]
+)
+@pytest.mark.parametrize("in_place", [True, False])
+def test_when_a_key_is_given_then_its_state_dict_is_the_network(
+    tmp_path: Path, key: str, name: str, in_place: bool
+) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for step in (1, 2):
+        torch.save(TWO, folder / f"step_{step}.pt")
+    made = import_run(folder, None if in_place else tmp_path / "run.safetensors", key=key)
+    for run in (made.run, open_trajectory(folder if in_place else made.path)):
+        again = pickle.loads(pickle.dumps(run))
+        assert [tensor.name for tensor in again.tensors] == [name]
+        place = TWO["model"]["net.1"] if name == "u" else TWO[key]
+        np.testing.assert_array_equal(again.snapshot(1)[name], place[name].numpy())
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("critic", "no state dict at critic, but at: generator, discriminator, model.net.1"),
+        ("model", "no state dict at model, but at"),
+        ("generator.w", "no state dict at generator.w, but at"),
+    ],
+)
+def test_when_a_key_leads_to_no_state_dict_then_those_that_are_there_are_named(
+    tmp_path: Path, key: str, says: str
+) -> None:
+    for step in (1, 2):
+        torch.save(TWO, tmp_path / f"step_{step}.pt")
+    with pytest.raises(InputError, match=says):
+        import_run(tmp_path, None, key=key)
+    for step in (1, 2):
+        save_file({"w": torch.ones(2)}, tmp_path / f"step_{step}.safetensors")
+    for step in (1, 2):
+        (tmp_path / f"step_{step}.pt").unlink()
+    with pytest.raises(InputError, match="no keys; leave --key out"):
+        import_run(tmp_path, None, key=key)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,9 @@ def import_(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The run's seed; by default 0.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="What trained it, e.g. adamw.")] = None,
+    key: Annotated[
+        str, typer.Option(help="Of several state dicts in a file, the network's: e.g. generator.")
+    ] = "",
 ) -> None:
     """Make a trajectory of a training run's checkpoints."""
     from weightcast.bench.commands.arguments import MOST_SEED, check_count, check_output_file
@@ -92,7 +95,7 @@ def import_(
     check_count("--seed", seed, "as the run's seed", 0, MOST_SEED)
     if in_place == (out is not None):
         raise InputError("give either --out FILE.safetensors or --in-place")
-    made = import_run(source, out, dataset=dataset, seed=seed, optimizer=optimizer)
+    made = import_run(source, out, dataset=dataset, seed=seed, optimizer=optimizer, key=key)
     for note in made.notes:
         typer.echo(f"note: {note}", err=True)
     run = made.run

@@ -39,6 +39,8 @@ class CheckpointSource:
         What says so.
     states : sequence of StateInfo
         What lies beside the weights in every one of them.
+    key : str
+        What each file calls the network's state dict, where it holds several.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class CheckpointSource:
         files: Sequence[Sequence[Path]],
         manifest: Path | None = None,
         states: Sequence[StateInfo] = (),
+        key: str = "",
     ) -> None:
+        self.key = key
         self._files = [tuple(paths) for paths in files]
         self._manifest = manifest
         self.states = tuple(states)
@@ -69,7 +73,7 @@ class CheckpointSource:
         if snapshot in self._light:
             return self._light[snapshot]
         self._mapped = None  # let go of one map before the next is made
-        opened = Checkpoint(self._files[snapshot])
+        opened = Checkpoint(self._files[snapshot], self.key)
         if opened.light:
             self._light[snapshot] = opened
         else:
@@ -93,11 +97,16 @@ class CheckpointSource:
 
     def __getstate__(self) -> dict[str, Any]:
         # Maps mean nothing in another process.
-        return {"files": self._files, "manifest": self._manifest, "states": self.states}
+        return {
+            "files": self._files,
+            "manifest": self._manifest,
+            "states": self.states,
+            "key": self.key,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._files, self._manifest = state["files"], state["manifest"]
-        self.states = state["states"]
+        self.states, self.key = state["states"], state["key"]
         self._forget()
 
 
@@ -131,13 +140,18 @@ def read_checkpoints(folder: Path) -> Trajectory:
                     f"it tells of {coordinates:,} coordinates, and {paths[0].name} has "
                     f"{size:,} bytes"
                 )
-    source = CheckpointSource(files, manifest, [state.info() for state in described.state])
+    states = [state.info() for state in described.state]
+    source = CheckpointSource(files, manifest, states, described.key)
     fixed = Fixed(aliases=described.aliases)
     return Trajectory(source, tensors, described.steps, metadata, source, fixed)
 
 
 def write_manifest(
-    folder: Path, trajectory: Trajectory, files: Sequence[Sequence[Path]], meta: Metadata
+    folder: Path,
+    trajectory: Trajectory,
+    files: Sequence[Sequence[Path]],
+    meta: Metadata,
+    key: str = "",
 ) -> Path:
     """Write the ``trajectory.json`` of a folder's checkpoints, whole or not at all.
 
@@ -158,6 +172,7 @@ def write_manifest(
             asdict(StateInfo.of(name, values)) for name, values in trajectory.state(0).items()
         ],
         "aliases": trajectory.fixed.aliases,
+        "key": key,
     }
     path = folder / MANIFEST
     write_text(path, json.dumps(described, indent=1) + "\n")

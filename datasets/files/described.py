@@ -214,6 +214,7 @@ class DescribedCheckpoints(Strict):
     metadata: DescribedMetadata
     state: list[DescribedState] = []
     aliases: dict[str, str] = {}
+    key: str = ""
 
     _unique = field_validator("tensors")(refuse_twice)
 

@@ -31,6 +31,30 @@ _MEASURED = re.compile(
 )
 
 
+def state_dict_at(loaded: Any, key: str) -> dict[str, torch.Tensor]:
+    """Return the state dict under a key, or under keys one in another, as in ``model.encoder``.
+
+    Raises
+    ------
+    ValueError
+        If there is none, saying what there is.
+    """
+    value = _at(loaded, key)
+    if _is_state_dict(value):
+        return find_state_dict(value)
+    places = [clipped(place) for place in _state_dicts(loaded, (), set())][:5]
+    raise ValueError(f"there is no state dict at {clipped(key)}, but at: {', '.join(places)}")
+
+
+def _at(loaded: Any, key: str) -> Any:
+    if not isinstance(loaded, Mapping):
+        return None
+    if key in loaded:
+        return loaded[key]
+    inner = (_at(loaded[k], key[len(k) + 1 :]) for k in loaded if key.startswith(f"{k}."))
+    return next((value for value in inner if value is not None), None)
+
+
 def find_state_dict(loaded: Any, path: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
     """Return the one state dict in what a file held.
 

@@ -18,8 +18,14 @@ from weightcast.datasets.state import StateInfo
 from weightcast.datasets.trajectory import Floats
 
 
-def open_tensors(path: Path) -> TensorFile:
+def open_tensors(path: Path, key: str = "") -> TensorFile:
     """Open a file of tensors by its ending.
+
+    Parameters
+    ----------
+    path : Path
+    key : str
+        What the state dict is called in a file of ``torch.save`` that holds several.
 
     Raises
     ------
@@ -29,7 +35,11 @@ def open_tensors(path: Path) -> TensorFile:
     with foreign(path, "a file of tensors"):
         if not path.is_file():
             raise InputError(f"{path} is missing")
-    return SafetensorsFile(path) if ending(path) == ENDINGS[0] else TorchFile(path)
+    if ending(path) != ENDINGS[0]:
+        return TorchFile(path, key)
+    if key:
+        raise InputError(f"{path} holds one state dict and no keys; leave --key out")
+    return SafetensorsFile(path)
 
 
 class Checkpoint:
@@ -38,14 +48,20 @@ class Checkpoint:
     Names are those of the network itself, without what ``torch.compile`` and data parallelism put
     before them (`plain_names`); the names in the files will do too.
 
+    Parameters
+    ----------
+    paths : sequence of Path
+    key : str
+        See `open_tensors`.
+
     Attributes
     ----------
     stripped : bool
         Whether names in the files are longer.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.files = [open_tensors(path) for path in paths]
+    def __init__(self, paths: Sequence[Path], key: str = "") -> None:
+        self.files = [open_tensors(path, key) for path in paths]
         self._by_name: dict[str, tuple[TensorFile, str]] = {}
         for file in self.files:
             for name in file.entries:

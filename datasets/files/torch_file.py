@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign
-from weightcast.datasets.files.state_dict import find_state_dict
+from weightcast.datasets.files.state_dict import find_state_dict, state_dict_at
 from weightcast.datasets.files.tensor_file import Entry
 from weightcast.datasets.files.torch_archive import (
     refuse_damaged,
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     import torch
 
 _WHAT = "a file of tensors"
-_ALONE = "save the network's state dict alone with torch.save"
+_ALONE = "save the network's alone with torch.save, or name it with weightcast import --key"
 
 
 class TorchFile:
-    """A file that ``torch.save`` wrote: a state dict, bare or under a usual name."""
+    """A file that ``torch.save`` wrote: a state dict, bare, under a usual name or a given key."""
 
     light: bool = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: str = "") -> None:
         self.path = path
         with foreign(path, _WHAT):
             loaded = _load(path)
         with foreign(path, "a checkpoint with one state dict", _ALONE):
-            self._tensors = find_state_dict(loaded)
+            self._tensors = state_dict_at(loaded, key) if key else find_state_dict(loaded)
             # Others count "global_step" as they like; in Lightning it is the optimizer's.
             step = loaded.get("global_step") if "pytorch-lightning_version" in loaded else None
             self.step = step if type(step) is int and 0 <= step < 2**63 else None

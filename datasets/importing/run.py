@@ -63,6 +63,7 @@ def import_run(
     dataset: str | None = None,
     seed: int | None = None,
     optimizer: str | None = None,
+    key: str = "",
 ) -> Imported:
     """Make a trajectory of a folder of checkpoints, or of a recording that was cut short.
 
@@ -80,6 +81,9 @@ def import_run(
     seed : int, optional
         0 by default.
     optimizer : str, optional
+    key : str, optional
+        What the network's state dict is called in files of ``torch.save`` that hold several, or
+        ``model.encoder`` where one lies in another.
 
     Raises
     ------
@@ -92,19 +96,21 @@ def import_run(
         )
     with foreign(source, "a folder of checkpoints", "name another folder"):
         recording = source.is_file()
+    if recording and key:
+        raise InputError(f"{source} is a file and holds no keys; leave --key out")
     if recording:
         return _finish_recording(source, out, dataset, seed, optimizer)
     found, passed_over = find_checkpoints(source)
     if out is not None and any(_same(out, path) for c in found for path in c.files):
         raise InputError(f"--out {out} is one of the checkpoints; name another file")
     notes = told(passed_over)
-    found = _with_own_steps(found, source)
+    found = _with_own_steps(found, source, key)
     notes.append(_order(found, source))
     if found[0].unit == "epoch":
         notes.append("steps are epochs: the files' names count nothing else")
     files = [c.files for c in found]
     steps = [c.step for c in found]
-    checkpoints = _CheckedSource(files, steps)
+    checkpoints = _CheckedSource(files, steps, key)
     tensors, fixed, left_out = _coordinates(checkpoints, [c.places for c in found])
     notes += left_out
     logged = read_trainer_state(files[-1][0].parent, steps)
@@ -118,7 +124,7 @@ def import_run(
     run = Trajectory(checkpoints, tensors, steps, meta, checkpoints, fixed)
     if out is None or out.suffix != ".safetensors":
         _read_all(run)
-        path = write_manifest(source, run, files, meta)
+        path = write_manifest(source, run, files, meta, key)
         return Imported(path, read_checkpoints(source), tuple(notes))
     _write(run, out)
     return Imported(out, run, tuple(notes))
@@ -127,8 +133,8 @@ def import_run(
 class _CheckedSource(CheckpointSource):
     """Refuses NaN and infinity as they are read, so that one pass both checks and copies."""
 
-    def __init__(self, files: list[tuple[Path, ...]], steps: list[int]) -> None:
-        super().__init__(files)
+    def __init__(self, files: list[tuple[Path, ...]], steps: list[int], key: str) -> None:
+        super().__init__(files, key=key)
         self.steps = steps
 
     def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
@@ -141,11 +147,11 @@ class _CheckedSource(CheckpointSource):
             )
 
 
-def _with_own_steps(found: list[Found], folder: Path) -> list[Found]:
+def _with_own_steps(found: list[Found], folder: Path, key: str) -> list[Found]:
     """Prefer the optimizer steps that the files name themselves, where all of them do."""
     if ending(found[0].files[0]) == ".safetensors":
         return found
-    steps = [Checkpoint(c.files).step for c in found]
+    steps = [Checkpoint(c.files, key).step for c in found]
     own = [
         c._replace(step=step, unit="step")
         for c, step in zip(found, steps, strict=True)
