@@ -90,7 +90,10 @@ class Unit:
     @property
     def modules(self) -> frozenset[str]:
         networks = NETWORKS if "function" in self.fit.tiers else frozenset()
-        return frozenset({make_cell.__module__}) | networks | heavy_libraries(self.fit.method)
+        # To clone a method, as tuning does, skbase loads what else it could clone.
+        cloned = frozenset({"sklearn.base"}) if self.fit.tuning else frozenset()
+        own = heavy_libraries(self.fit.method)
+        return frozenset({make_cell.__module__}) | networks | cloned | own
 
     @property
     def like_others(self) -> bool:
