@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,8 +17,15 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from weightcast.bench.engine.processes.forks import worker_context
+from weightcast.bench.engine.work import NETWORKS
 from weightcast.datasets import Metadata, TensorInfo, Trajectory
 from weightcast.methods import registry
+
+# Jobs in a shell's background are deaf to Ctrl-C, and so would be all that tests start: a process
+# that Ctrl-C is to end would be waited for without end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None)
@@ -76,6 +84,12 @@ def make_network_run(seed: int, snapshots: int = 51, steps: np.ndarray | None = 
     meta = Metadata("toy-network", seed, optimizer="adam")
     where = range(snapshots) if steps is None else steps.tolist()
     return Trajectory.from_arrays(arrays, where, meta, infos)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loaded_workers() -> None:
+    """Have workers start with what most need: what they do is settled by a process's first one."""
+    worker_context([*NETWORKS, "sklearn.base", "weightcast.bench.scoring.worker_side"])
 
 
 @pytest.fixture(autouse=True)

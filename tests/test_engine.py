@@ -170,11 +170,7 @@ def _rows(out: Path, query: str = "") -> list[dict[str, Any]]:
 
 
 def _command(suite: str, out: Path, *more: object) -> list[str]:
-    # A shell's background jobs inherit an ignored SIGINT; this run is to be in front.
-    main = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from weightcast.bench.cli import main; main()"
-    )
+    main = "from weightcast.bench.cli import main; main()"
     arguments = ["run", "--suite", suite, "--out", out, *more]
     return [sys.executable, "-c", main, *map(str, arguments)]
 

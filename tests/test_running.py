@@ -181,16 +181,16 @@ def test_when_a_run_is_killed_then_a_second_one_finishes_it_and_loses_nothing(
     small: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
+    Path(small).write_text(f'{SMALL}tiers = ["weights"]\n', encoding="utf-8")
     command = [
         sys.executable, "-c", "from weightcast.bench.cli import main; main()",
-        "run", "--suite", "quick", "--datasets", "linreg-sgd", "--out", str(out), "--jobs", "1",
-        "--methods", "last-value,last-two-line,ols-line,lfd2-ols,lfd-full,ar1,damped-line",
+        "run", "--suite", small, "--out", str(out), "--jobs", "1",
+        "--methods", "last-value,last-two-line,ols-line,lfd2-ols,ar1",
     ]  # fmt: skip
     with subprocess.Popen(
         command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
     ) as process:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
+        while process.poll() is None:
             time.sleep(0.05)
             if (out / "results.sqlite").exists():
                 try:
@@ -204,10 +204,10 @@ def test_when_a_run_is_killed_then_a_second_one_finishes_it_and_loses_nothing(
     assert before
     subprocess.run(command, check=True, capture_output=True)
     assert before <= _keys(out)
-    assert len(_keys(out)) == 7 * 200
+    assert len(_keys(out)) == 5 * 12
     cells = _cells(out)
     assert not cells.duplicated(["method", "run", "tier"]).any()
-    assert len(cells) == 7 * 200
+    assert len(cells) == 5 * 12
 
 
 def test_when_cells_are_exported_then_columns_come_in_order_in_both_formats(
@@ -354,23 +354,20 @@ def test_when_a_run_is_interrupted_then_it_says_how_to_resume_and_keeps_what_was
 ) -> None:
     out = tmp_path / "out"
     command = [
-        sys.executable, "-c",
-        # A shell's background jobs inherit an ignored SIGINT; this run is to be in front.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from weightcast.bench.cli import main; main()",
+        sys.executable, "-c", "from weightcast.bench.cli import main; main()",
         "run", "--suite", "quick", "--datasets", "linreg-sgd", "--out", str(out), "--jobs", "1",
         "--methods", "last-value,last-two-line,ols-line,transformer",
     ]  # fmt: skip
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and not (
             (out / "results.sqlite").exists() and _finished(out)
         ):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "the same command resumes" in err.splitlines()[-1]
     assert "Traceback" not in err
