@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -279,6 +279,17 @@ def _determinism(subject: Subject) -> None:
             "two fits with one task.seed forecast differently; draw random numbers from "
             "np.random.default_rng(task.seed)"
         )
+    if not subject.cls.get_class_tag("random") and not _same(forecasts[0], under_seed(subject, 4)):
+        raise Broken(
+            "the forecast depends on task.seed and the tag random is false; set it to true, so "
+            "that the method is fitted under several seeds and its intervals hold their noise"
+        )
+
+
+def under_seed(subject: Subject, seed: int) -> dict[str, Any]:
+    """Forecast the last toy run after a fit under another seed."""
+    task = replace(subject.task, seed=seed)
+    return subject.predict(subject.fit(task=task), subject.runs[7], task)
 
 
 def _blocks(subject: Subject) -> None:

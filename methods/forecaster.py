@@ -45,6 +45,8 @@ class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type h
         ``sampled``: true for methods too slow for every coordinate, which run on the task's fixed
         sample. ``native_context``, ``native_spacing``, ``native_horizons``: what a published method
         was made for, in snapshots, optimizer steps and snapshots; None where any will do.
+        ``random``: true where `fit` draws random numbers from ``task.seed``, so that another seed
+        gives another method; such methods are fitted under several.
         ``scale_free``: true where a fitted method's forecast of s·w is s times that of w.
         ``shift_free``: true where its forecast of w + c is that of w, plus c.
     param_grid : dict of str to sequence
@@ -58,6 +60,7 @@ class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type h
         "needs": (),
         "role": "forecaster",
         "sampled": False,
+        "random": False,
         "native_context": None,
         "native_spacing": None,
         "native_horizons": None,

@@ -58,7 +58,7 @@ class LearnedForecaster(CoordinateForecaster):
         Updates until the best validation loss.
     """
 
-    _tags: ClassVar[dict[str, Any]] = {"provenance": "fit-on-train-split"}
+    _tags: ClassVar[dict[str, Any]] = {"provenance": "fit-on-train-split", "random": True}
 
     network_: torch.nn.Module
 

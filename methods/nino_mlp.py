@@ -81,6 +81,7 @@ class NinoMlp(OneLookForecaster):
 
     _tags: ClassVar[dict[str, Any]] = {
         "provenance": "fit-on-train-split",
+        "random": True,
         "reference": "Knyazev et al. 2025, arXiv 2409.04434",
         "native_context": SEEN,
         "native_spacing": 200,

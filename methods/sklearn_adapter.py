@@ -47,6 +47,7 @@ class SklearnAdapter(Adapter):
 
     _tags: ClassVar[dict[str, Any]] = {
         "provenance": "fit-on-train-split",
+        "random": True,
         "scale_free": True,
         "shift_free": True,
     }

@@ -104,6 +104,7 @@ class Wnn(CoordinateForecaster):
 
     _tags: ClassVar[dict[str, Any]] = {
         "provenance": "fit-on-train-split",
+        "random": True,
         "reference": "Jang et al. 2023, ICML, PMLR 202",
         "native_context": SEEN,
         "native_spacing": "epoch",

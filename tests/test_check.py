@@ -100,6 +100,16 @@ def predict_block(self, context, task): return stay(context, task) + self.draw_
     (
         "determinism",
         """
+def fit(self, train, validation, task):
+    self.draw_ = np.random.default_rng(task.seed).standard_normal()
+    return self
+def predict_block(self, context, task): return stay(context, task) + self.draw_
+""",
+        "the tag random is false",
+    ),
+    (
+        "determinism",
+        """
 calls = 0
 def predict_block(self, context, task):
     self.calls += 1

@@ -22,8 +22,8 @@ LABELS = ("h5", "h10", "h20", "last")
 def _row(label: str, dataset: str, run: int, losses: Any, **more: Any) -> dict[str, Any]:
     return {
         "label": label, "method": label, "dataset": dataset, "trained_on": dataset, "track": "main",
-        "split": "seeds", "tier": "function", "context": 10, "run": run, "status": "ok",
-        "rel_sum": np.nan, "rel_sum_sample": np.nan,
+        "split": "seeds", "tier": "function", "context": 10, "rotation": run % 4, "repeat": 0,
+        "run": run, "status": "ok", "rel_sum": np.nan, "rel_sum_sample": np.nan,
         **{f"train_loss_{h}": loss for h, loss in zip(LABELS, losses, strict=True)}, **more,
     }  # fmt: skip
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 
 from weightcast.datasets import InputError
 from weightcast.methods import CoordinateForecaster, all_methods, make_method, register
 from weightcast.methods.code import code_hash
-from weightcast.methods.contract import CHECKS, Subject, run_check
+from weightcast.methods.contract import CHECKS, Subject, run_check, under_seed
 
 NAMES = sorted(all_methods())
 #: One of each adapter.
@@ -37,6 +38,17 @@ def test_when_a_method_is_checked_then_it_holds_to_the_contract(name: str, check
     if outcome.status == "skipped":
         pytest.skip(outcome.reason)
     assert outcome.status == "passed", outcome.reason
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if all_methods()[name].get_class_tag("random")]
+)
+def test_when_a_method_says_that_it_draws_then_another_seed_gives_another_forecast(
+    name: str,
+) -> None:
+    subject = _subject(name)
+    one, other = (under_seed(subject, seed) for seed in (1, 2))
+    assert any(not np.array_equal(one[tensor], other[tensor]) for tensor in one)
 
 
 def test_when_a_name_is_malformed_taken_or_no_forecaster_then_it_is_refused() -> None:

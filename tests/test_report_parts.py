@@ -134,7 +134,7 @@ def test_when_a_text_names_a_folder_then_only_its_last_part_stays(text: str, kep
 def failure(run: int, tier: str, status: str, reason: str, **place: object) -> dict[str, object]:
     here = {"dataset": "d", "trained_on": "d", "track": "main", "split": "seeds", "context": 10}
     return {
-        "label": "m", **here, **place, "run": run, "tier": tier, "status": status,
+        "label": "m", **here, **place, "run": run, "repeat": 0, "tier": tier, "status": status,
         "reason": reason, "traceback": f"trace {run}",
     }  # fmt: skip
 

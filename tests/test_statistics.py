@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +104,8 @@ def test_when_more_results_are_missing_then_the_method_is_not_ranked(failed: int
 
 def _sets(spread: float, runs: int, seed: int = 0) -> list[SetErrors]:
     random = np.random.default_rng(seed)
-    base = np.ones((1, 1, 1, runs))
-    other = 0.8 * np.exp(spread * random.standard_normal((1, 1, 1, runs)))
+    base = np.ones((1, 1, 1, runs, 1))
+    other = 0.8 * np.exp(spread * random.standard_normal((1, 1, 1, runs, 1)))
     return [SetErrors("s", (10,), tuple(range(runs)), np.concatenate([base, other]))]
 
 
@@ -133,12 +134,60 @@ def test_when_contexts_of_a_run_are_alike_then_they_are_drawn_together() -> None
     assert a.skill == b.skill
 
 
+def _fits(noise: float, seed: int, runs: int = 24, repeats: int = 3) -> SetErrors:
+    """Errors of a method whose fits differ more than its runs do; its true median ratio is 0.8."""
+    random = np.random.default_rng(seed)
+    rotations = tuple(run % 4 for run in range(runs))
+    errors = np.ones((2, 1, 1, runs, repeats))
+    of_fit = random.standard_normal((4, repeats))[np.array(rotations)]
+    of_run = 0.05 * random.standard_normal((runs, 1))
+    errors[1, 0, 0] = 0.8 * np.exp(noise * of_fit + of_run)
+    return SetErrors("s", (10,), tuple(range(runs)), errors, rotations, (1, repeats))
+
+
+def test_when_fits_differ_then_the_interval_holds_their_noise() -> None:
+    def covered(repeats: bool) -> int:
+        count = 0
+        for seed in range(60):
+            data = _fits(0.2, seed)
+            if not repeats:  # one fit alone, as if there were no other
+                data = replace(data, errors=data.errors[..., :1], repeats=(1, 1))
+            m = rank_runs(["base", "m"], [data], "base").standings
+            skill = next(s for s in m if s.method == "m").skill
+            count += skill.lower <= 0.2 <= skill.upper
+        return count
+
+    with_repeats, without = covered(True), covered(False)
+    assert with_repeats > without + 10
+    assert with_repeats >= 45
+
+
+def test_when_a_method_is_fitted_once_then_those_with_repeats_do_not_change_its_numbers() -> None:
+    random = np.random.default_rng(0)
+    errors = np.exp(random.normal(0, 0.3, (3, 1, 2, 12, 3)))
+    both = SetErrors("s", (10,), tuple(range(12)), errors, repeats=(1, 1, 3))
+    alone = SetErrors("s", (10,), tuple(range(12)), errors[:2, ..., :1])
+    one = {s.method: s for s in rank_runs(["base", "once", "thrice"], [both], "base").standings}
+    other = {s.method: s for s in rank_runs(["base", "once"], [alone], "base").standings}
+    assert one["once"].skill == other["once"].skill
+    assert one["once"].failures == 0
+
+
+def test_when_one_of_three_fits_failed_then_its_cells_are_counted_among_all() -> None:
+    errors = np.full((2, 1, 1, 12, 3), 0.5)
+    errors[0] = 1.0
+    errors[1, 0, 0, ::4, 2] = np.nan  # one rotation's third fit
+    data = SetErrors("s", (10,), tuple(range(12)), errors, repeats=(1, 3))
+    ranking = rank_runs(["base", "m"], [data], "base")
+    assert ranking.unranked == [Unranked("m", 3, 36)]
+
+
 @pytest.mark.parametrize(("own_worst", "charged"), [(0.5, 1.0), (3.0, 3.0)])
 def test_when_a_cell_failed_then_it_is_charged_the_worse_of_baseline_and_own_worst(
     own_worst: float, charged: float
 ) -> None:
     runs = 21
-    errors = np.concatenate([np.ones((1, 1, 1, runs)), np.full((1, 1, 1, runs), 0.4)])
+    errors = np.concatenate([np.ones((1, 1, 1, runs, 1)), np.full((1, 1, 1, runs, 1), 0.4)])
     errors[1, 0, 0, -1] = own_worst
     whole = errors.copy()
     errors[1, 0, 0, 0], whole[1, 0, 0, 0] = np.nan, charged
@@ -155,7 +204,7 @@ def test_when_cells_of_all_runs_failed_then_the_method_stands_below_the_others(
     contexts: int,
 ) -> None:
     random = np.random.default_rng(0)
-    errors = np.exp(random.normal(0, 0.1, (4, contexts, 1, 12)))
+    errors = np.exp(random.normal(0, 0.1, (4, contexts, 1, 12, 1)))
     errors[3] = np.nan  # all failed
     errors[2, 0, 0, :2] = np.nan  # 2 of 12, or of 36: more than 5 %
     names = ["base", "fine", "fails", "boom"]
@@ -172,13 +221,13 @@ def test_when_cells_of_all_runs_failed_then_the_method_stands_below_the_others(
 
 def test_when_a_run_hardly_moves_then_it_is_left_out_for_everybody_and_no_failure() -> None:
     data = _sets(0.1, 9)[0]
-    data.errors[..., 3] = np.nan
+    data.errors[..., 3, :] = np.nan
     ranking = rank_runs(["base", "m"], [data], "base")
     assert all(s.failures == 0 for s in ranking.standings)
 
 
 def test_when_a_set_has_few_runs_then_it_is_left_out_and_said() -> None:
-    few = SetErrors("few", (10,), (0, 1), np.ones((2, 1, 1, 2)))
+    few = SetErrors("few", (10,), (0, 1), np.ones((2, 1, 1, 2, 1)))
     ranking = rank_runs(["base", "m"], [few, *_sets(0.1, 9)], "base")
     assert ranking.left_out == ["few: 2 usable runs, 6 are needed"]
     with pytest.raises(InputError, match="few: 2 usable runs"):

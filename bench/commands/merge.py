@@ -238,7 +238,7 @@ def _refuse_conflicts(db: sqlite3.Connection, folder: Path) -> None:
         With the method, the data set and both folders.
     """
     # CROSS JOIN keeps the order of tables, which SQLite guesses wrong without statistics.
-    place = " AND ".join(f"ours.{name} = theirs.{name}" for name in (*_TASK, "rotation"))
+    place = " AND ".join(f"ours.{name} = theirs.{name}" for name in (*_TASK, "rotation", "repeat"))
     row = db.execute(
         f"SELECT theirs.*, folder FROM part.fits AS theirs CROSS JOIN main.fits AS ours ON {place} "
         "JOIN origins ON origins.fit = ours.key WHERE ours.key != theirs.key LIMIT 1"
@@ -249,7 +249,8 @@ def _refuse_conflicts(db: sqlite3.Connection, folder: Path) -> None:
             "made with different code, data or settings; run the suite again into one of them with "
             "the Weightcast, plugins and data of the other, or leave one out"
         )
-    task = " AND ".join(f"ours.{name} = theirs.{name}" for name in _TASK)
+    # Another fold, but not another fit of the same one.
+    task = " AND ".join(f"ours.{name} = theirs.{name}" for name in (*_TASK, "repeat"))
     row = db.execute(
         "SELECT theirs.*, there.run, folder FROM part.fits AS theirs "
         f"CROSS JOIN main.fits AS ours ON {task} AND ours.key != theirs.key "

@@ -29,6 +29,8 @@ from weightcast.methods.code import code_hash
 
 #: Raised whenever the meaning of a stored number changes.
 PROTOCOL = 3
+#: Far enough apart that no two repeats of a suite's rotations share a seed.
+_BETWEEN_REPEATS = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Fit:
     split : Split
         ``train`` and ``validation`` are seeds of ``place.trained_on``, ``test`` of
         ``place.dataset``.
+    repeat : int
+        Which of several fits of a method that draws random numbers, each under a seed of its own;
+        0 for all others.
     sampled : bool
         Whether the method runs on the coordinate sample only.
     tiers : tuple of str
@@ -80,6 +85,12 @@ class Fit:
     sharing: Sharing = field(default_factory=dict)
     batch_norm: BatchNorm | None = None
     files: str = ""
+    repeat: int = 0
+
+    @property
+    def task_seed(self) -> int:
+        """The seed of the method's own random numbers."""
+        return self.seed + self.split.rotation + _BETWEEN_REPEATS * self.repeat
 
     def missing(self, finished: Collection[str]) -> tuple[int, ...]:
         """Return the seeds of test runs whose cells are not among the finished ones."""
@@ -101,7 +112,7 @@ class Fit:
         track = "" if self.place.track == "main" else f" ({self.place.track})"
         return (
             f"{self.method} on {self.place.dataset}{track}, context {self.context}, "
-            f"rotation {self.split.rotation}"
+            f"rotation {self.split.rotation}" + f", repeat {self.repeat}" * (self.repeat > 0)
         )
 
 
@@ -198,7 +209,11 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
                     batch_norm=batch_norm,
                 )
                 refuse_shared(rotation.train, rotation.test, _starts_like(place))
-                fits += [_fit(suite, entry, codes[entry.name], rotation) for entry in suite.methods]
+                fits += [
+                    _fit(suite, entry, codes[entry.name], rotation, repeat)
+                    for entry in suite.methods
+                    for repeat in range(_repeats(suite, entry))
+                ]
     return fits
 
 
@@ -271,7 +286,12 @@ def _known(place: Place, split: Split, runs: RunCache) -> Iterator[KnownRun]:
             yield KnownRun(dataset, seed, origins[seed].fingerprint, runs.files(dataset, seed))
 
 
-def _fit(suite: Suite, entry: MethodEntry, code: str, rotation: Rotation) -> Fit:
+def _repeats(suite: Suite, entry: MethodEntry) -> int:
+    """Count the fits of a method: there is nothing to repeat where no random number is drawn."""
+    return suite.repeats if get_method(entry.name).get_class_tag("random") else 1
+
+
+def _fit(suite: Suite, entry: MethodEntry, code: str, rotation: Rotation, repeat: int = 0) -> Fit:
     cls = get_method(entry.name)
     sampled = bool(cls.get_class_tag("sampled"))
     # The real network is measured for recorded runs; of a forecast on a sample it has no use.
@@ -288,6 +308,8 @@ def _fit(suite: Suite, entry: MethodEntry, code: str, rotation: Rotation) -> Fit
         "seed": suite.seed,
         "tuning": tuning,
     }
+    if repeat:
+        depends["repeat"] = repeat
     key = hash_of(depends | rotation.depends())
     return Fit(
         key=key,
@@ -301,6 +323,7 @@ def _fit(suite: Suite, entry: MethodEntry, code: str, rotation: Rotation) -> Fit
         split=rotation.split,
         sample=suite.sample,
         seed=suite.seed,
+        repeat=repeat,
         tuning=tuning,
         sampled=sampled,
         tiers=("weights", "function") if function else ("weights",),

@@ -92,6 +92,8 @@ class Suite(BaseModel):
         ``"early"``, ``"middle"``, ``"late"``: halves of each run, as tasks beside the whole run.
     shifts : list of Shift
         Tracks that fit here and test there.
+    repeats : int
+        Seeds under which methods that draw random numbers are fitted; all others are fitted once.
     tuning : int
         Configurations that each method with a grid may try on validation runs; 0 for defaults.
     tiers : list of str
@@ -124,6 +126,7 @@ class Suite(BaseModel):
     methods: list[MethodEntry] = Field(min_length=1)
     contexts: list[Annotated[int, Field(ge=1, le=LARGEST)]] = Field(default=[10], min_length=1)
     rotations: int = Field(default=4, ge=3, le=LARGEST)
+    repeats: int = Field(default=1, ge=1, le=LARGEST)
     windows: list[Literal["early", "middle", "late"]] = []
     shifts: list[Shift] = []
     tuning: int = Field(default=0, ge=0, le=LARGEST)

@@ -80,8 +80,19 @@ def _whole(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of runs that every method has at every context of the data set."""
     methods = cells["label"].nunique()
     contexts = cells.groupby(_SET)["context"].transform("nunique")
+    # A method that draws random numbers has several fits, and a cell of each.
+    fits = cells.groupby([*_SET, "label"])["repeat"].nunique().groupby(_SET).sum()
+    wanted = _sets_of(cells).map(fits).to_numpy() * contexts
     there = cells.groupby([*_SET, "run"])["label"].transform("size")
-    return cells[there == methods * contexts]
+    whole = cells.groupby(_SET)["label"].transform("nunique") == methods
+    return cells[(there == wanted) & whole]
+
+
+def _sets_of(cells: pd.DataFrame) -> pd.MultiIndex:
+    """Return each row's data set, tested and trained on."""
+    import pandas as pd
+
+    return pd.MultiIndex.from_frame(cells[_SET])
 
 
 def _missing(cells: pd.DataFrame, whole: pd.DataFrame) -> list[str]:
@@ -94,12 +105,13 @@ def _missing(cells: pd.DataFrame, whole: pd.DataFrame) -> list[str]:
         out = runs - kept["run"].nunique()
         if not out:
             continue
-        full = runs * part["context"].nunique()
-        counts = part["label"].value_counts()
+        once = runs * part["context"].nunique()
+        counts, fits = part["label"].value_counts(), part.groupby("label")["repeat"].nunique()
+        full = {label: once * int(fits.get(label, 1)) for label in methods}
         lacking = [
-            f"{label} ({counts.get(label, 0)} of {full} cells)"
+            f"{label} ({counts.get(label, 0)} of {full[label]} cells)"
             for label in methods
-            if counts.get(label, 0) < full
+            if counts.get(label, 0) < full[label]
         ]
         notes.append(
             f"{place_name(str(dataset), str(trained_on))}: {out} of {runs} runs are left out, for "

@@ -330,7 +330,7 @@ def _is_told(label: str) -> bool:
 def _only(sets: list[SetErrors], methods: list[str], kept: list[str]) -> list[SetErrors]:
     """Narrow errors (methods, ...) down to some of the methods."""
     rows = [methods.index(label) for label in kept]
-    return [replace(data, errors=data.errors[rows]) for data in sets]
+    return [data.only(rows, np.ones(len(data.runs), dtype=bool)) for data in sets]
 
 
 def _admitted(
@@ -375,16 +375,31 @@ def _sets(cells: pd.DataFrame, columns: list[str], methods: list[str]) -> list[S
 
 def _set_errors(name: str, part: pd.DataFrame, columns: list[str], methods: list[str]) -> SetErrors:
     contexts = sorted(set(part["context"].astype(int)))
-    runs = sorted(set(part["run"].astype(int)))
+    rotation_of = dict(zip(part["run"].astype(int), part["rotation"].astype(int), strict=True))
+    runs = sorted(rotation_of)
+    # Fits are counted as they are, whatever their numbers.
+    repeats = {
+        label: {repeat: place for place, repeat in enumerate(sorted(set(own)))}
+        for label, own in part.groupby("label")["repeat"]
+    }
+    most = max(len(own) for own in repeats.values())
+    errors = np.full((len(methods), len(contexts), len(columns), len(runs), most), np.nan)
     place = (
         _places(part["label"], methods),
         _places(part["context"], contexts),
         slice(None),
         _places(part["run"], runs),
+        np.array([repeats[m][r] for m, r in zip(part["label"], part["repeat"], strict=True)]),
     )
-    errors = np.full((len(methods), len(contexts), len(columns), len(runs)), np.nan)
     errors[place] = part[columns].where(part["status"] == "ok").to_numpy(float)
-    return SetErrors(name, tuple(contexts), tuple(runs), errors)
+    return SetErrors(
+        name,
+        tuple(contexts),
+        tuple(runs),
+        errors,
+        rotations=tuple(rotation_of[run] for run in runs),
+        repeats=tuple(len(repeats[method]) for method in methods),
+    )
 
 
 def _places(column: pd.Series, values: list[Any]) -> NDArray[np.int64]:

@@ -1,10 +1,12 @@
 """Ranking methods over tasks, with intervals that come from runs.
 
-A task's error is the median over its test runs; of a metric that is taken at several horizons it
-is the geometric mean over these of the medians. Intervals are percentile bootstraps that draw runs
-anew within each data set, all contexts and horizons of a run together, so they say how much the
-ranking would move with other runs of the same data sets, given the training runs. Coordinates are
-never resampled: those of one run move together, and intervals from them are far too narrow.
+A task's error is the median over its test runs, and over the seeds under which a method that draws
+random numbers was fitted; of a metric that is taken at several horizons it is the geometric mean
+over these of the medians. Intervals are percentile bootstraps that draw runs anew within each data
+set, all contexts and horizons of a run together, and with them the fits of each rotation, so they
+say how much the ranking would move with other runs of the same data sets and other fits, given the
+training runs. Coordinates are never resampled: those of one run move together, and intervals from
+them are far too narrow.
 
 Skill, win rate and their clipping follow the definitions of fev (Shchur et al. 2025): ratios to the
 baseline in [0.01, 100], skill = 1 − their geometric mean, ties half a win.
@@ -43,14 +45,37 @@ class SetErrors:
     dataset : str
     contexts : tuple of int
     runs : tuple of int
-    errors : ndarray, shape (methods, contexts, horizons, runs)
+    errors : ndarray, shape (methods, contexts, horizons, runs, repeats)
         Failed cells are NaN. A metric that is taken once has one horizon.
+    rotations : tuple of int, optional
+        The rotation that each run is tested in: its fits are drawn together. All in one by default.
+    repeats : tuple of int, optional
+        How many fits each method has; what is beyond in ``errors`` does not count. All by default.
     """
 
     dataset: str
     contexts: tuple[int, ...]
     runs: tuple[int, ...]
     errors: Doubles
+    rotations: tuple[int, ...] = ()
+    repeats: tuple[int, ...] = ()
+
+    def by_method(self) -> list[Doubles]:
+        """Return each method's errors, (contexts, horizons, runs, its repeats)."""
+        counts = self.repeats or (self.errors.shape[-1],) * len(self.errors)
+        return [own[..., :count] for own, count in zip(self.errors, counts, strict=True)]
+
+    def only(self, methods: Sequence[int], runs: NDArray[np.bool_]) -> SetErrors:
+        """Narrow it down to some methods, by place, and to some runs, by mask."""
+        return replace(
+            self,
+            runs=tuple(run for run, keep in zip(self.runs, runs, strict=True) if keep),
+            errors=self.errors[list(methods)][:, :, :, runs],
+            rotations=tuple(
+                rotation for rotation, keep in zip(self.rotations, runs, strict=False) if keep
+            ),
+            repeats=tuple(self.repeats[i] for i in methods) if self.repeats else (),
+        )
 
 
 @dataclass(frozen=True)
@@ -130,12 +155,12 @@ def rank_runs(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) 
     ready = _ready(methods, sets, baseline)
     base = ready.methods.index(baseline)
     # (tasks, methods)
-    point = np.concatenate([_over_horizons(_median(e)).T for e in ready.errors])
+    point = np.concatenate([_over_horizons(_median(data)).T for data in ready.sets])
 
     def redraw(first: int) -> Doubles:
         """Draw the runs of one data set after the other: all at once would fill the memory."""
         total = np.zeros((3, DRAWS, len(ready.methods)))
-        for drawn in _redrawn(ready.errors):
+        for drawn in _redrawn(ready.sets):
             tasks = _over_horizons(drawn).swapaxes(1, 2)  # (draws, tasks, methods)
             total += _compared(tasks, base, first).sum(axis=-2)
         return total / len(point)
@@ -161,10 +186,10 @@ def horizon_skills(
     """
     ready = _ready(methods, sets, baseline)
     base = ready.methods.index(baseline)
-    point = np.concatenate([_median(errors) for errors in ready.errors], axis=1)
+    point = np.concatenate([_median(data) for data in ready.sets], axis=1)
     skill = 1.0 - np.exp(_log_ratio(np.moveaxis(point, 0, -1), base).mean(axis=0))
     total = np.zeros((DRAWS, point.shape[2], len(ready.methods)))
-    for drawn in _redrawn(ready.errors):
+    for drawn in _redrawn(ready.sets):
         total += _log_ratio(np.moveaxis(drawn, 1, -1), base).sum(axis=1)
     skills = 1.0 - np.exp(total / point.shape[1])
     return {
@@ -183,14 +208,13 @@ class _Ready:
         Those that are ranked.
     failures : list of int
         Of each.
-    errors : list of ndarray, each (methods, contexts, horizons, runs)
-        A data set each.
+    sets : list of SetErrors
     """
 
     methods: list[str]
     failures: list[int]
     unranked: list[Unranked]
-    errors: list[Doubles]
+    sets: list[SetErrors]
     tasks: list[str]
     left_out: list[str]
 
@@ -199,13 +223,13 @@ def _ready(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) -> 
     """Tell who is ranked, charge failures, and leave out data sets with too few runs."""
     _baseline(methods, baseline)
     sets = [_usable(data) for data in sets]
-    lacking = [np.asarray(np.isnan(data.errors).any(axis=2)) for data in sets]
-    none = np.zeros(len(methods), dtype=int)
+    # Of each set and method: which cells failed, (contexts, runs, repeats).
+    lacking = [[np.isnan(own).any(axis=1) for own in data.by_method()] for data in sets]
     found = _Failures(
-        sum((failed.sum(axis=(1, 2)) for failed in lacking), none),
-        none + sum(failed[0].size for failed in lacking),
+        np.sum([[own.sum() for own in failed] for failed in lacking], axis=0, dtype=int),
+        np.sum([[own.size for own in failed] for failed in lacking], axis=0, dtype=int),
     )
-    done = [np.isfinite(data.errors).any(axis=(1, 2, 3)) for data in sets]
+    done = [[np.isfinite(own).any() for own in data.by_method()] for data in sets]
     kept, unranked = found.split(methods, baseline, np.any(done, axis=0) if done else None)
     base = [methods[i] for i in kept].index(baseline)
     charged, tasks, left_out = [], [], []
@@ -215,7 +239,8 @@ def _ready(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) -> 
                 f"{data.dataset}: {len(data.runs)} usable runs, {FEWEST_RUNS} are needed"
             )
             continue
-        charged.append(_charged(data.errors[kept], base))
+        ranked = data.only(kept, np.ones(len(data.runs), dtype=bool))
+        charged.append(_charged(ranked, base))
         tasks += [f"{data.dataset}, context {context}" for context in data.contexts]
     if not charged:
         raise InputError(f"no data set has enough runs to rank: {'; '.join(left_out) or 'no runs'}")
@@ -223,13 +248,32 @@ def _ready(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) -> 
     return _Ready([methods[i] for i in kept], failures, unranked, charged, tasks, left_out)
 
 
-def _redrawn(sets: Sequence[Doubles]) -> Iterator[Doubles]:
-    """Yield each data set's medians over redrawn runs: (draws, methods, contexts, horizons)."""
+def _redrawn(sets: Sequence[SetErrors]) -> Iterator[Doubles]:
+    """Yield each data set's medians over redrawn runs and fits.
+
+    The shape is (draws, methods, contexts, horizons). All methods have the same runs in a draw, and
+    all runs of a rotation the same fits of a method.
+    """
     random = np.random.default_rng(123)
-    for errors in sets:
-        chosen = random.integers(errors.shape[-1], size=(DRAWS, errors.shape[-1]))
-        rows = errors.reshape(-1, errors.shape[-1])
-        yield _medians(rows, chosen).reshape(DRAWS, *errors.shape[:-1])
+    # Their own, so that runs are drawn as they are where nothing is repeated.
+    of_fits = np.random.default_rng(456)
+    for data in sets:
+        count, most = data.errors.shape[3:]
+        chosen = random.integers(count, size=(DRAWS, count))
+        rotation = np.unique(data.rotations or (0,) * count, return_inverse=True)[1]
+        lots = of_fits.random((DRAWS, int(rotation.max()) + 1, most)) if most > 1 else None
+        drawn = []
+        for own in data.by_method():
+            repeats = own.shape[-1]
+            rows = own.reshape(-1, count, repeats)
+            if lots is None or repeats == 1:
+                medians = _medians(rows[..., 0], chosen)
+            else:
+                fits = (lots[:, :, :repeats] * repeats).astype(np.int64)
+                of_run = np.take_along_axis(fits, rotation[chosen][..., None], axis=1)
+                medians = _medians_of_fits(rows, chosen, of_run)
+            drawn.append(medians.reshape(DRAWS, *own.shape[:2]))
+        yield np.stack(drawn, axis=1)
 
 
 def rank_tasks(
@@ -252,7 +296,9 @@ def rank_tasks(
     names = [methods[i] for i in kept]
     base = names.index(baseline)
     # A task has one error a method: the worst of its own there is none.
-    point = _charged(errors[kept, :, None, None], base)[:, :, 0, 0].T
+    places = tuple(range(len(tasks)))
+    table = SetErrors("", places, (0,), errors[kept][:, :, None, None, None])
+    point = _charged(table, base).errors[:, :, 0, 0, 0].T
 
     def redraw(first: int) -> Doubles:
         """Weigh each task by how often it was drawn; nothing is as large as draws × tasks × M."""
@@ -292,14 +338,10 @@ class _Failures:
 
 def _usable(data: SetErrors) -> SetErrors:
     """Leave out runs that hardly move: no method has a relative error there, and none failed."""
-    finite = np.isfinite(data.errors)
+    finite = np.isfinite(data.errors).any(axis=-1)
     # A run may begin to move only after the first horizon.
-    still = ~np.asarray(finite.any(axis=(0, 1)).all(axis=0))
-    return replace(
-        data,
-        runs=tuple(run for run, out in zip(data.runs, still, strict=True) if not out),
-        errors=data.errors[..., ~still],
-    )
+    moving = np.asarray(finite.any(axis=(0, 1)).any(axis=0))
+    return data.only(range(len(data.errors)), moving)
 
 
 def _ranking(
@@ -346,20 +388,24 @@ def _baseline(methods: Sequence[str], baseline: str) -> int:
     return list(methods).index(baseline)
 
 
-def _charged(errors: Doubles, base: int) -> Doubles:
-    """Put a number where a method has none, (methods, ..., runs); the baseline has all."""
-    failed = np.isnan(errors)
-    if failed[base].any():
+def _charged(data: SetErrors, base: int) -> SetErrors:
+    """Put a number where a method has none; the baseline has all."""
+    errors = data.errors.copy()
+    baseline = data.by_method()[base]
+    if np.isnan(baseline).any():
         raise InputError("the baseline has no result on some tasks; choose another baseline")
-    own = np.where(failed, 0.0, errors).max(axis=-1, keepdims=True, initial=0.0)
-    charged: Doubles = np.where(failed, np.maximum(own, errors[base][None]), errors)
-    return charged
+    beside = np.median(baseline, axis=-1)  # (contexts, horizons, runs)
+    for place, own in enumerate(data.by_method()):
+        failed = np.isnan(own)
+        worst = np.where(failed, 0.0, own).max(axis=(-2, -1), keepdims=True, initial=0.0)
+        charge = np.maximum(worst, beside[..., None])
+        errors[place, ..., : own.shape[-1]] = np.where(failed, charge, own)
+    return replace(data, errors=errors)
 
 
-def _median(errors: Doubles) -> Doubles:
-    """Median over runs: (..., runs) → (...)."""
-    medians: Doubles = np.median(errors, axis=-1)
-    return medians
+def _median(data: SetErrors) -> Doubles:
+    """Medians over runs and fits: (methods, contexts, horizons)."""
+    return np.stack([np.median(own, axis=(-2, -1)) for own in data.by_method()])
 
 
 def _over_horizons(errors: Doubles) -> Doubles:
@@ -373,6 +419,27 @@ def _over_horizons(errors: Doubles) -> Doubles:
 def _medians(errors: Doubles, chosen: NDArray[np.int64]) -> Doubles:
     """Medians over redrawn runs: (methods, runs) and (draws, runs) → (draws, methods)."""
     return np.stack([np.median(row[chosen], axis=1) for row in errors], axis=1)
+
+
+def _medians_of_fits(
+    errors: Doubles, chosen: NDArray[np.int64], fits: NDArray[np.int64]
+) -> Doubles:
+    """Medians over redrawn runs and their redrawn fits.
+
+    Parameters
+    ----------
+    errors : ndarray, shape (rows, runs, repeats)
+    chosen : ndarray of int, shape (draws, runs)
+    fits : ndarray of int, shape (draws, runs, repeats)
+
+    Returns
+    -------
+    ndarray, shape (draws, rows)
+    """
+    of_draw = (len(chosen), -1)
+    return np.stack(
+        [np.median(row[chosen[..., None], fits].reshape(of_draw), axis=1) for row in errors], axis=1
+    )
 
 
 def _compared(errors: Doubles, base: int, first: int) -> Doubles:

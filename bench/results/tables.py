@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: What identifies a cell's row, in the order in which it is exported.
 IDENTITY = (
-    "suite", "dataset", "track", "split", "rotation", "context", "horizon_set", "method", "params",
-    "chosen", "run", "tier", "status", "reason", "coverage", "coordinates",
+    "suite", "dataset", "track", "split", "rotation", "repeat", "context", "horizon_set", "method",
+    "params", "chosen", "run", "tier", "status", "reason", "coverage", "coordinates",
 )  # fmt: skip
 
 #: Tracks of a data set itself; the others are shifts between two.
@@ -128,7 +128,7 @@ SELECT fits.*, cells.run, cells.tier, cells.horizon_set, cells.status AS cell_st
     scoring_seconds, cell_seconds, cells.fit_seconds, cells.fit_cpu_seconds,
     cells.fit_memory_bytes, max(cells.jobs, cells.fit_jobs) AS most_jobs
 FROM cells JOIN fits ON cells.fit = fits.key
-ORDER BY dataset, context, method, params, rotation, run, tier DESC
+ORDER BY dataset, context, method, params, rotation, repeat, run, tier DESC
 """
 
 

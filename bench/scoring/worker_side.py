@@ -78,7 +78,7 @@ class _Desk:
     def _prepare(self, fit: Fit) -> None:
         first = self.test_run(fit, fit.split.test[0])
         # In a shift track the test runs' steps and learning rates are not those of training runs.
-        self.task = make_task(first, fit.context, seed=fit.seed + fit.split.rotation)
+        self.task = make_task(first, fit.context, seed=fit.task_seed)
         self.sample = coordinate_sample(fit.place.dataset, first.n_coordinates, fit.sample)
         self.evaluator = evaluator_for(first.meta) if "function" in fit.tiers else None
 
@@ -173,7 +173,8 @@ def _examples(desk: _Desk, fit: Fit) -> dict[str, Any]:
     assert desk.sample is not None
     examples: dict[str, Any] = {}
     place = fit.place
-    if fit.split.rotation == 0 and place == Place(place.dataset, place.dataset, place.track):
+    first = fit.split.rotation == fit.repeat == 0
+    if first and place == Place(place.dataset, place.dataset, place.track):
         run = desk.test_run(fit, fit.split.test[0])
         examples["truth"] = example_truth(run, desk.task, desk.sample)
         with contextlib.suppress(BaseException):  # a method may well call sys.exit
@@ -189,7 +190,7 @@ def _fit(desk: _Desk, fit: Fit) -> tuple[FitRecord, Forecaster]:
         [place.training_view(desk.runs(place.trained_on, s)) for s in seeds]
         for seeds in (fit.split.train, fit.split.validation)
     )
-    task = make_task(train[0], fit.context, seed=fit.seed + fit.split.rotation)
+    task = make_task(train[0], fit.context, seed=fit.task_seed)
     sample = coordinate_sample(place.trained_on, train[0].n_coordinates, fit.sample)
     record, watch = FitRecord(fit), Stopwatch()
     # The first clone in a process loads scikit-learn, which the meters are not to count.

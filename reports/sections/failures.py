@@ -14,7 +14,7 @@ from weightcast.bench.privacy import without_folders
 from weightcast.bench.results.tables import OWN, PLACE
 from weightcast.reports.numbers import count
 
-_CELL = ("label", *PLACE, "run")
+_CELL = ("label", *PLACE, "run", "repeat")
 
 _MEANING = {
     "failed": "the method raised an exception",
@@ -100,14 +100,15 @@ def group_failures(failures: Sequence[dict[str, Any]]) -> list[Failure]:
         traces.setdefault(cell, without_folders(row["traceback"] or ""))
     groups: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
     for cell, where in tiers.items():
-        label, *task, run, status, reason = cell
+        label, *task, run, _, status, reason = cell
         both = " and ".join(sorted(where, reverse=True))
         group = (label, _task(*task), both, status, reason)
         groups.setdefault(group, []).append((run, traces[cell]))
     found = []
     for group, members in sorted(groups.items(), key=lambda item: item[0]):
         members.sort()
-        found.append(Failure(*group, [run for run, _ in members], members[0][1]))
+        runs = list(dict.fromkeys(run for run, _ in members))  # once, however many fits failed
+        found.append(Failure(*group, runs, members[0][1]))
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from weightcast.datasets.errors import InputError
 
 _APPLICATION = 0x57435354  # "WCST": tells our files from other SQLite files
-_VERSION = 6
+_VERSION = 7
 #: The first bytes of every SQLite file.
 _MAGIC = b"SQLite format 3\0"
 
@@ -26,11 +26,11 @@ _TABLES = """
 CREATE TABLE fits (
     key TEXT PRIMARY KEY, suite TEXT, method TEXT, params TEXT, chosen TEXT, trials TEXT,
     dataset TEXT, trained_on TEXT, track TEXT, split TEXT, context INTEGER, rotation INTEGER,
-    status TEXT, reason TEXT, traceback TEXT, fit_seconds REAL, fit_cpu_seconds REAL,
-    fit_memory_bytes INTEGER, training_runs_seconds REAL, parameters INTEGER,
+    repeat INTEGER, status TEXT, reason TEXT, traceback TEXT, fit_seconds REAL,
+    fit_cpu_seconds REAL, fit_memory_bytes INTEGER, training_runs_seconds REAL, parameters INTEGER,
     flops_per_coordinate REAL, diagnostics TEXT, jobs INTEGER, threads INTEGER, machine TEXT,
     seal INTEGER,
-    UNIQUE (method, params, dataset, trained_on, track, split, context, rotation)
+    UNIQUE (method, params, dataset, trained_on, track, split, context, rotation, repeat)
 );
 CREATE TABLE gates (
     dataset TEXT, name TEXT, passed INTEGER, value REAL, limit_ REAL, meaning TEXT, data TEXT,

@@ -52,7 +52,7 @@ NAME = "results.sqlite"
 #: Held by whoever writes to the folder.
 LOCK = ".lock"
 _FIT_PLACE = (
-    "method", "params", "dataset", "trained_on", "track", "split", "context", "rotation",
+    "method", "params", "dataset", "trained_on", "track", "split", "context", "rotation", "repeat",
 )  # fmt: skip
 
 
@@ -246,6 +246,7 @@ class Store:
             "split": fit.place.split,
             "context": fit.context,
             "rotation": fit.split.rotation,
+            "repeat": fit.repeat,
             "status": why.status,
             "reason": why.reason,
             "traceback": why.traceback,

@@ -92,6 +92,7 @@ class CellRecord(_Row):
     split: Word
     context: Count
     rotation: Count
+    repeat: Count
     status: Word
     reason: str
     traceback: str
