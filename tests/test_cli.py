@@ -98,9 +98,9 @@ def test_when_a_ten_line_plugin_is_named_then_it_runs_and_ranks(tmp_path: Path) 
     board = weightcast("leaderboard", out, "--csv", csv)
     assert board.returncode == 0, board.stderr
     lines = csv.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == (
+    assert lines[0].startswith(
         "method,skill,skill_lower,skill_upper,win_rate,win_rate_lower,win_rate_upper,mean_rank,"
-        "failures"
+        "failures,skill_h5,skill_h5_lower,skill_h5_upper,"
     )
     skills = {line.split(",")[0]: line.split(",")[1] for line in lines[1:]}
     assert skills["my-method"] == skills["last-two-line"]

@@ -427,8 +427,9 @@ def _view(results: Results, gains: dict[str, tuple[float, float]]) -> View:
                 "rotation": 0, "context": 10, "horizon_set": "common", "label": label,
                 "method": label, "run": run, "status": "ok",
             }  # fmt: skip
-            nothing = {"rel_sum": math.nan, "rel_sum_sample": math.nan}
-            rows.append(shared | nothing | {"tier": "weights", "rel_sum": error})
+            nothing = {"rel_sum": math.nan, "rel_sum_sample": math.nan, "repeat": 0}
+            weights = {"tier": "weights", "rel_sum": error, "rel_last": error}
+            rows.append(shared | nothing | weights)
             rows.append(shared | nothing | {"tier": "function", "train_loss_last": loss})
     return View(replace(results, cells=pd.DataFrame(rows), loops=[]))
 
@@ -439,19 +440,27 @@ def test_when_orders_agree_then_the_correlation_is_one_and_counts_are_said(
     task = Task("d", 10, "d")
     methods = {f"m{i}": (0.9 - 0.1 * i, 0.45 - 0.05 * i) for i in range(5)}
     found = agreement(_view(results, methods), [task])
-    cells = [(cell.text, cell.note) for cell in found.table.rows[0][1:]]
-    assert cells == [("+1.00", "n = 5"), ("+1.00", "n = 6")]
-    assert found.picture is not None
-    assert "5 points" in found.picture.caption
-    assert "d +1.00 (n = 6) and +1.00 (n = 5)" in found.picture.caption
-    assert "over all methods is +1.00" in found.takeaway
+    title, horizon, every, p, beating, _ = found.table.rows[0]
+    assert (title.text, horizon.text) == ("d", "last")
+    assert (every.text, beating.text) == ("+1.00", "+1.00")
+    assert every.note == "[+1.00, +1.00], 5 methods"
+    assert float(p.text) < 0.05
+    assert [picture.heading for picture in found.pictures] == [
+        "All methods", "Methods that beat the last value in weights",
+        "Each method, at the last horizon",
+    ]  # fmt: skip
+    assert "5 points" in found.pictures[-1].caption
+    assert found.takeaway == (
+        "Spearman's rank correlation over all methods is at the last horizon +1.00 (1 data set, "
+        "clearly not 0 on 1)."
+    )
 
 
 def test_when_few_methods_beat_the_last_value_then_that_is_said(results: Results) -> None:
     task = Task("d", 10, "d")
     methods = {"a": (0.9, 0.6), "b": (0.8, 0.7), "c": (0.7, 0.8), "worse": (2.0, 0.1)}
     found = agreement(_view(results, methods), [task])
-    cells = [(cell.text, cell.note) for cell in found.table.rows[0][1:]]
-    assert cells[0] == ("−1.00", "n = 3, too few")
-    assert cells[1] == ("−1.00", "n = 5")
-    assert "nothing can be said" in found.takeaway
+    _, _, every, _, beating, _ = found.table.rows[0]
+    assert (every.text, every.note) == ("—", "4 methods, too few")
+    assert (beating.text, beating.note) == ("—", "3 methods, too few")
+    assert found.takeaway == "There are too few methods for a rank correlation."

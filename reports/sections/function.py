@@ -99,6 +99,11 @@ def function_table(view: View, task: Task) -> Table:
     return table
 
 
+def _fits(rows: pd.DataFrame) -> set[tuple[int, int]]:
+    """Return each row's run and which of the method's fits forecast it."""
+    return set(zip(rows["run"], rows["repeat"], strict=True))
+
+
 def batch_norm_note(rows: pd.DataFrame) -> str:
     """Say what statistics the batch norms had with forecast weights; nothing without any."""
     if "batch_norm" not in rows:
@@ -118,7 +123,7 @@ def true_change(recorded: pd.DataFrame, label: str) -> float:
 def agreement_table(view: View) -> Table:
     """Count, where a method beats the last value in weights, how often it does so in loss."""
     table = Table(
-        "Single test runs. Left: of the runs in which the method's rel_sum is below 1, the share "
+        "Single test runs, with each fit of a method that draws random numbers. Left: of the runs in which the method's rel_sum is below 1, the share "
         "in which the network's train loss at the last horizon is below that of the last observed "
         "weights. Right: the same for the other runs. A run without a usable network counts as "
         "not lower.",
@@ -142,12 +147,12 @@ def agreement_table(view: View) -> Table:
             weights = view.at(view.weights, task, label)
             weights = weights[(weights["status"] == "ok") & weights["rel_sum"].notna()]
             function = view.at(view.function, task, label)
-            lower = set(
-                function["run"][(function["status"] == "ok") & (function["loss_change_last"] < 0)]
+            lower = _fits(
+                function[(function["status"] == "ok") & (function["loss_change_last"] < 0)]
             )
             better = weights["rel_sum"] < 1
-            for runs in (weights["run"][better], weights["run"][~better]):
-                row.append(share(sum(run in lower for run in runs), len(runs)))
+            for runs in (_fits(weights[better]), _fits(weights[~better])):
+                row.append(share(len(runs & lower), len(runs)))
         table.rows.append(row)
     return table
 
