@@ -56,7 +56,7 @@ class Adapter(CoordinateForecaster, metaclass=AdaptedType):
                 "spec": spec,
                 "estimator_class": estimator_class,
                 "depends_on": (str(spec), home),
-                "_tags": {"reference": f"{home}, {where}"}
+                "_tags": {"reference": f"{home}, {where}", "implementation": "library"}
                 | ({"random": True} if "random_state" in param_names(estimator_class) else {}),
                 "__doc__": f"{estimator_class.__name__}: {text.splitlines()[0] if text else where}",
                 "__module__": cls.__module__,

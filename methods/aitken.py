@@ -39,6 +39,7 @@ class Aitken(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "exact where each coordinate has one rate",
         "provenance": "own-run-only",
         "reference": "Aitken 1926 (Δ² process)",
     }

@@ -54,6 +54,7 @@ class Ar(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "statsmodels' AutoReg",
         "provenance": "own-run-only",
         "reference": "conditional least squares, Hamilton 1994, ch. 5",
     }

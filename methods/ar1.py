@@ -29,6 +29,7 @@ class Ar1(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "statsmodels' AutoReg",
         "provenance": "own-run-only",
         "reference": "conditional least squares, Hamilton 1994, ch. 5",
         "scale_free": True,

@@ -34,6 +34,8 @@ class Arima(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "implementation": "library",
+        "tested_against": "statsmodels, called apart",
         "provenance": "own-run-only",
         "reference": "Box & Jenkins 1970; statsmodels.tsa.arima",
         "sampled": True,

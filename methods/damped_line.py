@@ -41,6 +41,7 @@ class DampedLine(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "the sum written out, every pair tried",
         "provenance": "fit-on-train-split",
         "reference": "Gardner & McKenzie 1985 (damped trend)",
         "scale_free": True,

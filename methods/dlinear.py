@@ -47,7 +47,10 @@ class DLinear(LfdFull):
     counted as parameters, is the one map of (n + 2) · m numbers that the two layers come to.
     """
 
-    _tags: ClassVar[dict[str, Any]] = {"reference": "Zeng et al. 2023, arXiv 2205.13504"}
+    _tags: ClassVar[dict[str, Any]] = {
+        "reference": "Zeng et al. 2023, arXiv 2205.13504",
+        "tested_against": "scikit-learn's Ridge",
+    }
     param_grid: ClassVar[dict[str, Any]] = {
         "kernel": (5, 25),
         "ridge": (0.0, 1e-5, 1e-4, 1e-3),

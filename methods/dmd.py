@@ -47,6 +47,7 @@ class Dmd(SnapshotSpan):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "exact on recurrences of its rank",
         "provenance": "own-run-only",
         "reference": (
             "Schmid 2010, J. Fluid Mech. 656; Rowley et al. 2009, J. Fluid Mech. 641; "

@@ -58,6 +58,7 @@ class Exponential(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "scipy.optimize.minimize_scalar",
         "provenance": "own-run-only",
         "reference": "Golub & Pereyra 1973 (variable projection)",
     }

@@ -42,6 +42,7 @@ class FixedStep(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "every candidate length tried",
         "provenance": "fit-on-train-split",
         "reference": "control of this benchmark",
         "scale_free": True,

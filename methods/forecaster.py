@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 #: Where a method's knowledge comes from.
 PROVENANCES = ("zero-shot", "fit-on-train-split", "own-run-only")
 
+#: Whose work a row is: written here; a paper's network trained here on a suite's runs; the same
+#: with its authors' published weights; a library's own code.
+IMPLEMENTATIONS = ("ours", "retrained here", "authors' weights", "library")
+
 #: A network forecast: an array (m, *shape) a tensor; a tensor left out is an abstention.
 NetworkForecast: TypeAlias = "Mapping[str, Floats]"
 
@@ -45,6 +49,8 @@ class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type h
         ``sampled``: true for methods too slow for every coordinate, which run on the task's fixed
         sample. ``native_context``, ``native_spacing``, ``native_horizons``: what a published method
         was made for, in snapshots, optimizer steps and snapshots; None where any will do.
+        ``implementation``: one of `IMPLEMENTATIONS`, whose work a row is. ``tested_against``: the
+        independent implementation or closed form that our tests hold it to.
         ``random``: true where `fit` draws random numbers from ``task.seed``, so that another seed
         gives another method; such methods are fitted under several.
         ``scale_free``: true where a fitted method's forecast of s·w is s times that of w.
@@ -59,6 +65,8 @@ class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type h
         "licence": "BSD-3-Clause",
         "needs": (),
         "role": "forecaster",
+        "implementation": "ours",
+        "tested_against": "",
         "sampled": False,
         "random": False,
         "native_context": None,

@@ -51,6 +51,8 @@ class Introspection(LearnedForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "implementation": "retrained here",
+        "tested_against": "the published network in numpy",
         "reference": "Sinha et al. 2017, arXiv 1704.04959",
         "native_context": 4,
         "native_horizons": "context",

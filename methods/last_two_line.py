@@ -17,6 +17,7 @@ class LastTwoLine(CoordinateForecaster):
     """Extend the line through the last two snapshots, ŵ_{n+h} = w_n + h (w_n − w_{n−1})."""
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "exact on straight lines",
         "provenance": "zero-shot",
         "scale_free": True,
         "shift_free": True,

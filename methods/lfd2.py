@@ -66,6 +66,7 @@ class Lfd2(LinearMap):
     passes_ : int
     """
 
+    _tags: ClassVar[dict[str, Any]] = {"tested_against": "scipy's linear programmes"}
     param_grid: ClassVar[dict[str, Any]] = {
         "columns": (None, (-2, -1), (0, -4, -1), (0, -3, -2, -1)),
         "per_tensor": (False, True),

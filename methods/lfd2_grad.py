@@ -47,6 +47,9 @@ class Lfd2Grad(Lfd2):
         L_grad of the shared map on the training runs.
     """
 
+    _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "finite differences of its regularizer; lfd2 at weight 0"
+    }
     param_grid: ClassVar[dict[str, Any]] = {"weight": (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)}
 
     def __init__(

@@ -21,4 +21,7 @@ class Lfd2Ols(LinearMap):
         As in `lfd2`; ``target`` matters only where ``columns`` lacks w_n.
     """
 
+    _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "scikit-learn's LinearRegression and Ridge"
+    }
     param_grid: ClassVar[dict[str, Any]] = Lfd2.param_grid

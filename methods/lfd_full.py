@@ -36,6 +36,9 @@ class LfdFull(LinearMap):
         training coordinates; the intercept is free.
     """
 
+    _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "scikit-learn's LinearRegression and Ridge"
+    }
     param_grid: ClassVar[dict[str, Any]] = {
         "ridge": (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     }

@@ -42,6 +42,7 @@ class LineSearch(OneLookForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "a quadratic bowl's minimum",
         "provenance": "own-run-only",
         "needs": ("train-loss",),
         "role": "reference",

@@ -42,6 +42,7 @@ class MeanDisplacement(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "the admission gate's own number",
         "provenance": "fit-on-train-split",
         "role": "reference",
         "reference": "mean of the training runs' displacements",

@@ -80,6 +80,8 @@ class NinoMlp(OneLookForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "implementation": "retrained here",
+        "tested_against": "the published network in numpy",
         "provenance": "fit-on-train-split",
         "random": True,
         "reference": "Knyazev et al. 2025, arXiv 2409.04434",

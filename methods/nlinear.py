@@ -35,7 +35,10 @@ class NLinear(LfdFull):
     The last input is w_n − w_n = 0, so its row of A is no parameter: (n + 1) · m are counted.
     """
 
-    _tags: ClassVar[dict[str, Any]] = {"reference": "Zeng et al. 2023, arXiv 2205.13504"}
+    _tags: ClassVar[dict[str, Any]] = {
+        "reference": "Zeng et al. 2023, arXiv 2205.13504",
+        "tested_against": "scikit-learn's Ridge, numpy",
+    }
 
     def __init__(self, ridge: float = 0.0) -> None:
         super().__init__(ridge=ridge)

@@ -23,6 +23,7 @@ class OlsLine(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "numpy.polyfit",
         "provenance": "zero-shot",
         "scale_free": True,
         "shift_free": True,

@@ -37,6 +37,7 @@ class OracleLine(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "numpy.linalg.lstsq",
         "provenance": "own-run-only",
         "role": "reference",
         "needs": ("truth",),

@@ -42,7 +42,10 @@ class PatchTst(LearnedForecaster):
     Nie, Nguyen, Sinthong, Kalagnanam 2023, arXiv 2211.14730.
     """
 
-    _tags: ClassVar[dict[str, Any]] = {"reference": "Nie et al. 2023, arXiv 2211.14730"}
+    _tags: ClassVar[dict[str, Any]] = {
+        "reference": "Nie et al. 2023, arXiv 2211.14730",
+        "tested_against": "patches cut by a loop",
+    }
     param_grid: ClassVar[dict[str, Any]] = {
         "learning_rate": (1e-3, 3e-3, 1e-2),
         "patch": (2, 4, 8),

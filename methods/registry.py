@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,6 +114,18 @@ def get_method(name: str) -> type[Forecaster]:
 def is_reference(name: str) -> bool:
     """Whether a method is a reference: there to be measured against, no forecaster itself."""
     return bool(method_tag(name, "role", "forecaster") == "reference")
+
+
+def implementation(name: str, params: Mapping[str, Any]) -> str:
+    """Say whose work a method's row is: one of `IMPLEMENTATIONS`, ``?`` where it is not known here.
+
+    A published network is retrained here, unless its parameters name a ``state``: then it has its
+    authors' weights.
+    """
+    if is_adapter_name(name):
+        return "library"
+    said = str(method_tag(name, "implementation", "?"))
+    return "authors' weights" if said == "retrained here" and params.get("state") else said
 
 
 def method_tag(name: str, tag: str, default: Any = None) -> Any:

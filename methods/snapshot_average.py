@@ -30,6 +30,7 @@ class SnapshotAverage(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "tested_against": "numpy.mean",
         "provenance": "zero-shot",
         "reference": "Izmailov et al. 2018, arXiv 1803.05407 (SWA); Kaddour 2022, arXiv 2209.14981",
     }

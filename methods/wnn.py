@@ -103,6 +103,8 @@ class Wnn(CoordinateForecaster):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
+        "implementation": "retrained here",
+        "tested_against": "the published network in numpy",
         "provenance": "fit-on-train-split",
         "random": True,
         "reference": "Jang et al. 2023, ICML, PMLR 202",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from weightcast.bench.results.leaderboard import Leaderboard, rank_results
 from weightcast.bench.results.tables import OWN, Results
 from weightcast.bench.scoring.best_possible import best_possible
 from weightcast.datasets import InputError
-from weightcast.methods.registry import method_tag
+from weightcast.methods.registry import implementation, method_tag
 from weightcast.reports.numbers import median
 from weightcast.reports.palette import Look, looks
 
@@ -102,6 +103,12 @@ class View:
     def provenance(self, label: str) -> str:
         """Where a method's knowledge comes from; ``?`` for a plugin that is not loaded now."""
         return str(method_tag(self.method_names.get(label, label), "provenance", "?"))
+
+    def implementation(self, label: str) -> str:
+        """Whose work a method's row is; ``?`` for a plugin that is not loaded now."""
+        own = self.results.cells[self.results.cells["label"] == label]
+        params = json.loads(own["params"].iloc[0]) if len(own) and "params" in own else {}
+        return implementation(self.method_names.get(label, label), params)
 
     def alone(self) -> list[str]:
         """List the methods that need no other runs."""

@@ -32,6 +32,7 @@ from weightcast.bench.results.tables import COMPUTE, IDENTITY
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS
 from weightcast.datasets import all_datasets, registry
 from weightcast.methods import all_methods
+from weightcast.methods.forecaster import IMPLEMENTATIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -304,10 +305,13 @@ def test_when_a_method_is_registered_then_its_row_says_what_it_is() -> None:
     table = rows((DOCS / "methods.md").read_text(encoding="utf-8"))
     for name, cls in all_methods().items():
         assert name in table, f"docs/methods.md has no row for {name}"
-        _, knows, tuned, reference = table[name]
+        _, knows, tuned, reference, row, tested = table[name]
         assert knows == cls.get_class_tag("provenance"), name
         assert re.findall(r"`([^`]+)`", tuned) == list(cls.param_grid), name
         assert reference == (cls.get_class_tag("reference") or "—"), name
+        assert row == cls.get_class_tag("implementation"), name
+        assert row in IMPLEMENTATIONS, name
+        assert tested == (cls.get_class_tag("tested_against") or "—"), name
 
 
 def test_when_a_data_set_is_registered_then_its_row_says_what_it_is() -> None:

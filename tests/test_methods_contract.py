@@ -11,6 +11,7 @@ from weightcast.datasets import InputError
 from weightcast.methods import CoordinateForecaster, all_methods, make_method, register
 from weightcast.methods.code import code_hash
 from weightcast.methods.contract import CHECKS, Subject, run_check, under_seed
+from weightcast.methods.registry import implementation
 
 NAMES = sorted(all_methods())
 #: One of each adapter.
@@ -75,3 +76,11 @@ def test_when_a_name_or_parameter_is_misspelt_then_close_matches_are_named() -> 
 def test_when_methods_share_no_code_then_their_code_hashes_differ() -> None:
     hashes = {name: code_hash(all_methods()[name]) for name in NAMES}
     assert len(set(hashes.values())) == len(NAMES)
+
+
+def test_when_a_published_network_has_a_state_then_its_row_is_its_authors() -> None:
+    assert implementation("wnn", {}) == "retrained here"
+    assert implementation("wnn", {"state": "published.safetensors"}) == "authors' weights"
+    assert implementation("lfd2", {"state": "published.safetensors"}) == "ours"
+    assert implementation("sklearn:Ridge", {}) == "library"
+    assert implementation("nobodys-plugin", {}) == "?"

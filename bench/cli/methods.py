@@ -45,7 +45,8 @@ def list_(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:
-        print_table(rows)
+        # What a row is tested against is long, and stands in the documentation.
+        print_table([{k: v for k, v in row.items() if k != "tested_against"} for row in rows])
         if what is Listed.methods:
             typer.echo("and sklearn:Class(params), any regressor, and sktime:Class(params)")
 

@@ -20,6 +20,8 @@ def _methods() -> list[dict[str, Any]]:
             "level": "coordinate" if issubclass(cls, CoordinateForecaster) else "network",
             "role": cls.get_class_tag("role", "forecaster"),
             "provenance": cls.get_class_tag("provenance"),
+            "implementation": cls.get_class_tag("implementation", "ours"),
+            "tested_against": cls.get_class_tag("tested_against", ""),
             "tuned": ", ".join(cls.param_grid),
             "what": _first_line(cls.__doc__),
         }

@@ -123,10 +123,10 @@ def true_change(recorded: pd.DataFrame, label: str) -> float:
 def agreement_table(view: View) -> Table:
     """Count, where a method beats the last value in weights, how often it does so in loss."""
     table = Table(
-        "Single test runs, with each fit of a method that draws random numbers. Left: of the runs in which the method's rel_sum is below 1, the share "
-        "in which the network's train loss at the last horizon is below that of the last observed "
-        "weights. Right: the same for the other runs. A run without a usable network counts as "
-        "not lower.",
+        "Single test runs, with each fit of a method that draws random numbers. Left: of the runs "
+        "in which the method's rel_sum is below 1, the share in which the network's train loss at "
+        "the last horizon is below that of the last observed weights. Right: the same for the "
+        "other runs. A run without a usable network counts as not lower.",
         [
             Column("method", numeric=False),
             *(

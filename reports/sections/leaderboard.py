@@ -110,6 +110,11 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
             "method's own worst on that task",
         ),
         Column("knows", "where the method's knowledge comes from", numeric=False),
+        Column(
+            "row",
+            "whose work it is: ours, retrained here, its authors', a library's",
+            numeric=False,
+        ),
         *(
             Column(f"{dataset}, context {context}" if several else str(dataset), "median error")
             for dataset, context in board.medians.columns
@@ -136,13 +141,14 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
             estimated(s.ratio),
             Cell(str(s.failures), str(s.failures)),
             words(view.provenance(s.method)),
+            words(view.implementation(s.method)),
         ]
         row += [value(float(amount)) for amount in board.medians.loc[s.method]]
         table.rows.append(row)
     for u in board.ranking.unranked:
         row = [dash, _method(view, u.method, "not ranked"), *[dash] * (4 + len(board.horizons))]
         row += [Cell(f"{u.failures} of {u.cells}", str(u.failures))]
-        row += [words(view.provenance(u.method))]
+        row += [words(view.provenance(u.method)), words(view.implementation(u.method))]
         row += [value(float(amount)) for amount in board.medians.loc[u.method]]
         table.rows.append(row)
     return table
