@@ -290,4 +290,6 @@ def _standard(values: Doubles) -> Doubles:
     ranks = rankdata(values, axis=-1)
     ranks -= ranks.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(ranks, axis=-1, keepdims=True)
-    return np.divide(ranks, length, out=np.full_like(ranks, np.nan), where=length > 0)
+    out = np.full_like(ranks, np.nan)
+    standard: Doubles = np.divide(ranks, length, out=out, where=length > 0)
+    return standard

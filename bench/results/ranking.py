@@ -338,9 +338,9 @@ class _Failures:
 
 def _usable(data: SetErrors) -> SetErrors:
     """Leave out runs that hardly move: no method has a relative error there, and none failed."""
-    finite = np.isfinite(data.errors).any(axis=-1)
+    finite = np.asarray(np.isfinite(data.errors).any(axis=-1))
     # A run may begin to move only after the first horizon.
-    moving = np.asarray(finite.any(axis=(0, 1)).any(axis=0))
+    moving = np.asarray(finite.any(axis=(0, 1, 2)))
     return data.only(range(len(data.errors)), moving)
 
 
