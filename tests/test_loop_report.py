@@ -160,9 +160,16 @@ def test_when_a_folder_holds_loops_alone_then_the_leaderboard_is_theirs(
     assert row["fit_step_equivalents"] == 2800  # 2,700 steps, and 50 s at half a second a step
     assert math.isinf(row["break_even_uses"])
     assert row["ratio_with_fit_1_uses"] > row["ratio_with_fit_100_uses"] > row["ratio"]
+    assert 0 < row["smallest_saving"] < 0.5
+    shown = next(line for line in lines if line.startswith("lfd2-ols"))
+    assert f" {math.ceil(100 * row['smallest_saving'])} % " in shown
     assert row["harmful_jumps"] == pytest.approx(1 / 3)
     assert (row["optimizer"], row["learning_rate"]) == ("sgd", 0.15)
+    ahead = table[(table["dataset"] == "pooled") & (table["method"] == "ols-line")].iloc[0]
+    assert (ahead["solved_within_1"], ahead["solved_within_2"]) == (1.0, 1.0)
+    assert any(line.startswith("performance profile over 2 data sets") for line in lines)
     failed = table[(table["dataset"] == "pooled") & (table["method"] == "damped-line")].iloc[0]
+    assert failed["solved_within_2"] == 0
     assert (failed["failures"], failed["misses"], failed["runs"]) == (16, 16, 16)
 
 
@@ -315,6 +322,8 @@ def test_when_a_ratio_is_drawn_then_captions_hold_the_null_rows_interval(
     part = next(part for part in section.parts if part.title == SETS[0])
     assert interval(null.ratio) in part.pictures[0].caption
     assert len(part.pictures) == 2
+    whole = [picture.heading for picture in section.parts[0].pictures]
+    assert sum(heading.startswith("performance profile") for heading in whole) == 2
     rows = {(row[0].text, row[0].note): [cell.text for cell in row] for row in part.table.rows}
     assert rows["ols-line", "raw"][2] == "faster"
     assert rows["lfd2-ols", "average"][2] == "slower"
@@ -339,6 +348,7 @@ def test_when_a_forecaster_is_ahead_then_the_first_sentence_says_by_how_much(
     slower = [row for row in results.loops if row["method"] != "ols-line"]
     said = takeaway(LoopView(slower, View(replace(results, loops=slower)).looks))
     assert "no forecaster is shown to be faster" in said
+    assert re.search(r"; a saving of \d+ % or more would have been seen in 80 of 100 cases", said)
     alone = [row for row in results.loops if row["method"] != "null"]
     said = takeaway(LoopView(alone, View(replace(results, loops=alone)).looks))
     assert "no forecaster has a verdict over 2 data sets; the lowest ratio is ols-line's" in said

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import Configuration
+from weightcast.bench.loop.power import saving_text
+from weightcast.bench.loop.profile import FACTORS, Profile, profiles
 from weightcast.bench.loop.scores import (
     EDGE,
     FAILED,
@@ -74,6 +76,11 @@ class LoopBoard:
         """The data sets with standings, in order."""
         return sorted({standing.dataset for standing in self.standings})
 
+    @property
+    def profiles(self) -> list[Profile]:
+        """Every method's performance profile over the data sets, plain training's too."""
+        return profiles(self.standings)
+
     def on(self, dataset: str) -> list[LoopStanding]:
         """Return a data set's standings, lowest ratio first."""
         return [standing for standing in self.standings if standing.dataset == dataset]
@@ -130,6 +137,9 @@ def terminal_tables(board: LoopBoard) -> list[tuple[str, list[dict[str, Any]]]]:
     if len(board.datasets) > 1:
         title = f"loop tier over {len(board.datasets)} data sets: {what}"
         tables.append((title, [_pooled_terminal_row(summary) for summary in board.pooled]))
+        title = f"performance profile over {len(board.datasets)} data sets: share solved within a "
+        title += "factor of the fastest"
+        tables.append((title, [_profile_row(profile) for profile in board.profiles]))
     return tables
 
 
@@ -141,6 +151,7 @@ def board_records(board: LoopBoard) -> list[dict[str, Any]]:
         for standing in board.standings
     ]
     found.sort(key=lambda record: str(record["dataset"]))
+    shares = {profile.label: _shares(profile) for profile in board.profiles}
     return found + [
         {"dataset": POOLED}
         | shared
@@ -149,11 +160,13 @@ def board_records(board: LoopBoard) -> list[dict[str, Any]]:
             **summary.ratio.columns("ratio"),
             **summary.null.columns("null_ratio"),
             "verdict": summary.verdict,
+            "smallest_saving": summary.smallest_saving,
             "edge": summary.edge,
             "misses": summary.misses,
             "failures": summary.failures,
             "runs": summary.runs,
             "datasets": ",".join(summary.datasets),
+            **shares.get(summary.label, {}),
         }
         for summary in board.pooled
     ]
@@ -185,6 +198,7 @@ def _standing_record(s: LoopStanding) -> dict[str, Any]:
         **s.ratio.columns("ratio"),
         **s.null.columns("null_ratio"),
         "verdict": s.verdict,
+        "smallest_saving": s.smallest_saving,
         "edge": s.edge,
         **s.same_rate.columns("same_rate"),
         **{f"ratio_with_fit_{uses}_uses": s.uses[uses] for uses in USES},
@@ -225,11 +239,11 @@ def _terminal_row(s: LoopStanding) -> dict[str, Any]:
         "ratio": f"{s.ratio.value:.2f}",
         "95 %": _interval(s.ratio),
         "verdict": SHORT.get(s.verdict, s.verdict),
+        "would see": saving_text(s.smallest_saving),
         "same rate": f"{s.same_rate.value:.2f}",
         "with fit, 1 use": f"{s.uses[1]:,.2f}",
         "break-even": uses_text(s.break_even),
         "steps": f"{s.steps_mean:,.0f}",
-        "seconds": _number(s.seconds_mean),
         "missed": f"{s.misses} of {s.runs}",
     }
 
@@ -240,10 +254,20 @@ def _pooled_terminal_row(s: LoopSummary) -> dict[str, Any]:
         "ratio": f"{s.ratio.value:.2f}",
         "95 %": _interval(s.ratio),
         "verdict": SHORT.get(s.verdict, s.verdict),
+        "would see": saving_text(s.smallest_saving),
         "missed": f"{s.misses} of {s.runs}",
         "failed": s.failures,
         "data sets": len(s.datasets),
     }
+
+
+def _profile_row(profile: Profile) -> dict[str, Any]:
+    shares = {f"within {factor:g}": f"{profile.within(factor):.2f}" for factor in FACTORS}
+    return {"method": profile.label} | shares
+
+
+def _shares(profile: Profile) -> dict[str, float]:
+    return {f"solved_within_{factor:g}": profile.within(factor) for factor in FACTORS}
 
 
 def _notes(standings: Sequence[LoopStanding]) -> list[str]:
@@ -295,9 +319,3 @@ def beside_others(rows: Sequence[LoopRow]) -> list[str]:
 
 def _interval(found: Estimate) -> str:
     return f"[{found.lower:.2f}, {found.upper:.2f}]" if found.bounded else _DASH
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return _DASH
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

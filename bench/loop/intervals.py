@@ -2,14 +2,20 @@
 
 The configuration with the lowest mean log cost over the validation seeds is scored on the report
 seeds, and the other way round; both sides choose for themselves. All seeds' paired log ratios are
-averaged. For intervals, seeds are drawn anew within each role and configurations chosen again in
-every draw, so that the luck of a choice is in the interval.
+averaged.
 
-Percentile intervals of so few seeds are too narrow: draws vary (n − 1)/n as much as samples, and a
-t distribution has longer tails than the normal one. With 3 + 5 seeds, 14 % of methods that are
-noise would lie outside. The tails are therefore cut where percentiles of a normal bootstrap would
-give t's interval (the expanded percentile interval of Hesterberg 2015, The American Statistician
-69:371).
+How far such a ratio would be off if all seeds were drawn again and all choices made again is taken
+from draws of seeds within each role, with choices made in every draw. The draws' own variance V is
+not it: where several configurations are about as good, draws change between them, and their means
+over the seeds at hand differ by noise that is in V already. So much of V is counted twice, and
+percentiles of the draws hold the truth in 99 to 100 of 100 cases. Let x be the seeds' log ratios
+at what one draw chose. The variance of the mean of x over seeds, averaged over draws, is the noise
+N of any choice; half of the same for the difference of two draws' x is the part D that comes with
+changing between choices. A draw of n seeds varies (n - 1)/n as much as a sample, so that
+
+    error² = max(N, V + N · roles/seeds - D)
+
+and the interval is Student's t. `benchmarks/loop_coverage.py` simulates its coverage.
 """
 
 from __future__ import annotations
@@ -47,14 +53,29 @@ class Sides:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What a comparison found: log ratios, first as they are, then in every draw.
+class LogRatio:
+    """A mean log ratio over seeds.
 
     Attributes
     ----------
-    tuned : ndarray, shape (1 + draws,)
+    value : float
+    error : float
+        Its standard error, choices made again included; NaN where a role has one seed.
+    """
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison found.
+
+    Attributes
+    ----------
+    tuned : LogRatio
         Method at its choice over plain at its own.
-    same_rate : ndarray, shape (1 + draws,)
+    same_rate : LogRatio
         Method at its choice over plain at the same configuration.
     choices, plain_choices : tuple of int
         The configuration chosen on validation seeds, and the one chosen on report seeds.
@@ -62,8 +83,8 @@ class Compared:
         How many of validation and of report.
     """
 
-    tuned: Doubles
-    same_rate: Doubles
+    tuned: LogRatio
+    same_rate: LogRatio
     choices: tuple[int, int]
     plain_choices: tuple[int, int]
     seeds: tuple[int, int]
@@ -80,28 +101,35 @@ def compare(sides: Sides, random: np.random.Generator, draws: int = DRAWS) -> Co
     draws : int
     """
     seeds = sides.method.shape[1]
-    parts = [slice(0, sides.validation), slice(sides.validation, seeds)]
+    parts = slice(0, sides.validation), slice(sides.validation, seeds)
     # Each draw's share of every seed, shape (1 + draws, seeds of a role); the first is the data.
     shares = [_shares(part.stop - part.start, random, draws) for part in parts]
     logs, plain_logs = np.log(sides.method), np.log(sides.plain)
-    means, plain_means = (
-        [share @ side[:, part].T for share, part in zip(shares, parts, strict=True)]
+    chosen, plain_chosen = (
+        [_lowest(share @ side[:, part].T) for share, part in zip(shares, parts, strict=True)]
         for side in (logs, plain_logs)
     )
-    chosen, plain_chosen = _choices(means), _choices(plain_means)
-    tuned, same = np.zeros(draws + 1), np.zeros(draws + 1)
+    # Every seed's log ratio at what each draw chose, shape (1 + draws, seeds).
+    tuned, same = np.empty((draws + 1, seeds)), np.empty((draws + 1, seeds))
     for role, part in enumerate(parts):
-        picked, plain_picked = chosen[1 - role], plain_chosen[1 - role]
-        score = _at(means[role], picked)
-        weight = (part.stop - part.start) / seeds
-        tuned += weight * (score - _at(plain_means[role], plain_picked))
-        same += weight * (score - _at(plain_means[role], picked))
+        score = logs[chosen[1 - role], part]
+        tuned[:, part] = score - plain_logs[plain_chosen[1 - role], part]
+        same[:, part] = score - plain_logs[chosen[1 - role], part]
     return Compared(
-        tuned,
-        same,
+        _log_ratio(tuned, shares),
+        _log_ratio(same, shares),
         (int(chosen[0][0]), int(chosen[1][0])),
         (int(plain_chosen[0][0]), int(plain_chosen[1][0])),
         (sides.validation, seeds - sides.validation),
+    )
+
+
+def pooled(compared: Sequence[LogRatio]) -> LogRatio:
+    """Return the mean of independent log ratios."""
+    errors = [one.error for one in compared]
+    return LogRatio(
+        float(np.mean([one.value for one in compared])),
+        float(np.sqrt(np.sum(np.square(errors))) / len(errors)),
     )
 
 
@@ -119,26 +147,70 @@ def scored(table: NDArray[np.generic], choices: tuple[int, int], validation: int
     return np.concatenate(parts).astype(np.float64)
 
 
-def ratio_of(log_ratios: Doubles, seeds: Sequence[int]) -> Estimate:
-    """Return a ratio with the interval that draws of its log give it; none where seeds are too few.
+def freedom_of(seeds: Sequence[int]) -> int:
+    """Return the degrees of freedom of seeds in groups; 0 where they are too few to tell.
+
+    Examples
+    --------
+    >>> freedom_of([3, 5]), freedom_of([2, 2]), freedom_of([1, 9])
+    (6, 0, 0)
+    """
+    freedom = sum(seeds) - len(seeds)
+    return 0 if min(seeds) < 2 or freedom < FEWEST_FREEDOM else freedom
+
+
+def ratio_of(log_ratio: LogRatio, seeds: Sequence[int]) -> Estimate:
+    """Return a ratio with its 95 % interval; none where seeds are too few.
 
     Parameters
     ----------
-    log_ratios : ndarray, shape (1 + draws,)
-        First as it is.
+    log_ratio : LogRatio
     seeds : sequence of int
         How many there are in each group that is drawn apart.
     """
-    value = float(np.exp(log_ratios[0]))
-    freedom = sum(seeds) - len(seeds)
-    if min(seeds) < 2 or freedom < FEWEST_FREEDOM:
+    value, freedom = float(np.exp(log_ratio.value)), freedom_of(seeds)
+    if not freedom:
         return Estimate(value)
-    from scipy.special import ndtr, stdtrit
+    from scipy.special import stdtrit
 
-    widened = np.sqrt(sum(seeds) / freedom) * stdtrit(freedom, 0.975)
-    tail = float(ndtr(-widened))
-    low, high = np.exp(np.quantile(log_ratios[1:], [tail, 1 - tail]))
-    return Estimate(value, float(low), float(high))
+    reach = float(stdtrit(freedom, 0.975)) * log_ratio.error
+    return Estimate(
+        value, float(np.exp(log_ratio.value - reach)), float(np.exp(log_ratio.value + reach))
+    )
+
+
+def _log_ratio(at_choices: Doubles, shares: Sequence[Doubles]) -> LogRatio:
+    """Return the mean of the data's log ratios, the first, with its error.
+
+    Parameters
+    ----------
+    at_choices : ndarray, shape (1 + draws, seeds)
+        Each seed's log ratio at what a draw chose.
+    shares : sequence of ndarray, shape (1 + draws, seeds of a role)
+    """
+    counts = [share.shape[1] for share in shares]
+    seeds, value = sum(counts), float(at_choices[0].mean())
+    if min(counts) < 2:
+        return LogRatio(value, np.nan)
+    weights = np.concatenate(
+        [share * (count / seeds) for share, count in zip(shares, counts, strict=True)], axis=1
+    )
+    draws = at_choices[1:]
+    noise = float(_mean_variance(draws, counts).mean())
+    changes = float(_mean_variance(draws - np.roll(draws, 1, axis=0), counts).mean()) / 2
+    drawn = float((draws * weights[1:]).sum(axis=1).var())
+    return LogRatio(
+        value, float(np.sqrt(max(noise, drawn + noise * len(counts) / seeds - changes)))
+    )
+
+
+def _mean_variance(values: Doubles, counts: Sequence[int]) -> Doubles:
+    """Return the variance of the mean over seeds of each row, roles apart."""
+    parts = np.split(values, np.cumsum(counts)[:-1], axis=1)
+    found: Doubles = sum(
+        count * part.var(axis=1, ddof=1) for count, part in zip(counts, parts, strict=True)
+    ) / np.square(sum(counts))
+    return found
 
 
 def _shares(count: int, random: np.random.Generator, draws: int) -> Doubles:
@@ -147,16 +219,7 @@ def _shares(count: int, random: np.random.Generator, draws: int) -> Doubles:
     return shares
 
 
-def _choices(means: Sequence[Doubles]) -> list[Choices]:
-    return [_lowest(mean) for mean in means]
-
-
 def _lowest(means: Doubles) -> Choices:
     # Rounded, so that of equal configurations the first is taken on every machine.
     found: Choices = np.round(means, 12).argmin(axis=-1)
-    return found
-
-
-def _at(means: Doubles, picked: Choices) -> Doubles:
-    found: Doubles = np.take_along_axis(means, picked[:, None], axis=1)[:, 0]
     return found

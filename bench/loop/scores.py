@@ -15,8 +15,18 @@ import numpy as np
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import CostTable, DataSetCosts, budget_of, data_set_costs
 from weightcast.bench.loop.curves import KINDS, READOUTS, Doubles, jumps_of
-from weightcast.bench.loop.intervals import DRAWS, Compared, compare, ratio_of, scored
+from weightcast.bench.loop.intervals import (
+    DRAWS,
+    Compared,
+    LogRatio,
+    compare,
+    freedom_of,
+    pooled,
+    ratio_of,
+    scored,
+)
 from weightcast.bench.loop.pairs import Pair, at_edge, grids_of, own_choices, pair_of
+from weightcast.bench.loop.power import smallest_saving
 from weightcast.bench.loop.targets import SHARES, calibrated
 from weightcast.bench.loop.verdicts import (
     EDGE,
@@ -112,19 +122,20 @@ def loop_summary(
     for standing, compared in _standings(rows, readout, kind, target, draws):
         by_label.setdefault(standing.label, {})[standing.dataset] = standing, compared
     nulls = by_label.get(NULL, {})
-    pooled = []
+    summaries = []
     for label, found in by_label.items():
         standings = [standing for standing, _ in found.values()]
-        ratio = _pooled([compared for _, compared in found.values()])
+        log_ratio, seeds = _pooled([compared for _, compared in found.values()])
+        ratio = ratio_of(log_ratio, seeds)
         null = Estimate()
         if found.keys() <= nulls.keys():
-            null = _pooled([nulls[dataset][1] for dataset in found])
+            null = ratio_of(*_pooled([nulls[dataset][1] for dataset in found]))
         edge = any(standing.edge for standing in standings)
         reached = any(s.misses < s.runs or s.plain_misses < s.runs for s in standings)
         failures = sum(standing.failures for standing in standings)
         runs = sum(standing.runs for standing in standings)
         verdict = verdict_of(ratio, null, edge, reached)
-        pooled.append(
+        summaries.append(
             LoopSummary(
                 label=label,
                 readout=readout,
@@ -133,6 +144,7 @@ def loop_summary(
                 ratio=ratio,
                 null=null,
                 verdict=FAILED if failed_too_often(failures, runs) else verdict,
+                smallest_saving=smallest_saving(log_ratio.error, null, freedom_of(seeds)),
                 edge=edge,
                 datasets=tuple(sorted(found)),
                 misses=sum(standing.misses for standing in standings),
@@ -140,7 +152,7 @@ def loop_summary(
                 runs=runs,
             )
         )
-    return sorted(pooled, key=lambda one: (one.verdict == FAILED, one.ratio.value, one.label))
+    return sorted(summaries, key=lambda one: (one.verdict == FAILED, one.ratio.value, one.label))
 
 
 def edges(rows: Sequence[LoopRow]) -> set[tuple[str, str, str]]:
@@ -204,7 +216,7 @@ def _standings(
             pair = None if label == NO_FORECAST else pair_of(costs, table)
             if pair is not None:
                 pairs[label] = pair, compare(pair.sides, _random(costs.dataset), draws)
-        null = _pooled([pairs[NULL][1]]) if NULL in pairs else Estimate()
+        null = ratio_of(*_pooled([pairs[NULL][1]])) if NULL in pairs else Estimate()
         for label, (pair, compared) in pairs.items():
             found.append((_standing(costs, label, readout, pair, compared, null), compared))
     return sorted(found, key=lambda one: _place(one[0]))
@@ -216,10 +228,10 @@ def _place(standing: LoopStanding) -> tuple[bool, float, str, str]:
     return failed, standing.ratio.value, standing.dataset, standing.label
 
 
-def _pooled(compared: Sequence[Compared]) -> Estimate:
-    """Return the geometric mean of data sets' ratios."""
-    logs: Doubles = np.mean([one.tuned for one in compared], axis=0)
-    return ratio_of(logs, [count for one in compared for count in one.seeds])
+def _pooled(compared: Sequence[Compared]) -> tuple[LogRatio, list[int]]:
+    """Return the mean of data sets' log ratios, and how many seeds each role of each has."""
+    seeds = [count for one in compared for count in one.seeds]
+    return pooled([one.tuned for one in compared]), seeds
 
 
 def _standing(
@@ -237,7 +249,7 @@ def _standing(
     fit = scored(np.repeat(method.fit[:, None], len(cost), axis=1), chosen, validation)
     missed = scored(~method.reached, chosen, validation)
     plain_missed = scored(~plain.reached, plain_chosen, validation)
-    ratio = _pooled([compared])
+    ratio = ratio_of(compared.tuned, compared.seeds)
     edge = at_edge(pair, method, chosen) or at_edge(pair, plain, plain_chosen)
     reached = not (missed.all() and plain_missed.all())
     changes = _jump_changes(method, chosen, validation, len(cost))
@@ -251,6 +263,7 @@ def _standing(
         ratio=ratio,
         null=null,
         verdict=FAILED if failed_too_often(failures, len(cost)) else verdict,
+        smallest_saving=smallest_saving(compared.tuned.error, null, freedom_of(compared.seeds)),
         edge=edge,
         same_rate=ratio_of(compared.same_rate, compared.seeds),
         uses={

@@ -38,6 +38,9 @@ class LoopStanding:
         is no such row.
     verdict : str
         As `verdict_of` says.
+    smallest_saving : float
+        Which saving would have been called faster in 80 of 100 cases: 0.12 where plain training's
+        step-equivalents less 12 % would have been; NaN where there is no interval or no null row.
     edge : bool
         Whether either side's choice, on either role's seeds, is the lowest or highest learning rate
         of its optimizer. An optimum may then lie outside the grid, and there is no verdict.
@@ -76,6 +79,7 @@ class LoopStanding:
     ratio: Estimate
     null: Estimate
     verdict: str
+    smallest_saving: float
     edge: bool
     same_rate: Estimate
     uses: dict[int, float]
@@ -120,6 +124,7 @@ class LoopSummary:
     ratio: Estimate
     null: Estimate
     verdict: str
+    smallest_saving: float
     edge: bool
     datasets: tuple[str, ...]
     misses: int

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from weightcast.bench.loop.board import LoopBoard, beside_others, coarse_grids, uses_text
 from weightcast.bench.loop.costs import budget_of
+from weightcast.bench.loop.power import saving_text
 from weightcast.bench.loop.scores import (
     FASTER,
     SLOWER,
@@ -28,6 +29,7 @@ from weightcast.reports.numbers import (
     seconds,
 )
 from weightcast.reports.plots.loop_curves import FURTHEST, loop_curves_plot, loss_limits
+from weightcast.reports.plots.loop_profile import loop_profile_plot, profile_limit
 from weightcast.reports.plots.loop_ratio import Ratio, loop_ratio_plot, ratio_limits
 from weightcast.reports.tables import (
     Cell,
@@ -133,6 +135,11 @@ def takeaway(loop: LoopView) -> str:
             f"In the loop, {found} {where}; the lowest ratio is {best.label}'s, "
             f"{fixed(best.ratio.value)}{bounds}"
         )
+        savings = [s.smallest_saving for s in own if not math.isnan(s.smallest_saving)]
+        if savings and refused < len(own):
+            least, most = saving_text(min(savings)), saving_text(max(savings))
+            of = least if least == most else f"{least} (of the noisiest {most})"
+            said += f"; a saving of {of} or more would have been seen in 80 of 100 cases"
     some = refused if refused < len(own) else 0
     amounts = ((behind, "slower"), (some, "without a verdict"))
     counts = [f"{amount} of {len(own)} {what}" for amount, what in amounts if amount]
@@ -233,6 +240,7 @@ def _pooled_part(loop: LoopView, boards: dict[str, LoopBoard]) -> LoopPart:
             Column("method", numeric=False),
             Column("ratio", "below 1 is faster"),
             Column("verdict", "against 1 and the null row", numeric=False),
+            Column("would see", "the smallest saving that 80 of 100 such comparisons call faster"),
             Column("data sets"),
             Column("missed", "scored runs that never reach the target; below: failed ones"),
         ],
@@ -245,11 +253,36 @@ def _pooled_part(loop: LoopView, boards: dict[str, LoopBoard]) -> LoopPart:
                     _method(loop, s.label, readout),
                     estimated(s.ratio),
                     words(s.verdict),
+                    _saving(s.smallest_saving),
                     amount(len(s.datasets)),
                     _missed(s.misses, s.runs, s.failures),
                 ]
             )
-    return LoopPart(_POOLED, _ratio_pictures(loop, _POOLED, rows), table)
+    pictures = _ratio_pictures(loop, _POOLED, rows) + _profile_pictures(loop, boards)
+    return LoopPart(_POOLED, pictures, table)
+
+
+def _profile_pictures(loop: LoopView, boards: dict[str, LoopBoard]) -> list[Picture]:
+    """Draw performance profiles, a read-out each, on the same axis."""
+    found = {readout: board.profiles for readout, board in boards.items()}
+    limit = profile_limit([one for profiles in found.values() for one in profiles])
+    count = plural(len(boards["raw"].datasets), "data set")
+    return [
+        Picture(
+            loop_profile_plot(
+                slug("loop-profile", readout),
+                f"Share of data sets solved within a factor of the fastest, {_SPOKEN[readout]}",
+                profiles,
+                limit,
+                loop.looks,
+            ),
+            f"Of {count}, the share that a method solves within a factor of the fastest: at least "
+            "half of its scored runs reach the target. Plain training is one of the methods.",
+            f"performance profile: {_SPOKEN[readout]}",
+        )
+        for readout, profiles in found.items()
+        if profiles
+    ]
 
 
 def _ratio(s: LoopStanding | LoopSummary) -> Ratio:
@@ -304,6 +337,7 @@ def _standings_table(loop: LoopView, dataset: str, found: dict[str, list[LoopSta
             Column("method", numeric=False),
             Column("ratio", "step-equivalents over tuned plain training's; below 1 is faster"),
             Column("verdict", "against 1 and the null row", numeric=False),
+            Column("would see", "the smallest saving that 80 of 100 such comparisons call faster"),
             Column("same rate", "ratio to plain training at the same configuration"),
             Column("steps", "mean step-equivalents to the target; below: tuned plain training's"),
             Column("seconds", "the same in seconds"),
@@ -320,6 +354,7 @@ def _standings_table(loop: LoopView, dataset: str, found: dict[str, list[LoopSta
                     _method(loop, s.label, readout),
                     estimated(s.ratio),
                     words(s.verdict),
+                    _saving(s.smallest_saving),
                     estimated(s.same_rate),
                     value(s.steps_mean, note=f"plain {number(s.plain_steps_mean)}"),
                     Cell(
@@ -454,6 +489,10 @@ def _missed(misses: int, runs: int, failures: int) -> Cell:
 
 def _method(loop: LoopView, label: str, readout: str) -> Cell:
     return words(label, note=readout, colour=loop.looks[label].colour)
+
+
+def _saving(saving: float) -> Cell:
+    return Cell(saving_text(saving), key(saving))
 
 
 def _share(share: float) -> Cell:
