@@ -340,6 +340,7 @@ def test_when_neither_side_reaches_the_target_then_there_is_no_verdict() -> None
 def test_when_there_is_no_null_row_then_there_is_no_verdict() -> None:
     rows = _pool() + _pool("m", lambda rate, seed: 2 * SPEEDS[rate])
     assert _only(rows, "m").verdict == NO_NULL
+    assert math.isnan(_only(rows, "m").smallest_saving)
 
 
 def test_when_a_method_changes_nothing_then_an_unlucky_null_does_not_make_it_faster() -> None:

@@ -135,6 +135,8 @@ def loop_summary(
         failures = sum(standing.failures for standing in standings)
         runs = sum(standing.runs for standing in standings)
         verdict = verdict_of(ratio, null, edge, reached)
+        if failed_too_often(failures, runs):
+            verdict = FAILED
         summaries.append(
             LoopSummary(
                 label=label,
@@ -143,8 +145,8 @@ def loop_summary(
                 target=target,
                 ratio=ratio,
                 null=null,
-                verdict=FAILED if failed_too_often(failures, runs) else verdict,
-                smallest_saving=smallest_saving(log_ratio.error, null, freedom_of(seeds)),
+                verdict=verdict,
+                smallest_saving=_would_see(verdict, log_ratio, null, seeds),
                 edge=edge,
                 datasets=tuple(sorted(found)),
                 misses=sum(standing.misses for standing in standings),
@@ -234,6 +236,13 @@ def _pooled(compared: Sequence[Compared]) -> tuple[LogRatio, list[int]]:
     return pooled([one.tuned for one in compared]), seeds
 
 
+def _would_see(verdict: str, log_ratio: LogRatio, null: Estimate, seeds: Sequence[int]) -> float:
+    """Return the smallest saving that a comparison would have seen; NaN where it was refused."""
+    if verdict not in (FASTER, SLOWER, SAME):
+        return np.nan
+    return smallest_saving(log_ratio.error, null, freedom_of(seeds))
+
+
 def _standing(
     costs: DataSetCosts,
     label: str,
@@ -255,6 +264,8 @@ def _standing(
     changes = _jump_changes(method, chosen, validation, len(cost))
     failures = int(scored(method.failed, chosen, validation).sum())
     verdict = verdict_of(ratio, null, edge, reached)
+    if failed_too_often(failures, len(cost)):
+        verdict = FAILED
     return LoopStanding(
         dataset=costs.dataset,
         label=label,
@@ -262,8 +273,8 @@ def _standing(
         target=costs.target,
         ratio=ratio,
         null=null,
-        verdict=FAILED if failed_too_often(failures, len(cost)) else verdict,
-        smallest_saving=smallest_saving(compared.tuned.error, null, freedom_of(compared.seeds)),
+        verdict=verdict,
+        smallest_saving=_would_see(verdict, compared.tuned, null, compared.seeds),
         edge=edge,
         same_rate=ratio_of(compared.same_rate, compared.seeds),
         uses={

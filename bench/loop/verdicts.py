@@ -40,7 +40,7 @@ class LoopStanding:
         As `verdict_of` says.
     smallest_saving : float
         Which saving would have been called faster in 80 of 100 cases: 0.12 where plain training's
-        step-equivalents less 12 % would have been; NaN where there is no interval or no null row.
+        step-equivalents less 12 % would have been; NaN where the verdict is refused.
     edge : bool
         Whether either side's choice, on either role's seeds, is the lowest or highest learning rate
         of its optimizer. An optimum may then lie outside the grid, and there is no verdict.
