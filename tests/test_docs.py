@@ -398,22 +398,6 @@ def test_when_a_ratio_of_loop_factors_is_shown_then_it_is_the_released_one() -> 
         assert sees == f"sees {math.ceil(100 * float(found['ols-line']['smallest_saving']))} %"
 
 
-def test_when_a_ratio_of_loop_factors_is_shown_then_it_is_the_released_one() -> None:
-    pools = rows(section("results.md", "## loop-factors"))
-    files = {file.stem: file.name for file in (PUBLISHED / "loop-factors").glob("*.csv")}
-    assert set(pools) == set(files)
-    for pool, cells in pools.items():
-        found = released(f"loop-factors/{files[pool]}")
-        for method, cell in zip(("ols-line", "denoise-only", "null"), cells[1:], strict=True):
-            ratio, _, verdict = cell.partition("], ")
-            row = found[method]
-            assert ratio.rstrip("]") == shown(row, "ratio", ".2f", "").rstrip("]"), (pool, method)
-            said = (verdict or "not distinguishable").partition(";")[0]
-            assert said == row["verdict"].partition(":")[0], (pool, method)
-        sees = cells[1].partition("; ")[2]
-        assert sees == f"sees {math.ceil(100 * float(found['ols-line']['smallest_saving']))} %"
-
-
 def test_when_a_ratio_of_the_loop_tier_is_shown_then_it_is_the_released_one() -> None:
     columns = [
         released("loop-quick/train-loss-raw.csv", "digits-mlp-sgd"),
