@@ -358,7 +358,7 @@ def released(file: str, dataset: str = "") -> dict[str, dict[str, str]]:
 
 
 def shown(row: dict[str, str] | None, value: str, sign: str, missing: str) -> str:
-    if row is None:
+    if row is None or not row[value]:
         return missing
     numbers = (format(float(row[f"{value}{end}"]), sign) for end in ("", "_lower", "_upper"))
     point, low, high = (number.replace("-", "−") for number in numbers)
@@ -366,7 +366,6 @@ def shown(row: dict[str, str] | None, value: str, sign: str, missing: str) -> st
 
 
 def skill_tables() -> Iterator[tuple[str, str, str]]:
-    yield (ROOT / "README.md").read_text(encoding="utf-8"), "quick", "+.2f"
     for name in ("field", "digits"):
         yield section("results.md", f"## {name}"), name, "+.2f"
 
@@ -380,6 +379,36 @@ def test_when_a_skill_is_shown_then_it_is_the_released_one() -> None:
             assert cells == [
                 shown(tier.get(method), "skill", sign, "—") for tier in (weights, function)
             ], (name, method)
+
+
+def test_when_the_readme_shows_a_skill_then_it_is_the_released_one_on_common_sets() -> None:
+    weights, function = released("quick/weights-digits.csv"), released("quick/function.csv")
+    table = rows((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(table) == set(weights)
+    assert [method for method in table if method in function] == list(function)
+    at = ("skill", "skill_h5", "skill_last")
+    for method, cells in table.items():
+        own = [shown(function.get(method), name, "+.2f", "—") for name in at]
+        assert cells == [shown(weights[method], "skill", "+.2f", "—"), *own], method
+
+
+def test_when_correlations_of_gains_are_shown_then_they_are_the_released_ones() -> None:
+    with (PUBLISHED / "quick" / "correlations.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    for dataset in ("digits-mlp-adam", "digits-mlp-sgd"):
+        lines = section("results.md", "## quick").splitlines()
+        shown_rows = [line for line in lines if line.startswith(f"| {dataset} |")]
+        for line, among in zip(shown_rows, ("all", "beating"), strict=True):
+            own = [row for row in found if (row["dataset"], row["among"]) == (dataset, among)]
+            expected = [f"{shown(row, 'rho', '+.2f', '')}, {row['methods']} methods" for row in own]
+            assert [cell.strip() for cell in line.split("|")[3:-1]] == expected
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    beating = [row for row in found if row["among"] == "beating"]
+    for horizon in ("h5", "last"):
+        for row in beating:
+            if row["horizon"] == horizon:
+                assert format(float(row["rho"]), "+.2f").replace("-", "−") in readme
+    assert all(float(row["rho_lower"]) < 0 < float(row["rho_upper"]) for row in found)
 
 
 def test_when_a_ratio_of_loop_factors_is_shown_then_it_is_the_released_one() -> None:

@@ -270,7 +270,7 @@ def _notes(before: Results, after: Results) -> list[str]:
         notes.append(f"the suites are {before.suite} and {after.suite}")
     old_packages, new_packages = (one.environment.get("packages", {}) for one in (before, after))
     differ = [
-        f"{name} {old_packages.get(name, '—')} and {new_packages.get(name, '—')}"
+        f"{name} {old_packages.get(name) or '—'} and {new_packages.get(name) or '—'}"
         for name in sorted({*old_packages, *new_packages})
         if old_packages.get(name) != new_packages.get(name)
     ]
