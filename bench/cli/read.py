@@ -147,7 +147,7 @@ def _print_ranking(
         rows = terminal_rows(table)
     else:
         table = board_table(board)
-        rows = ranking_rows(board.ranking, board.horizons, board.at_horizons)
+        rows = ranking_rows(board.ranking, board.horizons, board.at_horizons, board.pairwise)
     title = f"{board.tier} tier, {board.spoken}; skill against {board.ranking.baseline}"
     print_table(rows, title=title)
     print_notes([*board.notes, mixed_note(results.machines)])

@@ -11,6 +11,7 @@ import numpy as np
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.results.horizons import spoken
+from weightcast.bench.results.pairwise import Pairwise
 from weightcast.bench.results.ranking import Ranking
 from weightcast.datasets import InputError, Trajectory, get_dataset, open_trajectory
 from weightcast.datasets.admission.gates import run_gates, set_gates
@@ -32,6 +33,7 @@ def ranking_rows(
     ranking: Ranking,
     horizons: Sequence[str] = (),
     at_horizons: Mapping[str, Sequence[Estimate]] | None = None,
+    pairwise: Pairwise | None = None,
 ) -> list[dict[str, Any]]:
     """Return a leaderboard's rows for the terminal; who is not ranked stands below.
 
@@ -42,6 +44,8 @@ def ranking_rows(
         ``h5`` and so on: columns of the skills at single horizons.
     at_horizons : mapping of str to sequence of Estimate, optional
         Method → its skill at each of them.
+    pairwise : Pairwise, optional
+        For a column of the ranks that each may have.
     """
     over = f"error over {ranking.standings[0].method}'s"
     rows: list[dict[str, Any]] = []
@@ -59,6 +63,7 @@ def ranking_rows(
                 },
                 # What knows the truth is shown, but has no place among those that do not.
                 "win rate": f"{s.win_rate.value:.2f}" if s.win_rate.known else "—",
+                **({"ranks": _band(s.method, pairwise)} if pairwise else {}),
                 "mean rank": "—" if math.isnan(s.mean_rank) else f"{s.mean_rank:.1f}",
                 over: (
                     f"{s.ratio.value:.2f} [{s.ratio.lower:.2f}, {s.ratio.upper:.2f}]"
@@ -70,6 +75,14 @@ def ranking_rows(
         )
     blank = dict.fromkeys([name for name in rows[0] if name not in ("method", "failures")], "—")
     return rows + [{"method": u.method, **blank, "failures": u.failures} for u in ranking.unranked]
+
+
+def _band(method: str, pairwise: Pairwise) -> str:
+    """Say which ranks a method may have, for the terminal."""
+    if method not in pairwise.methods:
+        return "—"
+    lower, upper = pairwise.band(method)
+    return str(lower) if lower == upper else f"{lower}-{upper}"
 
 
 def trajectory_info(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.results.horizons import OVER_HORIZONS, columns_of, horizon_labels
 from weightcast.bench.results.leaderboard import DEFAULT_METRIC
+from weightcast.bench.results.pairwise import holm
 from weightcast.bench.results.tables import Results
 from weightcast.datasets.errors import InputError, unknown
 
@@ -236,14 +237,11 @@ def _change(change: Change, before: Doubles, after: Doubles) -> Change:
 
 def _judged(changes: Sequence[Change]) -> list[Change]:
     """Adjust p-values by Holm's method over all comparisons, and say what each comes to."""
-    tested = sorted((c.p, place) for place, c in enumerate(changes) if not np.isnan(c.p))
-    adjusted = [float("nan")] * len(changes)
-    highest = 0.0
-    for rank, (p, place) in enumerate(tested):
-        highest = max(highest, min(1.0, (len(tested) - rank) * p))
-        adjusted[place] = highest
+    adjusted = np.array([change.p for change in changes])
+    tested = ~np.isnan(adjusted)
+    adjusted[tested] = holm(adjusted[tested])
     return [
-        replace(change, p=p, verdict=_verdict(change, p))
+        replace(change, p=float(p), verdict=_verdict(change, float(p)))
         for change, p in zip(changes, adjusted, strict=True)
     ]
 

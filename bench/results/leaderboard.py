@@ -21,6 +21,7 @@ from weightcast.bench.results.horizons import (
     listed,
     spoken_metric,
 )
+from weightcast.bench.results.pairwise import Pairwise, pairwise
 from weightcast.bench.results.ranking import (
     Ranking,
     SetErrors,
@@ -28,6 +29,7 @@ from weightcast.bench.results.ranking import (
     horizon_skills,
     rank_runs,
     rank_tasks,
+    run_errors,
 )
 from weightcast.bench.results.tables import PLACE, Results
 from weightcast.bench.results.task_csv import read_task_errors
@@ -73,6 +75,8 @@ class Leaderboard:
         metric that is not.
     at_horizons : dict of str to list of Estimate
         Method → its skill at each of them; without a method that has none.
+    pairwise : Pairwise
+        Every method that has a rank against every other.
     """
 
     ranking: Ranking
@@ -83,6 +87,7 @@ class Leaderboard:
     datasets: list[str]
     horizons: list[str]
     at_horizons: dict[str, list[Estimate]]
+    pairwise: Pairwise
 
     @property
     def spoken(self) -> str:
@@ -183,7 +188,14 @@ def rank_results(
         datasets=sorted({data.dataset for data in sets}),
         horizons=labels,
         at_horizons=_at_horizons(cells, chosen, labels, methods, baseline),
+        pairwise=_pairwise(methods, sets, baseline),
     )
+
+
+def _pairwise(methods: list[str], sets: list[SetErrors], baseline: str) -> Pairwise:
+    """Compare those that compete; who is told the truth does not."""
+    competing = [label for label in methods if not _is_told(label)]
+    return pairwise(*run_errors(competing, _only(sets, methods, competing), baseline))
 
 
 def _medians(
@@ -456,6 +468,9 @@ def board_table(board: Leaderboard) -> pd.DataFrame:
     for place, label in enumerate(board.horizons):
         for name, values in _columns(f"skill_{label}", [one[place] for one in told]).items():
             table[name] = values
+    ranked = [m if m in board.pairwise.methods else None for m in table["method"]]
+    bands = [board.pairwise.band(m) if m else (None, None) for m in ranked]
+    table["rank_lower"], table["rank_upper"] = zip(*bands, strict=True)
     table["tier"], table["metric"] = board.tier, board.metric
     for dataset, context in board.medians.columns:
         medians = board.medians[dataset, context]

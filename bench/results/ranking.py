@@ -198,6 +198,27 @@ def horizon_skills(
     }
 
 
+def run_errors(
+    methods: Sequence[str], sets: Sequence[SetErrors], baseline: str
+) -> tuple[list[str], list[Doubles]]:
+    """Return ranked methods and, a data set each, their errors run by run: (methods, runs).
+
+    A run's error is the median over a method's fits, and the geometric mean over horizons and
+    contexts of these; failed cells are charged as `rank_runs` does.
+    """
+    ready = _ready(methods, sets, baseline)
+    tiny = np.finfo(np.float64).tiny
+    return ready.methods, [
+        np.stack(
+            [
+                np.exp(np.log(np.maximum(np.median(own, axis=-1), tiny)).mean(axis=(0, 1)))
+                for own in data.by_method()
+            ]
+        )
+        for data in ready.sets
+    ]
+
+
 @dataclass(frozen=True)
 class _Ready:
     """What is ranked, with a number in every cell.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.results.horizons import listed, spoken, spoken_metric
 from weightcast.bench.results.leaderboard import Leaderboard
+from weightcast.bench.results.pairwise import LEVEL
 from weightcast.methods.registry import is_reference
 from weightcast.reports.figures import Picture
 from weightcast.reports.numbers import fixed, plural
@@ -30,6 +30,7 @@ class Standings:
     table: Table
     picture: Picture | None
     notes: list[str]
+    pairs: Table | None = None
 
 
 def standings(
@@ -64,7 +65,8 @@ def standings(
     table = _ranked_table(view, board)
     if best:
         _add_best_possible(table, view, board)
-    return Standings(title, table, picture, board.notes)
+    pairs = pairs_table(view, board) if len(board.pairwise.methods) > 1 else None
+    return Standings(title, table, picture, board.notes, pairs)
 
 
 def weights_standings(view: View) -> tuple[list[Standings], Standings | None]:
@@ -97,7 +99,7 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
     several = len({context for _, context in board.medians.columns}) > 1
     leader = board.ranking.standings[0].method
     columns = [
-        Column("#"),
+        Column("#", "place; beside it the ranks that cannot be told apart at 5 %, over all pairs"),
         Column("method", numeric=False),
         Column("skill", f"1 − geometric mean of error over {board.ranking.baseline}'s; 95 %"),
         *(Column(f"at {spoken(label)}", _at(label, board)) for label in board.horizons),
@@ -129,7 +131,7 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
     dash = Cell("—")
     for place, s in enumerate(board.ranking.standings, 1):
         row = [
-            Cell("—" if math.isnan(s.mean_rank) else str(place), str(place)),
+            _place(place, s.method, board),
             _method(view, s.method),
             estimated(s.skill, signed=True),
             *(
@@ -151,6 +153,40 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         row += [words(view.provenance(u.method)), words(view.implementation(u.method))]
         row += [value(float(amount)) for amount in board.medians.loc[u.method]]
         table.rows.append(row)
+    return table
+
+
+def _place(place: int, method: str, board: Leaderboard) -> Cell:
+    """Return a place, with the ranks that the method may as well have."""
+    if method not in board.pairwise.methods:
+        return Cell("—", str(place))
+    lower, upper = board.pairwise.band(method)
+    return Cell(str(place), str(place), "" if lower == upper else f"{lower}–{upper}")
+
+
+def pairs_table(view: View, board: Leaderboard) -> Table:
+    """Tabulate every method against every other: runs won, ratio, and whether it is clear."""
+    pairs = board.pairwise
+    order = [s.method for s in board.ranking.standings if s.method in pairs.methods]
+    places = [pairs.methods.index(method) for method in order]
+    table = Table(
+        "Share of runs in which the row's method has the lower error than the column's, the mean "
+        "over data sets; beside it the row's error over the column's. A star: Wilcoxon's "
+        "signed-rank test over runs, data sets joined by Stouffer's method, adjusted by Holm's "
+        f"over all pairs, is below 5 %. By {_metric(board)}, on {listed(board.datasets)}.",
+        [Column("method", numeric=False), *(Column(method) for method in order)],
+    )
+    for row, method in zip(places, order, strict=True):
+        cells = [_method(view, method)]
+        for column in places:
+            if row == column:
+                cells.append(Cell("—"))
+                continue
+            won = pairs.won[row, column]
+            star = "*" if pairs.p[row, column] < LEVEL else ""
+            ratio = fixed(float(pairs.ratio[row, column]))
+            cells.append(Cell(f"{won:.0%}{star}", key(float(won)), ratio))
+        table.rows.append(cells)
     return table
 
 
