@@ -50,6 +50,7 @@ NOT_RUN = {
     r"^weightcast fetch ": "downloads; test_fetch.py runs it on packages of its own",
     r"^weightcast record (fashion|sentiment)": "trains for minutes on data that are fetched first",
     r"results/fine-tunes": "results on data sets that take hours to record",
+    r"results/digits|--suite digits.toml": "records five sets and runs 26 methods on them",
     r"^dask |--scheduler |slurm_cluster": "needs a cluster; test_cluster.py runs on one",
 }
 
@@ -392,16 +393,24 @@ def test_when_the_readme_shows_a_skill_then_it_is_the_released_one_on_common_set
         assert cells == [shown(weights[method], "skill", "+.2f", "—"), *own], method
 
 
-def test_when_correlations_of_gains_are_shown_then_they_are_the_released_ones() -> None:
-    with (PUBLISHED / "quick" / "correlations.csv").open(encoding="utf-8", newline="") as file:
+def check_correlations(name: str) -> None:
+    """See that a section of the results shows the released correlations."""
+    with (PUBLISHED / name / "correlations.csv").open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
-    for dataset in ("digits-mlp-adam", "digits-mlp-sgd"):
-        lines = section("results.md", "## quick").splitlines()
+    lines = section("results.md", f"## {name}").splitlines()
+    for dataset in {row["dataset"] for row in found}:
         shown_rows = [line for line in lines if line.startswith(f"| {dataset} |")]
         for line, among in zip(shown_rows, ("all", "beating"), strict=True):
             own = [row for row in found if (row["dataset"], row["among"]) == (dataset, among)]
             expected = [f"{shown(row, 'rho', '+.2f', '')}, {row['methods']} methods" for row in own]
             assert [cell.strip() for cell in line.split("|")[3:-1]] == expected
+
+
+def test_when_correlations_of_gains_are_shown_then_they_are_the_released_ones() -> None:
+    with (PUBLISHED / "quick" / "correlations.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    for name in ("quick", "digits"):
+        check_correlations(name)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     beating = [row for row in found if row["among"] == "beating"]
     for horizon in ("h5", "last"):
