@@ -108,7 +108,9 @@ def _is_first_process() -> bool:
 def _noting_interrupts(pressed: list[int]) -> Iterator[None]:
     """Tell Ctrl-C from code that raises the same exception."""
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or not _in_main_thread():
+    # The command line's own handler says that it is one that raises, if not at once.
+    raises = before is signal.default_int_handler or getattr(before, "raises_interrupt", False)
+    if not raises or not _in_main_thread():
         if before is not signal.SIG_IGN:
             pressed.append(0)  # it may have been: somebody else's handler raises it
         yield

@@ -167,3 +167,84 @@ def test_when_ctrl_c_comes_while_modules_load_then_no_process_prints_a_traceback
         said = "".join(process.communicate(timeout=300))
     assert process.returncode == 130, said
     assert "Traceback" not in said
+
+
+IMPORTING = """
+import time
+from weightcast.bench.cli.stopping import Terminated, stopped_for_sure
+try:
+    with stopped_for_sure():
+        try:
+            import slow_library
+        except:
+            print("lost")
+        time.sleep(60)
+except KeyboardInterrupt as stop:
+    print("terminated" if isinstance(stop, Terminated) else "interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")]
+)
+def test_when_a_library_catches_everything_around_an_import_then_a_stop_is_not_lost(
+    number: int, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "slow_library.py").write_text(
+        "import time\nprint('importing', flush=True)\ntime.sleep(0.5)\n", encoding="utf-8"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTING],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=50)[0] == f"{told}\n"
+    assert process.returncode == 0
+
+
+LOSING = """
+import sqlite3, time
+from weightcast.bench.cli.stopping import Terminated, stopped_for_sure
+
+def slow(value):
+    print("under way", flush=True)
+    time.sleep(0.5)
+    return value
+
+try:
+    with stopped_for_sure():
+        try:
+            sqlite3.connect(":memory:").execute("SELECT 1")
+            db = sqlite3.connect(":memory:")
+            db.create_function("slow", 1, slow)
+            db.execute("SELECT slow(1)").fetchall()
+        except sqlite3.OperationalError:
+            pass  # what SQLite makes of it
+        try:
+            time.sleep(60)
+        finally:
+            time.sleep(1.5)  # clearing up, which must not be interrupted again
+            print("cleared up")
+except KeyboardInterrupt as stop:
+    print("terminated" if isinstance(stop, Terminated) else "interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")]
+)
+def test_when_a_stop_gets_lost_then_it_comes_again_and_clearing_up_is_left_alone(
+    number: int, told: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LOSING], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "under way\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=50)[0] == f"cleared up\n{told}\n"
+    assert process.returncode == 0

@@ -10,11 +10,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 
+from weightcast.bench.cli.stopping import Terminated, asked_to_stop, stopped_for_sure
 from weightcast.bench.printable import printable
 from weightcast.datasets.errors import InputError
 
@@ -66,11 +66,13 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except InputError as error:
+            _end_if_asked()
             typer.echo(f"weightcast: {printable(str(error))}", err=True)
             raise typer.Exit(2) from None
         except OSError as error:
             if error.errno not in _MENDABLE:
                 raise
+            _end_if_asked()
             said = f"{error.filename or 'a file'}: {error.strerror}"
             typer.echo(f"weightcast: {printable(said[:300])}", err=True)
             raise typer.Exit(2) from None
@@ -82,6 +84,13 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def _end_if_asked() -> None:
+    """End as interrupted where an interrupt became somebody else's error."""
+    if number := asked_to_stop():
+        typer.echo("weightcast: interrupted", err=True)
+        raise typer.Exit(128 + number) from None
+
+
 def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
@@ -91,20 +100,8 @@ def main() -> None:
     if threading.current_thread() is not threading.main_thread():
         app(prog_name="weightcast")
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
+    with stopped_for_sure():
         app(prog_name="weightcast")
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: what is under way is cleared up as on Ctrl-C."""
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends this at once
-    raise Terminated
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
