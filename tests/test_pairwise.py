@@ -12,14 +12,19 @@ from statsmodels.stats.multitest import multipletests
 from weightcast.bench.results.pairwise import holm, pairwise, signed_rank
 
 
-@pytest.mark.parametrize("rounded", [None, 1])
-@pytest.mark.parametrize("seed", range(4))
-def test_when_pairs_are_tested_then_scipy_says_the_same(seed: int, rounded: int | None) -> None:
-    differences = np.random.default_rng(seed).normal(0.1, 1, (6, 40))
+@pytest.mark.parametrize(
+    ("runs", "rounded", "method"),
+    [(8, None, "exact"), (40, None, "exact"), (80, None, "asymptotic"), (40, 1, "asymptotic")],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_when_pairs_are_tested_then_scipy_says_the_same(
+    seed: int, runs: int, rounded: int | None, method: str
+) -> None:
+    differences = np.random.default_rng(seed).normal(0.1, 1, (6, runs))
     if rounded is not None:
         differences = np.round(differences, rounded)  # ties and zeros
     for row, z in zip(differences, signed_rank(differences), strict=True):
-        found = stats.wilcoxon(row, zero_method="wilcox", correction=False, method="asymptotic")
+        found = stats.wilcoxon(row, zero_method="wilcox", correction=False, method=method)
         assert 2 * stats.norm.sf(abs(z)) == pytest.approx(found.pvalue)
 
 

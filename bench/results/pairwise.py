@@ -1,15 +1,16 @@
 """Method against method: who wins how many runs, by how much, and who cannot be told apart.
 
-Each pair is compared run by run. Wilcoxon's signed-rank statistic is taken in each data set, with
-the normal approximation that corrects for ties, and data sets are joined by Stouffer's method with
-equal weights, as they have in a skill: else the set with the most runs would decide. P-values are
-two-sided and adjusted by Holm's method over all pairs.
+Each pair is compared run by run. Wilcoxon's signed-rank statistic is taken in each data set,
+exactly for up to `EXACT` runs without ties, else with the normal approximation for ties. Data
+sets are joined by Stouffer's method with equal weights, as they have in a skill: else the set with
+the most runs would decide. P-values are two-sided and adjusted by Holm's method over all pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 Doubles = NDArray[np.float64]
 
 LEVEL = 0.05
+#: As scipy's ``method="auto"``.
+EXACT = 50
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,10 @@ def pairwise(methods: Sequence[str], sets: Sequence[Doubles]) -> Pairwise:
 def signed_rank(differences: Doubles) -> Doubles:
     """Wilcoxon's signed-rank statistic as a standard normal: (pairs, runs) → (pairs,).
 
-    Zeros are left out, as Wilcoxon does; where nothing else is there it is 0.
+    Zeros are left out, as Wilcoxon does; where nothing else is there it is 0. An exact p-value is
+    told by the normal deviate that has it.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import norm, rankdata
 
     found = np.zeros(len(differences))
     for place, row in enumerate(differences):
@@ -92,9 +96,27 @@ def signed_rank(differences: Doubles) -> Doubles:
         if n == 0:
             continue
         ranks = rankdata(np.abs(told))
+        above = float(ranks[told > 0].sum())
+        mean = n * (n + 1) / 4
         ties = np.unique(ranks, return_counts=True)[1].astype(float)
+        if n <= EXACT and n == len(row) and (ties == 1).all():
+            one_sided = min(0.5, _at_least(n)[round(max(above, 2 * mean - above))])
+            found[place] = np.sign(above - mean) * norm.isf(one_sided)
+            continue
         variance = n * (n + 1) * (2 * n + 1) / 24 - (ties**3 - ties).sum() / 48
-        found[place] = (ranks[told > 0].sum() - n * (n + 1) / 4) / np.sqrt(variance)
+        found[place] = (above - mean) / np.sqrt(variance)
+    return found
+
+
+@lru_cache
+def _at_least(n: int) -> Doubles:
+    """The chance that n signed ranks sum to s or more if signs are tossed: (n(n + 1)/2 + 1,)."""
+    chance = np.zeros(n * (n + 1) // 2 + 1)
+    chance[0] = 1.0
+    for rank in range(1, n + 1):
+        chance[rank:] = (chance[rank:] + chance[:-rank]) / 2
+        chance[:rank] /= 2
+    found: Doubles = chance[::-1].cumsum()[::-1]
     return found
 
 
