@@ -184,7 +184,7 @@ def rank_results(
         tier=tier,
         metric=chosen,
         notes=notes,
-        medians=_medians(results, cells, columns, ranking),
+        medians=_medians(cells, columns, ranking),
         datasets=sorted({data.dataset for data in sets}),
         horizons=labels,
         at_horizons=_at_horizons(cells, chosen, labels, methods, baseline),
@@ -198,9 +198,7 @@ def _pairwise(methods: list[str], sets: list[SetErrors], baseline: str) -> Pairw
     return pairwise(*run_errors(competing, _only(sets, methods, competing), baseline))
 
 
-def _medians(
-    results: Results, cells: pd.DataFrame, columns: list[str], ranking: Ranking
-) -> pd.DataFrame:
+def _medians(cells: pd.DataFrame, columns: list[str], ranking: Ranking) -> pd.DataFrame:
     order = [one.method for one in ranking.standings] + [one.method for one in ranking.unranked]
     medians = cells[cells["status"] == "ok"].groupby(["label", "dataset", "context"])[columns]
     table = medians.median()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from weightcast.bench.results.horizons import LABELS
 from weightcast.bench.results.leaderboard import BASELINE
 from weightcast.reports.figures import Picture, slug
 from weightcast.reports.numbers import DASH, median, values
@@ -15,8 +16,6 @@ from weightcast.reports.view import Task, View
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LABELS = ("h5", "h10", "h20", "last")
 
 
 def function_tasks(view: View) -> list[Task]:
