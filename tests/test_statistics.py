@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weightcast.bench.results.leaderboard import rank_csv, ranking_table
+from weightcast.bench.results.file_board import rank_csv
+from weightcast.bench.results.leaderboard import ranking_table
 from weightcast.bench.results.ranking import (
     Ranking,
     SetErrors,
@@ -249,7 +250,7 @@ def test_when_a_csv_is_ranked_then_the_table_has_the_promised_columns(tmp_path: 
     path.write_text(
         "method,task,error\nlast-value,x,1\nlast-value,y,2\nm,x,0.5\nm,y,\n", encoding="utf-8"
     )
-    table = ranking_table(rank_csv(path))
+    table = rank_csv(path).table
     assert table.columns.tolist() == [
         "method", "skill", "skill_lower", "skill_upper", "win_rate", "win_rate_lower",
         "win_rate_upper", "mean_rank", "failures",

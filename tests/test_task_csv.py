@@ -16,7 +16,9 @@ from typer.testing import CliRunner, Result
 
 from weightcast.bench.cli import app as cli
 from weightcast.bench.results.csv_cells import as_read, as_written, csv_text
-from weightcast.bench.results.task_csv import read_task_errors
+from weightcast.bench.results.file_board import rank_csv
+from weightcast.bench.results.run_csv import RunErrors, run_table
+from weightcast.bench.results.task_csv import TaskErrors, read_errors
 from weightcast.datasets import InputError
 
 TRICKY = [
@@ -51,7 +53,8 @@ def test_when_names_look_like_anything_then_they_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
 ) -> None:
     rows = [(as_written(m), as_written(t), i / 4) for i, (m, t) in enumerate(pairs)]
-    found = read_task_errors(write(tmp_path_factory.mktemp("csv"), written(rows)))
+    found = read_errors(write(tmp_path_factory.mktemp("csv"), written(rows)))
+    assert isinstance(found, TaskErrors)
     assert found.methods == sorted({method for method, _ in pairs})
     assert found.tasks == sorted({task for _, task in pairs})
     for i, (method, task) in enumerate(pairs):
@@ -74,7 +77,8 @@ def test_when_names_look_like_anything_then_they_are_read_as_they_were_written(
 def test_when_the_same_rows_are_written_differently_then_they_are_the_same(
     tmp_path: Path, text: str
 ) -> None:
-    found = read_task_errors(write(tmp_path, text))
+    found = read_errors(write(tmp_path, text))
+    assert isinstance(found, TaskErrors)
     assert (found.methods, found.tasks) == (["NA", "last-value"], ["a"])
     assert found.errors.tolist() == [[1.0], [2.0]]
 
@@ -117,7 +121,7 @@ def test_when_a_csv_is_wrong_then_one_line_says_how_and_where(
     tmp_path: Path, text: str | bytes, says: str
 ) -> None:
     with pytest.raises(InputError, match=says) as refused:
-        read_task_errors(write(tmp_path, text))
+        read_errors(write(tmp_path, text))
     assert "\n" not in str(refused.value)
 
 
@@ -158,7 +162,9 @@ def test_when_bytes_of_a_csv_change_then_it_is_refused_in_one_line_or_every_line
         # What was read is what stands there: as many errors as the file has rows with one.
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         lacking = table["error"].str.strip().str.casefold().isin(["", "nan", "na", "null", "none"])
-        assert np.isfinite(read_task_errors(path).errors).sum() == (~lacking).sum(), case
+        found = read_errors(path)
+        assert isinstance(found, TaskErrors)
+        assert np.isfinite(found.errors).sum() == (~lacking).sum(), case
 
 
 @given(TEXTS)
@@ -200,3 +206,79 @@ def test_when_a_message_repeats_foreign_text_then_it_is_still_one_line(tmp_path:
     assert done.stderr.startswith("weightcast: unknown baseline 'c")
     assert "\x1b" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def of_runs(random: np.random.Generator) -> pd.DataFrame:
+    """Errors of two methods on runs of two data sets; one draws random numbers."""
+    rows = []
+    for dataset, runs in (("a", 12), ("b", 8)):
+        for context in (5, 10):
+            for run in range(runs):
+                for method, fits in (("last-value", 1), ("m", 3)):
+                    rows += [
+                        {
+                            "method": method, "task": f"{dataset}, context {context}",
+                            "dataset": dataset, "run": run, "rotation": run % 4, "fit": fit,
+                            "horizon": horizon, "error": float(np.exp(random.normal(0, 0.3))),
+                        }
+                        for fit in range(fits) for horizon in ("5", "10", "last")
+                    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+@pytest.mark.parametrize("seed", range(2))
+def test_when_errors_of_runs_are_written_and_read_then_the_ranking_is_the_same(
+    tmp_path: Path, seed: int, failed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    table = of_runs(random)
+    table.loc[table.index[table["method"] == "m"][:failed], "error"] = np.nan
+    first, again = tmp_path / "errors.csv", tmp_path / "again.csv"
+    # In whatever order the lines stand.
+    table.sample(frac=1, random_state=seed).to_csv(first, index=False)
+    found = read_errors(first)
+    assert isinstance(found, RunErrors)
+    again.write_text(csv_text(run_table(found, "function", "train_loss")))
+    one, other = rank_csv(first), rank_csv(again)
+    pd.testing.assert_frame_equal(one.table, other.table)
+    assert one.horizons == ["h5", "h10", "last"]
+    s = next(s for s in one.ranking.standings if s.method == "m")
+    assert s.failures == failed
+    assert one.ranking.tasks == [f"{d}, context {c}" for d in "ab" for c in (5, 10)]
+    assert s.skill.lower < s.skill.value < s.skill.upper
+
+
+def test_when_a_file_has_runs_then_intervals_redraw_these_and_not_tasks(tmp_path: Path) -> None:
+    table = of_runs(np.random.default_rng(0))
+    # Runs that are all alike, and tasks that are not.
+    factor = table["task"].map({name: 0.5 + i for i, name in enumerate(set(table["task"]))})
+    table["error"] = np.where(table["method"] == "m", factor, 1.0)
+    path = tmp_path / "errors.csv"
+    table.to_csv(path, index=False)
+    m = next(s for s in rank_csv(path).ranking.standings if s.method == "m")
+    assert m.skill.upper - m.skill.lower == pytest.approx(0, abs=1e-9)
+    median = table.groupby(["method", "task"])["error"].median().reset_index()
+    median.to_csv(path, index=False)
+    m = next(s for s in rank_csv(path).ranking.standings if s.method == "m")
+    assert m.skill.upper - m.skill.lower > 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("method,task,run,error\na,x,1,1\na,x,1,2\n", "two errors on 'x', run '1', .* line 2"),
+        ("method,task,run,error\na,x,,1\n", "line 2: the run is empty"),
+        ("method,task,run,run,error\na,x,1,1,1\n", "two columns run"),
+        (
+            "method,task,run,rotation,error\na,x,1,0,1\nb,x,1,1,1\n",
+            "line 3: run '1' is tested in rotation '1', and in '0' by line 2",
+        ),
+        ("method,task,run,error\na,x,1,1\nb,x,1,1\n", "x: 1 usable runs, 6 are needed"),
+    ],
+)
+def test_when_a_csv_of_runs_is_wrong_then_one_line_says_how(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        rank_csv(write(tmp_path, text))

@@ -28,7 +28,13 @@ class HorizonSet(StrEnum):
 @app.command()
 @clear_errors
 def leaderboard(
-    source: Annotated[Path, typer.Argument(help="A result folder, or a CSV of method,task,error.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A result folder, or a CSV of method,task,error; with a column run, of errors of "
+            "runs."
+        ),
+    ],
     tier: Annotated[
         str | None,
         typer.Option(
@@ -48,6 +54,10 @@ def leaderboard(
         str, typer.Option(help="seeds (whole runs), early, middle or late.")
     ] = "seeds",
     csv: Annotated[Path | None, typer.Option(help="Write the ranking here too.")] = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option(help="Write the errors ranked here, a row a run, fit and horizon."),
+    ] = None,
     datasets: Annotated[
         str | None, typer.Option(help="Rank on these data sets alone; names with commas.")
     ] = None,
@@ -71,11 +81,13 @@ def leaderboard(
     from weightcast.bench.results.leaderboard import BASELINE
 
     check_output_file("--csv", csv)
+    check_output_file("--errors", errors)
     apart = by_dataset or datasets is not None
     if horizons is HorizonSet.native:
         if tier not in (None, "weights") or metric or baseline:
             raise InputError("--horizons native has one tier and metric, and no baseline to choose")
         _refuse_sets(apart, "--horizons native")
+        _refuse_errors(errors, "--horizons native")
         _print_native(source, track, split, csv)
         return
     if not source.is_dir() and source.suffix == ".csv":
@@ -83,6 +95,7 @@ def leaderboard(
             raise InputError(f"{source} is a file; --tier loop takes a result folder")
         _refuse_loop_options(readout, target)
         _refuse_sets(apart, "a CSV file")
+        _refuse_errors(errors, "a CSV file")
         _print_csv(source, baseline, csv)
         return
     from weightcast.bench.results.tables import load_results
@@ -95,6 +108,7 @@ def leaderboard(
                 "--baseline, --track and --split out"
             )
         _refuse_sets(apart, "the loop tier")
+        _refuse_errors(errors, "the loop tier")
         _print_loop(results, metric, readout or "raw", target or "hard", csv)
         return
     _refuse_loop_options(readout, target)
@@ -104,6 +118,7 @@ def leaderboard(
         results,
         by_dataset,
         csv,
+        errors,
         metric=metric,
         datasets=None if datasets is None else [name.strip() for name in datasets.split(",")],
         tier=tier or "weights",
@@ -115,21 +130,24 @@ def leaderboard(
 
 def _print_csv(source: Path, baseline: str | None, csv: Path | None) -> None:
     from weightcast.bench.commands.info import ranking_rows
-    from weightcast.bench.results.leaderboard import rank_csv, ranking_table
+    from weightcast.bench.results.file_board import rank_csv
     from weightcast.bench.results.ranking import failure_notes
 
-    ranking = rank_csv(source, baseline)
+    board = rank_csv(source, baseline)
+    ranking = board.ranking
     title = f"{source.name}, {len(ranking.tasks)} tasks; skill against {ranking.baseline}"
-    print_table(ranking_rows(ranking), title=title)
+    rows = ranking_rows(ranking, board.horizons, board.at_horizons, board.pairwise)
+    print_table(rows, title=title)
     print_notes([*ranking.left_out, *failure_notes(ranking)])
     if csv is not None:
-        _write_csv(csv, ranking_table(ranking))
+        _write_csv(csv, board.table)
 
 
 def _print_ranking(
     results: Results,
     apart: bool,
     csv: Path | None,
+    errors: Path | None,
     *,
     metric: str | None,
     datasets: list[str] | None,
@@ -140,6 +158,7 @@ def _print_ranking(
     from weightcast.bench.results.by_dataset import by_dataset, terminal_rows
     from weightcast.bench.results.leaderboard import board_table, rank_results
     from weightcast.bench.results.mixed import mixed_note
+    from weightcast.bench.results.run_csv import run_table
 
     board = rank_results(results, metric=metric, datasets=datasets, **options)
     if apart:
@@ -153,6 +172,8 @@ def _print_ranking(
     print_notes([*board.notes, mixed_note(results.machines)])
     if csv is not None:
         _write_csv(csv, table)
+    if errors is not None:
+        _write_csv(errors, run_table(board.errors, board.tier, board.metric))
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -165,6 +186,11 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 def _refuse_sets(given: bool, what: str) -> None:
     if given:
         raise InputError(f"--datasets and --by-dataset are not for {what}; leave them out")
+
+
+def _refuse_errors(errors: Path | None, what: str) -> None:
+    if errors is not None:
+        raise InputError(f"--errors is not for {what}; leave it out")
 
 
 def _refuse_loop_options(readout: str | None, target: str | None) -> None:

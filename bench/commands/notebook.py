@@ -195,18 +195,14 @@ def rank(
     InputError
         If there are no results, or a name is unknown; the line lists the choices.
     """
-    from weightcast.bench.results.leaderboard import (
-        board_table,
-        rank_csv,
-        rank_results,
-        ranking_table,
-    )
+    from weightcast.bench.results.file_board import rank_csv
+    from weightcast.bench.results.leaderboard import board_table, rank_results
     from weightcast.bench.results.tables import Results
 
     if not isinstance(results, Results):
         path = Path(results)
         if path.suffix == ".csv" and not path.is_dir():
-            return ranking_table(rank_csv(path, baseline))
+            return rank_csv(path, baseline).table
         results = load_results(path)
     board = rank_results(
         results,

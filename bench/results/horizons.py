@@ -21,6 +21,7 @@ AT_HORIZONS = {
 }
 #: Those of them that are themselves the geometric mean over the horizons.
 OVER_HORIZONS = ("train_loss", "test_loss")
+_AT_LAST = ("rel_final", "rel_tensor_mean")
 # More data sets than these are counted.
 _MOST_NAMED = 4
 
@@ -54,6 +55,23 @@ def columns_of(metric: str, labels: Sequence[str]) -> list[str]:
     return [metric]
 
 
+def horizon_names(metric: str, labels: Sequence[str]) -> list[str]:
+    """Name the horizon of each column that makes a metric; ``all`` is over all of them.
+
+    Examples
+    --------
+    >>> horizon_names("train_loss", ["h5", "last"]), horizon_names("rel_sum", ["h5"])
+    (['5', 'last'], ['all'])
+    >>> horizon_names("train_loss_h5", []), horizon_names("rel_final", [])
+    (['5'], ['last'])
+    """
+    if metric in OVER_HORIZONS:
+        return [spoken(label) for label in labels]
+    at = next((label for label in LABELS if metric.endswith(f"_{label}")), None)
+    last = metric.removesuffix("_sample") in _AT_LAST
+    return ["last" if last else "all" if at is None else spoken(at)]
+
+
 def spoken_metric(metric: str, labels: Sequence[str]) -> str:
     """Say what a metric is and over which horizons.
 
@@ -71,8 +89,7 @@ def spoken_metric(metric: str, labels: Sequence[str]) -> str:
     at = next((label for label in LABELS if metric.endswith(f"_{label}")), None)
     if at is not None:
         return f"{metric} (at {'the last horizon' if at == 'last' else 'horizon ' + spoken(at)})"
-    bare = metric.removesuffix("_sample")
-    last = bare in ("rel_final", "rel_tensor_mean")
+    last = metric.removesuffix("_sample") in _AT_LAST
     return f"{metric} ({'at the last horizon' if last else 'over all horizons'})"
 
 

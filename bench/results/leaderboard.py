@@ -1,9 +1,9 @@
-"""Leaderboards of a result folder, or of any CSV with the columns ``method,task,error``."""
+"""Leaderboards of a result folder."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from weightcast.bench.results.horizons import (
     AT_HORIZONS,
     OVER_HORIZONS,
     columns_of,
+    horizon_names,
     horizon_labels,
     listed,
     spoken_metric,
@@ -28,11 +29,10 @@ from weightcast.bench.results.ranking import (
     failure_notes,
     horizon_skills,
     rank_runs,
-    rank_tasks,
     run_errors,
 )
+from weightcast.bench.results.run_csv import RunErrors
 from weightcast.bench.results.tables import PLACE, Results
-from weightcast.bench.results.task_csv import read_task_errors
 from weightcast.bench.scoring.forecasting import needs_truth
 from weightcast.datasets import InputError
 from weightcast.datasets.errors import unknown
@@ -77,6 +77,8 @@ class Leaderboard:
         Method → its skill at each of them; without a method that has none.
     pairwise : Pairwise
         Every method that has a rank against every other.
+    errors : RunErrors
+        What all of it is computed from, but the skills at single horizons.
     """
 
     ranking: Ranking
@@ -88,6 +90,7 @@ class Leaderboard:
     horizons: list[str]
     at_horizons: dict[str, list[Estimate]]
     pairwise: Pairwise
+    errors: RunErrors
 
     @property
     def spoken(self) -> str:
@@ -176,7 +179,7 @@ def rank_results(
         for dataset, trained_on in sorted(places.itertuples(index=False, name=None)):
             shared = results.sharing.get((str(dataset), str(trained_on), track, split), {})
             notes.append(f"{place_name(dataset, trained_on)}: {sharing_line(shared)}")
-    ranking = _rank(methods, sets, baseline)
+    ranking = rank_sets(methods, sets, baseline)
     ranking.unranked.extend(common.unranked)
     notes += [*ranking.left_out, *failure_notes(ranking)]
     return Leaderboard(
@@ -188,11 +191,12 @@ def rank_results(
         datasets=sorted({data.dataset for data in sets}),
         horizons=labels,
         at_horizons=_at_horizons(cells, chosen, labels, methods, baseline),
-        pairwise=_pairwise(methods, sets, baseline),
+        pairwise=compare_pairs(methods, sets, baseline),
+        errors=RunErrors(methods, sets, horizon_names(chosen, labels)),
     )
 
 
-def _pairwise(methods: list[str], sets: list[SetErrors], baseline: str) -> Pairwise:
+def compare_pairs(methods: list[str], sets: list[SetErrors], baseline: str) -> Pairwise:
     """Compare those that compete; who is told the truth does not."""
     competing = [label for label in methods if not _is_told(label)]
     return pairwise(*run_errors(competing, _only(sets, methods, competing), baseline))
@@ -312,7 +316,7 @@ def native_table(standings: list[NativeStanding]) -> pd.DataFrame:
     return pd.DataFrame([{name: getattr(s, name) for name in names} | s.others for s in standings])
 
 
-def _rank(methods: list[str], sets: list[SetErrors], baseline: str) -> Ranking:
+def rank_sets(methods: list[str], sets: list[SetErrors], baseline: str) -> Ranking:
     """Rank methods against each other; those that are told the truth stand last, with a skill only.
 
     They are no competitors: to lose to them, or to win over them, says nothing of a forecaster.
@@ -377,10 +381,11 @@ def _gate_line(gate: dict[str, Any]) -> str:
 
 def _sets(cells: pd.DataFrame, columns: list[str], methods: list[str]) -> list[SetErrors]:
     """Lay cells out as arrays, a data set each; all methods have been run on all of them."""
-    return [
+    found = [
         _set_errors(place_name(str(dataset), str(trained_on)), part, columns, methods)
-        for (dataset, trained_on), part in cells.groupby(["dataset", "trained_on"], sort=True)
+        for (dataset, trained_on), part in cells.groupby(["dataset", "trained_on"])
     ]
+    return sorted(found, key=lambda data: data.dataset)
 
 
 def _set_errors(name: str, part: pd.DataFrame, columns: list[str], methods: list[str]) -> SetErrors:
@@ -419,22 +424,13 @@ def _places(column: pd.Series, values: list[Any]) -> NDArray[np.int64]:
     return found
 
 
-def rank_csv(path: Path, baseline: str | None = None) -> Ranking:
-    """Rank the methods of a CSV file with the columns ``method,task,error``.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, lacks a column, or has a line that does not fit.
-    """
-    found = read_task_errors(path)
-    if baseline is None:
-        baseline = BASELINE if BASELINE in found.methods else found.methods[0]
-    return rank_tasks(found.methods, found.errors, found.tasks, baseline)
-
-
-def ranking_table(ranking: Ranking) -> pd.DataFrame:
-    """Return the ranking of a CSV file as the table that ``--csv`` writes.
+def ranking_table(
+    ranking: Ranking,
+    horizons: Sequence[str] = (),
+    at_horizons: Mapping[str, Sequence[Estimate]] | None = None,
+    pairwise: Pairwise | None = None,
+) -> pd.DataFrame:
+    """Return a ranking as a table, with skills at single horizons and bands of ranks if they are.
 
     Methods that are not ranked come last, with nothing but their failures.
     """
@@ -451,7 +447,17 @@ def ranking_table(ranking: Ranking) -> pd.DataFrame:
         for s in ranking.standings
     ]
     below = [{"method": u.method, "failures": u.failures} for u in ranking.unranked]
-    return pd.DataFrame([*rows, *below])
+    table = pd.DataFrame([*rows, *below])
+    blank = [Estimate()] * len(horizons)
+    told = [(at_horizons or {}).get(method, blank) for method in table["method"]]
+    for place, label in enumerate(horizons):
+        for name, values in _columns(f"skill_{label}", [one[place] for one in told]).items():
+            table[name] = values
+    if pairwise is not None:
+        ranked = [m if m in pairwise.methods else None for m in table["method"]]
+        bands = [pairwise.band(m) if m else (None, None) for m in ranked]
+        table["rank_lower"], table["rank_upper"] = zip(*bands, strict=True)
+    return table
 
 
 def board_table(board: Leaderboard) -> pd.DataFrame:
@@ -460,15 +466,7 @@ def board_table(board: Leaderboard) -> pd.DataFrame:
     The skills at single horizons are ``skill_h5`` and so on, the median errors ``error of
     DATASET, context N``.
     """
-    table = ranking_table(board.ranking)
-    blank = [Estimate()] * len(board.horizons)
-    told = [board.at_horizons.get(method, blank) for method in table["method"]]
-    for place, label in enumerate(board.horizons):
-        for name, values in _columns(f"skill_{label}", [one[place] for one in told]).items():
-            table[name] = values
-    ranked = [m if m in board.pairwise.methods else None for m in table["method"]]
-    bands = [board.pairwise.band(m) if m else (None, None) for m in ranked]
-    table["rank_lower"], table["rank_upper"] = zip(*bands, strict=True)
+    table = ranking_table(board.ranking, board.horizons, board.at_horizons, board.pairwise)
     table["tier"], table["metric"] = board.tier, board.metric
     for dataset, context in board.medians.columns:
         medians = board.medians[dataset, context]

@@ -51,6 +51,8 @@ class SetErrors:
         The rotation that each run is tested in: its fits are drawn together. All in one by default.
     repeats : tuple of int, optional
         How many fits each method has; what is beyond in ``errors`` does not count. All by default.
+    names : tuple of str, optional
+        The tasks' names, a context each; by default they name data set and context.
     """
 
     dataset: str
@@ -59,6 +61,12 @@ class SetErrors:
     errors: Doubles
     rotations: tuple[int, ...] = ()
     repeats: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the tasks are called."""
+        return self.names or tuple(f"{self.dataset}, context {one}" for one in self.contexts)
 
     def by_method(self) -> list[Doubles]:
         """Return each method's errors, (contexts, horizons, runs, its repeats)."""
@@ -253,7 +261,8 @@ def _ready(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) -> 
     done = [[np.isfinite(own).any() for own in data.by_method()] for data in sets]
     kept, unranked = found.split(methods, baseline, np.any(done, axis=0) if done else None)
     base = [methods[i] for i in kept].index(baseline)
-    charged, tasks, left_out = [], [], []
+    charged, left_out = [], []
+    tasks: list[str] = []
     for data in sets:
         if len(data.runs) < FEWEST_RUNS:
             left_out.append(
@@ -262,7 +271,7 @@ def _ready(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) -> 
             continue
         ranked = data.only(kept, np.ones(len(data.runs), dtype=bool))
         charged.append(_charged(ranked, base))
-        tasks += [f"{data.dataset}, context {context}" for context in data.contexts]
+        tasks += data.tasks
     if not charged:
         raise InputError(f"no data set has enough runs to rank: {'; '.join(left_out) or 'no runs'}")
     failures = [int(found.failed[i]) for i in kept]

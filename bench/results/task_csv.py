@@ -1,4 +1,8 @@
-"""Reading a CSV of errors, ``method,task,error``: names are text, and every line must fit."""
+"""Reading a CSV of errors, ``method,task,error``: names are text, and every line must fit.
+
+With a column ``run`` a line is the error of one run, and intervals can redraw runs as those of a
+result folder do; ``dataset``, ``rotation``, ``fit`` and ``horizon`` may stand beside it.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.results.csv_cells import as_read
+from weightcast.bench.results.run_csv import ErrorLine, RunErrors, from_lines
 from weightcast.datasets.errors import InputError
 
 COLUMNS = ("method", "task", "error")
+#: What a line may say beside a run: the data set whose runs they are, by default the task; the
+#: rotation that tests the run; which fit of the method, and which horizon.
+OF_RUNS = ("run", "dataset", "rotation", "fit", "horizon")
 #: What stands for a result that is lacking, beside nothing at all; in any case.
 _LACKING = ("", "nan", "na", "null", "none")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -38,8 +46,8 @@ class TaskErrors:
     errors: NDArray[np.float64]
 
 
-def read_task_errors(path: Path) -> TaskErrors:
-    """Read errors of methods on tasks.
+def read_errors(path: Path) -> TaskErrors | RunErrors:
+    """Read errors of methods on tasks, or on the runs of tasks where there is a column ``run``.
 
     Parameters
     ----------
@@ -55,18 +63,22 @@ def read_task_errors(path: Path) -> TaskErrors:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            found = _collect(path, _lines(path, csv.reader(file, strict=True)))
+            of_runs, lines = _collect(path, _lines(path, csv.reader(file, strict=True)))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text; save it as CSV in UTF-8") from None
-    methods = sorted({method for method, _ in found})
-    tasks = sorted({task for _, task in found})
+    return from_lines(path, lines) if of_runs else _task_errors(lines)
+
+
+def _task_errors(lines: Sequence[ErrorLine]) -> TaskErrors:
+    methods = sorted({line.method for line in lines})
+    tasks = sorted({line.task for line in lines})
     errors = np.full((len(methods), len(tasks)), np.nan)
     place_of = {name: place for place, name in enumerate(methods)}
     column_of = {name: place for place, name in enumerate(tasks)}
-    for (method, task), value in found.items():
-        errors[place_of[method], column_of[task]] = value
+    for line in lines:
+        errors[place_of[line.method], column_of[line.task]] = line.error
     return TaskErrors(methods, tasks, errors)
 
 
@@ -85,12 +97,12 @@ def _lines(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[
         begins = reader.line_num + 1  # type: ignore[attr-defined]
 
 
-def _collect(path: Path, lines: Iterator[tuple[int, list[str]]]) -> dict[tuple[str, str], float]:
-    """Return each pair's error; what does not fit is refused with its line."""
+def _collect(path: Path, lines: Iterator[tuple[int, list[str]]]) -> tuple[bool, list[ErrorLine]]:
+    """Return whether errors are of runs, and them; what does not fit is refused with its line."""
     _, header = next(lines, (0, []))
-    places = _places(path, header)
-    found: dict[tuple[str, str], float] = {}
-    first: dict[tuple[str, str], int] = {}
+    places, beside = _places(path, header)
+    first: dict[tuple[str, ...], int] = {}
+    found = []
     for number, fields in lines:
         where = f"{path}, line {number}"
         if len(fields) != len(header):
@@ -102,20 +114,26 @@ def _collect(path: Path, lines: Iterator[tuple[int, list[str]]]) -> dict[tuple[s
         for name, text in (("method", method), ("task", task)):
             if not text.strip():
                 raise InputError(f"{where}: the {name} is empty; name it, or take the line out")
-        pair = as_read(method), as_read(task)
-        if pair in found:
+        method, task = as_read(method), as_read(task)
+        more = {name: as_read(fields[place]) for name, place in beside.items()}
+        if beside and not more["run"].strip():
+            raise InputError(f"{where}: the run is empty; name it, or take the line out")
+        line = ErrorLine(number, method, task, _error(where, error), **more)
+        if line.identity in first:
             raise InputError(
-                f"{where}: {pair[0]!r} has two errors on {pair[1]!r}, the other in line "
-                f"{first[pair]}; take one out"
+                f"{where}: {method!r} has two errors on {task!r}"
+                + f", run {line.run!r}" * bool(beside)
+                + f", the other in line {first[line.identity]}; take one out"
             )
-        found[pair], first[pair] = _error(where, error), number
+        first[line.identity] = number
+        found.append(line)
     if not found:
         raise InputError(f"{path} has no rows; it needs method,task,error below a header line")
-    return found
+    return bool(beside), found
 
 
-def _places(path: Path, header: Sequence[str]) -> list[int]:
-    """Return where the three columns stand."""
+def _places(path: Path, header: Sequence[str]) -> tuple[list[int], dict[str, int]]:
+    """Return where the three columns stand, and where those that tell of runs, if ``run`` does."""
     names = [name.strip() for name in header]
     for separator, spoken in _SEPARATORS.items():
         if len(names) == 1 and separator in names[0]:
@@ -126,9 +144,10 @@ def _places(path: Path, header: Sequence[str]) -> list[int]:
             f"{path} lacks the column {', '.join(lacking)}; "
             "it needs method,task,error with a header line"
         )
-    if twice := [name for name in COLUMNS if names.count(name) > 1]:
+    beside = [name for name in OF_RUNS if name in names] if "run" in names else []
+    if twice := [name for name in [*COLUMNS, *beside] if names.count(name) > 1]:
         raise InputError(f"{path} has two columns {twice[0]}; leave one")
-    return [names.index(name) for name in COLUMNS]
+    return [names.index(name) for name in COLUMNS], {name: names.index(name) for name in beside}
 
 
 def _error(where: str, text: str) -> float:
