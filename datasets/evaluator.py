@@ -96,10 +96,13 @@ class NetworkEvaluator:
             self._test = (examples.test_x[:measured], examples.test_y[:measured])
 
     def train_loss(
-        self, weights: Mapping[str, Floats], state: Mapping[str, NDArray[Any]] | None = None
+        self,
+        weights: Mapping[str, Floats],
+        state: Mapping[str, NDArray[Any]] | None = None,
+        batches: FirstBatches | None = None,
     ) -> float:
-        """Return the mean cross-entropy over the training data."""
-        self._load(weights, state)
+        """Return the mean cross-entropy over the training data; parameters are `measure`'s."""
+        self._load(weights, state, batches)
         return self._loss_and_accuracy(*self._train)[0]
 
     def measure(

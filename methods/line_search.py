@@ -98,36 +98,69 @@ def minimise_along(
 
     The doubling starts at ``shortest``. A loss that is not finite counts as worse than any other.
     """
-    seen: dict[float, float] = {}
-
-    def measure(alpha: float) -> float:
-        value = loss(alpha)
-        seen[alpha] = value if np.isfinite(value) else np.inf
-        return seen[alpha]
-
-    measure(0.0)
+    along = LossAlong(loss)
+    along.measure(0.0)
     alpha = min(shortest, longest)
     # Double while it helps, keeping half of the budget to narrow the bracket down.
     while (
-        measure(alpha) <= min(seen.values())
+        along.measure(alpha) <= min(along.seen.values())
         and alpha < longest
-        and len(seen) < evaluations // 2 + 1
+        and len(along.seen) < evaluations // 2 + 1
     ):
         alpha = min(2 * alpha, longest)
-    best = min(seen, key=lambda a: seen[a])
-    low = max((a for a in seen if a < best), default=0.0)
-    high = min((a for a in seen if a > best), default=best)
-    golden = (np.sqrt(5) - 1) / 2
-    left, right = high - golden * (high - low), low + golden * (high - low)
-    # A bracket of a few floats has no new points inside: without the tolerance it would never end.
-    while len(seen) + 1 < evaluations and high - low > 1e-6 * longest:
-        for point in (left, right):
-            if point not in seen:
-                measure(point)
-        if seen[left] <= seen[right]:
-            high, right = right, left
-            left = high - golden * (high - low)
-        else:
-            low, left = left, right
-            right = low + golden * (high - low)
-    return min(seen, key=lambda a: seen[a])
+    along.narrow(evaluations, tolerance=1e-6 * longest)
+    return along.best
+
+
+class LossAlong:
+    """Losses along one direction, each measured once.
+
+    Parameters
+    ----------
+    loss : callable
+        The loss at a length.
+
+    Attributes
+    ----------
+    seen : dict of float to float
+        Length → loss, in the order in which they were measured; infinite where it is not finite.
+    """
+
+    def __init__(self, loss: Callable[[float], float]) -> None:
+        self._loss = loss
+        self.seen: dict[float, float] = {}
+
+    @property
+    def best(self) -> float:
+        """The length with the lowest loss seen; of several the one that was measured first."""
+        return min(self.seen, key=lambda a: self.seen[a])
+
+    def measure(self, alpha: float) -> float:
+        """Return the loss at a length."""
+        if alpha not in self.seen:
+            value = self._loss(alpha)
+            self.seen[alpha] = value if np.isfinite(value) else np.inf
+        return self.seen[alpha]
+
+    def narrow(self, evaluations: int, tolerance: float) -> None:
+        """Narrow the bracket around the best length down by golden sections.
+
+        Parameters
+        ----------
+        evaluations : int
+            Losses measured at the most, those so far among them.
+        tolerance : float
+            A bracket as narrow as this is left: of a few floats it has no new points inside.
+        """
+        best = self.best
+        low = max((a for a in self.seen if a < best), default=0.0)
+        high = min((a for a in self.seen if a > best), default=best)
+        golden = (np.sqrt(5) - 1) / 2
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        while len(self.seen) + 1 < evaluations and high - low > tolerance:
+            if self.measure(left) <= self.measure(right):
+                high, right = right, left
+                left = high - golden * (high - low)
+            else:
+                low, left = left, right
+                right = low + golden * (high - low)

@@ -234,6 +234,23 @@ def test_when_statistics_are_forecast_then_the_method_extends_each_as_it_does_we
     _check_measured(rows["function"], "h5", _network(weights, dict(found.states[4])))
 
 
+def test_when_a_forecast_is_taken_at_a_length_then_so_are_its_statistics(run: Trajectory) -> None:
+    evaluator = evaluator_for(run.meta)
+    assert isinstance(evaluator, NetworkEvaluator)
+    found = _statistics(make_method("last-two-line"), run, FORECAST)
+    weights = _forecast(make_method("last-two-line"), run, 4)
+    kept, state = run.state(CONTEXT), found.states[4]
+    half = {
+        name: (values + kept[name]) / np.float32(2) if "running" in name else values
+        for name, values in state.items()
+    }
+    for length, expected in ((0.0, kept), (0.5, half), (1.0, state)):
+        measured = _losses(_network(weights, dict(expected)))
+        loss = found.train_loss(evaluator, weights, 4, length)
+        assert loss == pytest.approx(measured["train_loss"], rel=1e-5)
+        assert found.measure(evaluator, weights, 4, length) == pytest.approx(measured, rel=1e-5)
+
+
 def test_when_a_running_variance_is_forecast_below_zero_then_it_is_zero(run: Trajectory) -> None:
     falling = _Falling(run, range(run.n_snapshots))
     found = _statistics(make_method("last-two-line"), falling, FORECAST)

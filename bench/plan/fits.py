@@ -65,6 +65,8 @@ class Fit:
     batch_norm : BatchNorm, optional
         The suite's rule for batch-norm statistics, where the function tier runs on a network that
         has them.
+    lengths : bool
+        Whether the function tier measures forecasts at their best length too.
     """
 
     key: str
@@ -86,6 +88,7 @@ class Fit:
     batch_norm: BatchNorm | None = None
     files: str = ""
     repeat: int = 0
+    lengths: bool = False
 
     @property
     def task_seed(self) -> int:
@@ -167,10 +170,14 @@ class Rotation:
             "split": [self.split.rotation, self.split.train, self.split.validation],
         }
 
-    def cells(self, key: str, function: bool) -> Iterator[tuple[int, str]]:
+    def cells(self, key: str, function: bool, lengths: bool) -> Iterator[tuple[int, str]]:
         """Yield each test run's seed and the key of its cell, by the key of its fit."""
         # Networks without batch norm know of no rule, and their cells keep the keys that they had.
-        rule = [asdict(self.batch_norm)] if function and self.batch_norm is not None else []
+        rule: list[Any] = []
+        if function and self.batch_norm is not None:
+            rule.append(asdict(self.batch_norm))
+        if lengths:
+            rule.append("lengths")
         for seed, run in zip(self.split.test, self.test, strict=True):
             # Tasks are made after the first test run: its steps and learning rates enter as well.
             first = self.test[0]
@@ -327,10 +334,11 @@ def _fit(suite: Suite, entry: MethodEntry, code: str, rotation: Rotation, repeat
         tuning=tuning,
         sampled=sampled,
         tiers=("weights", "function") if function else ("weights",),
-        cells=tuple(rotation.cells(key, function)),
+        cells=tuple(rotation.cells(key, function, function and suite.lengths)),
         data=rotation.data,
         sharing=rotation.sharing,
         batch_norm=rotation.batch_norm if function else None,
+        lengths=function and suite.lengths,
     )
 
 

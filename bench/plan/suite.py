@@ -106,6 +106,9 @@ class Suite(BaseModel):
     batch_norm_batches : int, optional
         Re-estimate on so many batches of the recipe's size, the first of the training data; on all
         the training data that are measured by default.
+    lengths : bool
+        Whether the function tier measures each forecast at its best length too, chosen by training
+        loss; `weightcast.bench.scoring.lengths` says how, and what it costs.
     loop : LoopSettings
         How the tier ``loop`` runs, where it is one of them.
     sample : int
@@ -134,6 +137,7 @@ class Suite(BaseModel):
     loop: LoopSettings = LoopSettings()
     batch_norm: Literal["re-estimate", "keep", "forecast"] = "re-estimate"
     batch_norm_batches: int | None = Field(default=None, ge=1, le=LARGEST)
+    lengths: bool = False
     sample: int = Field(default=128, ge=1, le=LARGEST)
     seed: int = Field(default=0, ge=0, lt=2**63)
     jobs: int = Field(default=1, ge=1, le=4096)
@@ -154,6 +158,16 @@ class Suite(BaseModel):
             raise ValueError(
                 f"statistics are estimated on batches, and batch_norm = '{rule}' estimates none; "
                 "leave one of the two out"
+            )
+        return value
+
+    @field_validator("lengths")
+    @classmethod
+    def _lengths_are_of_networks(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and "function" not in info.data.get("tiers", ["function"]):
+            raise ValueError(
+                "lengths are chosen by the real network's training loss, which the tier function "
+                "measures; add it to tiers, or leave lengths out"
             )
         return value
 

@@ -43,21 +43,43 @@ class Statistics:
     states : dict of int to State
         A column of the horizons → all that the network keeps beside its weights; empty where that
         is estimated.
+    kept : State
+        The same as the run recorded it at the origin; empty where it is estimated.
     batches : FirstBatches, optional
         What it is estimated on.
     """
 
     said: str = ""
     states: Mapping[int, State] = field(default_factory=dict)
+    kept: State = field(default_factory=dict)
     batches: FirstBatches | None = None
 
     def measure(
-        self, evaluator: Evaluator, weights: Mapping[str, Floats], column: int
+        self, evaluator: Evaluator, weights: Mapping[str, Floats], column: int, length: float = 1.0
     ) -> dict[str, float]:
-        """Measure the weights that were forecast for one column of the horizons."""
+        """Measure the weights that were forecast for one column, at a length of the forecast."""
         if isinstance(evaluator, NetworkEvaluator):
-            return evaluator.measure(weights, self.states.get(column), self.batches)
+            return evaluator.measure(weights, self._state(column, length), self.batches)
         return evaluator.measure(weights)
+
+    def train_loss(
+        self, evaluator: Evaluator, weights: Mapping[str, Floats], column: int, length: float = 1.0
+    ) -> float:
+        """Measure their training loss alone."""
+        if isinstance(evaluator, NetworkEvaluator):
+            return evaluator.train_loss(weights, self._state(column, length), self.batches)
+        return evaluator.train_loss(weights)
+
+    def _state(self, column: int, length: float) -> State | None:
+        """Return what the network keeps; statistics that were forecast are as long as it is."""
+        state = self.states.get(column)
+        if state is None or length == 1.0:
+            return state
+        scaled = dict(state)
+        for name in statistic_names(state):
+            values = self.kept[name] + np.float32(length) * (state[name] - self.kept[name])
+            scaled[name] = np.maximum(values, 0.0) if name.endswith(VARIANCE) else values
+        return scaled
 
 
 #: All the training data that are measured; what recording does.
@@ -104,7 +126,7 @@ def statistics_for(
         column: kept | {name: values[index] for name, values in forecast.items()}
         for index, column in enumerate(columns)
     }
-    return Statistics(said if forecast else "keep", states)
+    return Statistics(said if forecast else "keep", states, kept)
 
 
 def _forecast(

@@ -14,6 +14,7 @@ from weightcast.bench.plan.batch_norm import BatchNorm
 from weightcast.bench.scoring.batch_norm import statistics_for
 from weightcast.bench.scoring.forecasting import ForecastStream, InvalidForecast
 from weightcast.bench.scoring.function import ForecastWeights, function_metrics, not_finite
+from weightcast.bench.scoring.lengths import length_metrics
 from weightcast.bench.scoring.memory import peak_memory
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS, WeightErrors
 from weightcast.datasets.dataset import seed_ranges
@@ -30,6 +31,7 @@ def evaluate_cell(
     sample: NDArray[np.int64],
     evaluator: Evaluator | None = None,
     batch_norm: BatchNorm | None = None,
+    lengths: bool = False,
 ) -> list[CellRow]:
     """Forecast and score one run.
 
@@ -47,6 +49,8 @@ def evaluate_cell(
     batch_norm : BatchNorm, optional
         What statistics a network's batch norms get; estimated on all the training data that are
         measured by default.
+    lengths : bool
+        Whether to measure the forecast at its best length too.
 
     Returns
     -------
@@ -59,7 +63,9 @@ def evaluate_cell(
     tiers = ["weights", *(["function"] if evaluator is not None and not sampled else [])]
     try:
         network = None if sampled else evaluator
-        return _evaluate(method, run, task, sample, network, batch_norm or BatchNorm())
+        return _evaluate(
+            method, run, task, sample, network, batch_norm or BatchNorm(), lengths
+        )
     except BaseException as error:  # a method may well call sys.exit
         return rows_without_result(run.meta.seed, tiers, failure_of(error, InvalidForecast))
 
@@ -71,6 +77,7 @@ def _evaluate(
     sample: NDArray[np.int64],
     evaluator: Evaluator | None,
     batch_norm: BatchNorm,
+    lengths: bool,
 ) -> list[CellRow]:
     m = len(task.horizons)
     sampled = bool(method.get_tag("sampled"))
@@ -117,6 +124,10 @@ def _evaluate(
         started = time.perf_counter()
         statistics = statistics_for(batch_norm, method, run, task, evaluator, weights.columns)
         measured = function_metrics(weights, run, task, evaluator, statistics)
+        if lengths:
+            measured |= length_metrics(
+                weights, run, task, evaluator, statistics, measured, stream.evaluations
+            )
         seconds = time.perf_counter() - started
         row = CellRow(tier="function", metrics=dict(measured), **shared)
         if labels := not_finite(measured, weights):

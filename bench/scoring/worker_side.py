@@ -144,7 +144,9 @@ def _cell(desk: _Desk, fit: Fit, seed: int) -> list[CellRow]:
     assert desk.task is not None
     assert desk.sample is not None
     run = desk.test_run(fit, seed)
-    return evaluate_cell(desk.method, run, desk.task, desk.sample, desk.evaluator, fit.batch_norm)
+    return evaluate_cell(
+        desk.method, run, desk.task, desk.sample, desk.evaluator, fit.batch_norm, fit.lengths
+    )
 
 
 def finish_fit(
