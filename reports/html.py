@@ -41,6 +41,7 @@ from weightcast.reports.sections.function import (
     function_tasks,
 )
 from weightcast.reports.sections.leaderboard import standings, weights_standings
+from weightcast.reports.sections.length import length_table, length_takeaway
 from weightcast.reports.sections.loop import curves_note, loop_section, takeaway
 from weightcast.reports.sections.native import native_table
 from weightcast.reports.sections.setting import (
@@ -171,6 +172,7 @@ def _cell_content(view: View) -> dict[str, Any]:
     function = view.rank(tier="function")
     headline, complete = weights_standings(view)
     measured = function_tasks(view)
+    lengths = function.board if function.board and function.board.at_length else None
     return {
         "headline": headline,
         "complete": complete,
@@ -180,6 +182,7 @@ def _cell_content(view: View) -> dict[str, Any]:
         )
         if measured
         else None,
+        "length": (length_takeaway(lengths), length_table(view, lengths)) if lengths else None,
         "shifts": shift_table(view),
         "fine_tunes": fine_tune_standings(view),
         "sharing": sharing_table(view),

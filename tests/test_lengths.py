@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weightcast.bench import load_results, run_suite
+from weightcast.bench.commands.info import ranking_rows
 from weightcast.bench.engine.records import CellRow
 from weightcast.bench.plan.fits import Fit, make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite
+from weightcast.bench.results.by_dataset import by_dataset
+from weightcast.bench.results.leaderboard import board_table, rank_results
+from weightcast.bench.results.tables import Results
 from weightcast.bench.scoring.cell import evaluate_cell
 from weightcast.bench.scoring.forecasting import ForecastBlock
 from weightcast.bench.scoring.function import ForecastWeights
@@ -24,6 +31,8 @@ from weightcast.datasets.evaluator import evaluator_for
 from weightcast.datasets.trajectory import Floats, Metadata, TensorInfo
 from weightcast.methods import make_method
 from weightcast.methods.line_search import LineSearch
+from weightcast.reports import write_report
+from weightcast.reports.sections.length import length_takeaway
 
 CONTEXT, HORIZONS = 4, 12
 LABELS = ("h5", "h10", "last")
@@ -258,3 +267,143 @@ def test_when_lengths_cannot_be_had_then_one_line_says_why(
         _plan(tmp_path, said)
 
     assert "\n" not in str(caught.value)
+
+
+ALL = ("h5", "h10", "h20", "last")
+
+
+def _losses(
+    label: str, run: int, plain: float, best: float, length: float = 0.5, status: str = "ok"
+) -> dict[str, Any]:
+    """Make a function row with one loss at all horizons, as it is and at the best length."""
+    row: dict[str, Any] = {
+        "label": label, "method": label, "dataset": "a", "trained_on": "a", "track": "main",
+        "split": "seeds", "tier": "function", "context": 10, "rotation": run % 4, "repeat": 0,
+        "run": run, "status": status, "rel_sum": np.nan, "rel_sum_sample": np.nan,
+    }  # fmt: skip
+    for h in ALL:
+        measured = status == "ok"
+        row |= {f"train_loss_{h}": plain, f"train_loss_length_{h}": best if measured else np.nan}
+        row |= {f"length_{h}": length, f"evaluations_length_{h}": 14.0}
+    return row
+
+
+def _folder(losses: dict[str, tuple[float, float]], runs: int = 8) -> Results:
+    return _in_folder(
+        [_losses(label, run, *two) for label, two in losses.items() for run in range(runs)]
+    )
+
+
+def _in_folder(rows: list[dict[str, Any]]) -> Results:
+    empty = pd.DataFrame()
+    return Results(Path("here"), pd.DataFrame(rows), empty, empty, {}, [], [], {}, {}, [], "")
+
+
+LOSSES = {
+    "last-value": (1.0, 1.0),
+    "fixed-step": (0.9, 0.8),
+    "better": (4.0, 0.4),
+    "same": (0.85, 0.801),
+    "worse": (0.7, 1.0),
+}
+
+
+def test_when_lengths_were_measured_then_the_skill_at_best_length_stands_beside_the_plain() -> None:
+    board = rank_results(_folder(LOSSES), tier="function")
+
+    table = board_table(board).set_index("method")
+    for method, (plain, best) in LOSSES.items():
+        assert table.loc[method, "skill"] == pytest.approx(1 - plain)
+        assert table.loc[method, "skill_length"] == pytest.approx(1 - best)
+    assert list(table.index)[0] == "worse"  # ranked by the forecasts as they are
+    assert any("at its best length" in note and "56 losses" in note for note in board.notes)
+    shown = ranking_rows(board.ranking, at_length=board.at_length and board.at_length.skills)
+    assert [row["at its best length"] for row in shown if row["method"] == "better"] == [
+        "+0.600 [+0.600, +0.600]"
+    ]
+    apart = by_dataset(_folder(LOSSES), board, tier="function").set_index("method")
+    assert apart.loc["better", "skill_length"] == pytest.approx(0.6)
+
+
+def test_when_another_baseline_is_chosen_then_it_is_as_it_is_for_both_columns() -> None:
+    board = rank_results(_folder(LOSSES), tier="function", baseline="fixed-step")
+
+    assert board.at_length is not None
+    assert board.at_length.skills["better"].value == pytest.approx(1 - 0.4 / 0.9)
+    assert board.at_length.skills["fixed-step"].value == pytest.approx(1 - 0.8 / 0.9)
+
+
+def test_when_directions_are_compared_then_both_are_at_their_best_lengths() -> None:
+    board = rank_results(_folder(LOSSES), tier="function")
+
+    assert board.at_length is not None
+    assert board.at_length.control == "fixed-step"
+    for method in ("better", "same", "worse"):
+        beyond = board.at_length.beyond[method]
+        assert beyond.value == pytest.approx(1 - LOSSES[method][1] / 0.8)
+    said = length_takeaway(board)
+    assert "fixed-step, which goes along w_n − w_0, has a skill of +0.10, and +0.20" in said
+    assert "better +0.50 (a better direction)" in said
+    assert "same 0.00 (not told apart)" in said  # what a search leaves open is no difference
+    assert "worse −0.25 (a worse direction)" in said
+    assert "over the horizons 5, 10 and 20, on a" in said  # the last is the same here
+
+
+def test_when_a_cell_failed_then_it_is_charged_at_the_best_length_too() -> None:
+    rows = _folder({"last-value": (1.0, 1.0), "m": (0.5, 0.5)}, runs=21).cells.to_dict("records")
+    failed = [
+        _losses("m", row["run"], np.nan, np.nan, status="failed")
+        if (row["label"], row["run"]) == ("m", 0)
+        else row
+        for row in rows
+    ]
+
+    board = rank_results(_in_folder(failed), tier="function")
+
+    assert board.at_length is not None
+    # One run of 21 lies at the last value: redrawn often enough, it decides the worst medians only.
+    assert board.at_length.skills["m"].value == pytest.approx(0.5)
+    assert {s.method: s.failures for s in board.ranking.standings}["m"] == 1
+
+
+@pytest.mark.parametrize("metric", ["train_loss_length", "train_loss_length_h5"])
+def test_when_best_lengths_are_ranked_then_nothing_else_stands_beside(metric: str) -> None:
+    board = rank_results(_folder(LOSSES), tier="function", metric=metric)
+
+    assert board.ranking.standings[0].method == "better"
+    assert board.at_length is None
+
+
+def test_when_some_cells_lack_lengths_then_no_column_compares_them() -> None:
+    results = _folder(LOSSES)
+    results.cells.loc[3, [f"train_loss_length_{h}" for h in ALL]] = np.nan
+
+    board = rank_results(results, tier="function")
+
+    assert board.at_length is None
+    assert "skill_length" not in board_table(board)
+
+
+def test_when_a_suite_asked_for_lengths_then_leaderboard_and_report_tell_them(
+    tmp_path: Path,
+) -> None:
+    suite = tmp_path / "s.toml"
+    suite.write_text(
+        'name = "s"\ndatasets = ["digits-mlp-sgd"]\nlengths = true\n'
+        'methods = ["last-value", "fixed-step", "ols-line"]\n'
+    )
+    out = tmp_path / "out"
+    statuses = run_suite(str(suite), out)
+    assert set(statuses) == {"ok"}
+
+    results = load_results(out)
+    board = rank_results(results, tier="function")
+
+    assert board.at_length is not None
+    own = {s.method: s.skill for s in board.ranking.standings}
+    for method, best in board.at_length.skills.items():
+        assert best.value >= own[method].value - 1e-6
+    assert board.at_length.evaluations["last-value"] == 0
+    page = write_report(results).read_text(encoding="utf-8")
+    assert "Direction or length?" in page
+    assert "at its best length" in page

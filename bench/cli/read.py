@@ -166,7 +166,13 @@ def _print_ranking(
         rows = terminal_rows(table)
     else:
         table = board_table(board)
-        rows = ranking_rows(board.ranking, board.horizons, board.at_horizons, board.pairwise)
+        rows = ranking_rows(
+            board.ranking,
+            board.horizons,
+            board.at_horizons,
+            board.pairwise,
+            board.at_length.skills if board.at_length else None,
+        )
     title = f"{board.tier} tier, {board.spoken}; skill against {board.ranking.baseline}"
     print_table(rows, title=title)
     print_notes([*board.notes, mixed_note(results.machines)])

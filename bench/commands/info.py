@@ -34,6 +34,7 @@ def ranking_rows(
     horizons: Sequence[str] = (),
     at_horizons: Mapping[str, Sequence[Estimate]] | None = None,
     pairwise: Pairwise | None = None,
+    at_length: Mapping[str, Estimate] | None = None,
 ) -> list[dict[str, Any]]:
     """Return a leaderboard's rows for the terminal; who is not ranked stands below.
 
@@ -46,6 +47,8 @@ def ranking_rows(
         Method → its skill at each of them.
     pairwise : Pairwise, optional
         For a column of the ranks that each may have.
+    at_length : mapping of str to Estimate, optional
+        Method → its skill at its best length.
     """
     over = f"error over {ranking.standings[0].method}'s"
     rows: list[dict[str, Any]] = []
@@ -57,6 +60,7 @@ def ranking_rows(
                 "method": s.method + " (reference)" * is_reference(s.method.partition("(")[0]),
                 "skill": f"{s.skill.value:+.3f}",
                 "95 %": f"[{s.skill.lower:+.3f}, {s.skill.upper:+.3f}]",
+                **({} if at_length is None else {"at its best length": _best(s.method, at_length)}),
                 **{
                     f"at {spoken(label)}": f"{one.value:+.2f}" if one.known else "—"
                     for label, one in zip(horizons, told, strict=True)
@@ -75,6 +79,14 @@ def ranking_rows(
         )
     blank = dict.fromkeys([name for name in rows[0] if name not in ("method", "failures")], "—")
     return rows + [{"method": u.method, **blank, "failures": u.failures} for u in ranking.unranked]
+
+
+def _best(method: str, at_length: Mapping[str, Estimate]) -> str:
+    """Say a skill at the best length, for the terminal."""
+    found = at_length.get(method, Estimate())
+    if not found.known:
+        return "—"
+    return f"{found.value:+.3f} [{found.lower:+.3f}, {found.upper:+.3f}]"
 
 
 def _band(method: str, pairwise: Pairwise) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from weightcast.bench.estimate import Estimate
 from weightcast.bench.results.leaderboard import Leaderboard, rank_results
 from weightcast.bench.results.tables import Results
 from weightcast.datasets import InputError
@@ -28,7 +29,8 @@ def by_dataset(results: Results, board: Leaderboard, **options: Any) -> pd.DataF
     DataFrame
         A row a method, data set and context: ``method,dataset,context,metric,error`` (the median
         over runs), ``runs,failures,skill,skill_lower,skill_upper``, and the same of each horizon at
-        which the metric is told (``skill_h5`` and so on). Intervals redraw that set's runs.
+        which the metric is told (``skill_h5`` and so on) and at the best length (``skill_length``),
+        where that was measured. Intervals redraw that set's runs.
     """
     import pandas as pd
 
@@ -56,6 +58,9 @@ def by_dataset(results: Results, board: Leaderboard, **options: Any) -> pd.DataF
                 }
                 for label, estimate in zip(alone.horizons, told, strict=False):
                     row |= estimate.columns(f"skill_{label}")
+                if alone.at_length is not None:
+                    best = alone.at_length.skills.get(s.method, Estimate())
+                    row |= best.columns("skill_length")
                 rows.append(row)
     place = {method: number for number, method in enumerate(order)}
     rows.sort(

@@ -18,9 +18,11 @@ AT_HORIZONS = {
     "rel_sum_sample": "rel",
     "train_loss": "train_loss",
     "test_loss": "test_loss",
+    "train_loss_length": "train_loss_length",
+    "test_loss_length": "test_loss_length",
 }
 #: Those of them that are themselves the geometric mean over the horizons.
-OVER_HORIZONS = ("train_loss", "test_loss")
+OVER_HORIZONS = ("train_loss", "test_loss", "train_loss_length", "test_loss_length")
 _AT_LAST = ("rel_final", "rel_tensor_mean")
 # More data sets than these are counted.
 _MOST_NAMED = 4

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import sharing_line
+from weightcast.bench.results.at_length import AtLength, at_length, length_columns, measured
 from weightcast.bench.results.common import common_cells, place_name
 from weightcast.bench.results.horizons import (
     AT_HORIZONS,
@@ -78,7 +79,10 @@ class Leaderboard:
     pairwise : Pairwise
         Every method that has a rank against every other.
     errors : RunErrors
-        What all of it is computed from, but the skills at single horizons.
+        What all of it is computed from, but the skills at single horizons and at best lengths.
+    at_length : AtLength or None
+        What is left where every forecast has its best length, in the function tier of a suite with
+        ``lengths = true``.
     """
 
     ranking: Ranking
@@ -91,6 +95,7 @@ class Leaderboard:
     at_horizons: dict[str, list[Estimate]]
     pairwise: Pairwise
     errors: RunErrors
+    at_length: AtLength | None = None
 
     @property
     def spoken(self) -> str:
@@ -182,6 +187,11 @@ def rank_results(
     ranking = rank_sets(methods, sets, baseline)
     ranking.unranked.extend(common.unranked)
     notes += [*ranking.left_out, *failure_notes(ranking)]
+    lengths = None
+    if measured(cells, best := length_columns(columns)):
+        lengths = at_length(cells, methods, sets, _sets(cells, best, methods), baseline)
+    if lengths is not None:
+        notes.append(lengths.note)
     return Leaderboard(
         ranking=ranking,
         tier=tier,
@@ -193,6 +203,7 @@ def rank_results(
         at_horizons=_at_horizons(cells, chosen, labels, methods, baseline),
         pairwise=compare_pairs(methods, sets, baseline),
         errors=RunErrors(methods, sets, horizon_names(chosen, labels)),
+        at_length=lengths,
     )
 
 
@@ -463,10 +474,14 @@ def ranking_table(
 def board_table(board: Leaderboard) -> pd.DataFrame:
     """Return a folder's ranking as ``--csv`` writes it: with tier, metric, horizons and medians.
 
-    The skills at single horizons are ``skill_h5`` and so on, the median errors ``error of
-    DATASET, context N``.
+    The skills at single horizons are ``skill_h5`` and so on, those at best lengths
+    ``skill_length``, the median errors ``error of DATASET, context N``.
     """
     table = ranking_table(board.ranking, board.horizons, board.at_horizons, board.pairwise)
+    if (lengths := board.at_length) is not None:
+        at_best = [lengths.skills.get(method, Estimate()) for method in table["method"]]
+        for name, values in _columns("skill_length", at_best).items():
+            table[name] = values
     table["tier"], table["metric"] = board.tier, board.metric
     for dataset, context in board.medians.columns:
         medians = board.medians[dataset, context]

@@ -21,6 +21,8 @@ _METRICS = {
     "rel_sum_sample": "rel_sum over all horizons and the fixed sample of coordinates",
 }
 
+_AT_LENGTH = "the same forecast as far along its displacement as the training loss says; 95 %"
+
 
 @dataclass(frozen=True)
 class Standings:
@@ -102,6 +104,7 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         Column("#", "place; beside it the ranks that cannot be told apart at 5 %, over all pairs"),
         Column("method", numeric=False),
         Column("skill", f"1 − geometric mean of error over {board.ranking.baseline}'s; 95 %"),
+        *([] if board.at_length is None else [Column("at its best length", _AT_LENGTH)]),
         *(Column(f"at {spoken(label)}", _at(label, board)) for label in board.horizons),
         Column("win rate", "share of the other methods beaten, averaged over tasks; 95 %"),
         Column("mean rank"),
@@ -134,6 +137,7 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
             _place(place, s.method, board),
             _method(view, s.method),
             estimated(s.skill, signed=True),
+            *_at_length(s.method, board),
             *(
                 estimated(one, signed=True) if one.known else dash
                 for one in board.at_horizons.get(s.method, [Estimate()] * len(board.horizons))
@@ -148,12 +152,21 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         row += [value(float(amount)) for amount in board.medians.loc[s.method]]
         table.rows.append(row)
     for u in board.ranking.unranked:
-        row = [dash, _method(view, u.method, "not ranked"), *[dash] * (4 + len(board.horizons))]
+        blank = [dash] * (4 + len(board.horizons) + (board.at_length is not None))
+        row = [dash, _method(view, u.method, "not ranked"), *blank]
         row += [Cell(f"{u.failures} of {u.cells}", str(u.failures))]
         row += [words(view.provenance(u.method)), words(view.implementation(u.method))]
         row += [value(float(amount)) for amount in board.medians.loc[u.method]]
         table.rows.append(row)
     return table
+
+
+def _at_length(method: str, board: Leaderboard) -> list[Cell]:
+    """Return a method's skill at its best length, where that was measured."""
+    if board.at_length is None:
+        return []
+    found = board.at_length.skills.get(method, Estimate())
+    return [estimated(found, signed=True) if found.known else Cell("—")]
 
 
 def _place(place: int, method: str, board: Leaderboard) -> Cell:
