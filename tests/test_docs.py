@@ -51,6 +51,7 @@ NOT_RUN = {
     r"^weightcast record (fashion|sentiment)": "trains for minutes on data that are fetched first",
     r"results/fine-tunes": "results on data sets that take hours to record",
     r"results/digits|--suite digits.toml": "records five sets and runs 26 methods on them",
+    r"results/lengths|--suite lengths.toml": "records five sets; test_lengths.py measures one",
     r"^dask |--scheduler |slurm_cluster": "needs a cluster; test_cluster.py runs on one",
 }
 
@@ -380,6 +381,15 @@ def test_when_a_skill_is_shown_then_it_is_the_released_one() -> None:
             assert cells == [
                 shown(tier.get(method), "skill", sign, "—") for tier in (weights, function)
             ], (name, method)
+
+
+def test_when_skills_at_best_lengths_are_shown_then_they_are_the_released_ones() -> None:
+    function, beside = released("lengths/function.csv"), released("lengths/beside-fixed-step.csv")
+    table = rows(section("results.md", "## lengths"))
+    assert set(table) == set(function)
+    for method, cells in table.items():
+        own = [shown(function[method], name, "+.2f", "—") for name in ("skill", "skill_length")]
+        assert cells == [*own, shown(beside[method], "skill", "+.2f", "—")], method
 
 
 def test_when_the_readme_shows_a_skill_then_it_is_the_released_one_on_common_sets() -> None:
