@@ -26,7 +26,7 @@ CONTEXT = 10
 
 
 def _forecast(name: str, run: Trajectory, task: ForecastTask, **params: object) -> np.ndarray:
-    method = make_method(name, params)
+    method = make_method(name, params).fit([], [], task)
     assert isinstance(method, CoordinateForecaster)
     block = method.predict_block(_rows(run)[:, : CONTEXT + 1], task)
     assert block is not None
@@ -271,7 +271,8 @@ def test_when_arima_forecasts_then_statsmodels_says_the_same(toy_runs: list[Traj
         expected = row[-1] + scale * ARIMA((row - row[-1]) / scale, order=(1, 1, 0)).fit().forecast(
             20
         )
-    np.testing.assert_allclose(_forecast("arima", run, task)[3], expected, rtol=1e-4, atol=1e-5)
+    forecast = _forecast("arima", run, task, order=(1, 1, 0))[3]
+    np.testing.assert_allclose(forecast, expected, rtol=1e-4, atol=1e-5)
 
 
 @settings(max_examples=200)
