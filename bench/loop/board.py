@@ -16,6 +16,7 @@ from weightcast.bench.loop.scores import (
     EDGE,
     FAILED,
     FEW_SEEDS,
+    LENGTH_EDGE,
     NO_NULL,
     UNREACHED,
     USES,
@@ -38,6 +39,7 @@ POOLED = "pooled"
 #: Refusals as they fit in a table.
 SHORT = {
     EDGE: "refused: edge",
+    LENGTH_EDGE: "refused: length edge",
     FAILED: "refused: failed",
     NO_NULL: "refused: no null row",
     UNREACHED: "refused: not reached",
@@ -111,7 +113,7 @@ def loop_board(
     standings = loop_standings(rows, readout, kind, target)
     pooled = loop_summary(rows, readout, kind, target)
     notes = _notes(standings) + loop_left_out(rows, kind, target)
-    notes += coarse_grids(rows) + beside_others(rows)
+    notes += lengths_at_edges(standings) + coarse_grids(rows) + beside_others(rows)
     return LoopBoard(readout, kind, target, standings, pooled, notes)
 
 
@@ -162,6 +164,7 @@ def board_records(board: LoopBoard) -> list[dict[str, Any]]:
             "verdict": summary.verdict,
             "smallest_saving": summary.smallest_saving,
             "edge": summary.edge,
+            "length_edge": summary.length_edge,
             "misses": summary.misses,
             "failures": summary.failures,
             "runs": summary.runs,
@@ -200,6 +203,7 @@ def _standing_record(s: LoopStanding) -> dict[str, Any]:
         "verdict": s.verdict,
         "smallest_saving": s.smallest_saving,
         "edge": s.edge,
+        "length_edge": s.length_edge,
         **s.same_rate.columns("same_rate"),
         **{f"ratio_with_fit_{uses}_uses": s.uses[uses] for uses in USES},
         "fit_step_equivalents": s.fit_cost,
@@ -218,6 +222,10 @@ def _standing_record(s: LoopStanding) -> dict[str, Any]:
         **_configuration("plain_", s.plain_configuration),
         **_configuration("swapped_", s.swapped_configuration),
         **_configuration("plain_swapped_", s.plain_swapped_configuration),
+        "length": s.configuration.length,
+        "swapped_length": s.swapped_configuration.length,
+        "configurations": s.configurations,
+        "plain_configurations": s.plain_configurations,
         "target_level": s.target.level,
         "target_reached": s.target.reached,
         "target_runs": s.target.runs,
@@ -288,14 +296,29 @@ def _notes(standings: Sequence[LoopStanding]) -> list[str]:
     return notes
 
 
+def lengths_at_edges(standings: Sequence[LoopStanding]) -> list[str]:
+    """Say where a method's best length is the shortest or longest tried."""
+    return [
+        f"{s.dataset}, {s.label}: its best length, "
+        f"{' or '.join(f'{length:g}' for length in sorted(_chosen_lengths(s)))}, ends the lengths "
+        "that were tried, and another beyond may be better"
+        for s in sorted(standings, key=lambda s: s.dataset)
+        if s.length_edge
+    ]
+
+
+def _chosen_lengths(s: LoopStanding) -> set[float]:
+    return {s.configuration.length, s.swapped_configuration.length}
+
+
 def coarse_grids(rows: Sequence[LoopRow]) -> list[str]:
     """Say where learning rates stand so far apart that tuning itself misses the optimum."""
-    grids: dict[tuple[str, str], set[float]] = {}
+    grids: dict[tuple[str, str, str], set[float]] = {}
     for row in rows:
-        pool = row["dataset"], row["optimizer"]
-        grids.setdefault(pool, set()).add(float(row["learning_rate"]))
+        own = row["dataset"], row["optimizer"], row["method"]
+        grids.setdefault(own, set()).add(float(row["learning_rate"]))
     coarse: dict[str, float] = {}
-    for (dataset, _), grid in sorted(grids.items()):
+    for (dataset, *_), grid in sorted(grids.items()):
         widest = max((b / a for a, b in pairwise(sorted(grid))), default=1.0)
         if widest > FINE:
             coarse[dataset] = max(widest, coarse.get(dataset, 1.0))

@@ -12,7 +12,7 @@ mean), and is counted as a miss. A run whose status is not ``ok`` is a miss and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +26,35 @@ from weightcast.bench.plan.loop_row import LoopRow
 
 @dataclass(frozen=True, order=True)
 class Configuration:
-    """What is tuned: one of the pool."""
+    """What is tuned: where in the pool, and how far along its displacement a jump goes.
+
+    Attributes
+    ----------
+    optimizer, schedule : str
+    learning_rate, length : float
+    pool_rate : float
+        As in `weightcast.bench.plan.loop_settings.LoopRun`.
+    """
 
     optimizer: str
     schedule: str
     learning_rate: float
+    length: float
+    pool_rate: float
 
     def __str__(self) -> str:
-        return f"{self.optimizer}, {self.schedule}, {self.learning_rate:g}"
+        where = f"{self.optimizer}, {self.schedule}, {self.learning_rate:g}"
+        return where if self.length == 1 else f"{where}, length {self.length:g}"
+
+    @property
+    def trained_as(self) -> tuple[str, str, float]:
+        """What plain training has a like of: all but the jumps."""
+        return self.optimizer, self.schedule, self.learning_rate
+
+    @property
+    def of_the_pool(self) -> tuple[str, str, float]:
+        """What both sides have equally many tries at."""
+        return self.optimizer, self.schedule, self.pool_rate
 
 
 @dataclass(frozen=True)
@@ -69,6 +90,8 @@ class CostTable:
 
     Attributes
     ----------
+    configurations : tuple of Configuration
+        The method's own, in order.
     cost : ndarray, shape (configurations, seeds)
         Restricted step-equivalents to the target; NaN where there is no run.
     seconds : ndarray, shape (configurations, seeds)
@@ -80,6 +103,7 @@ class CostTable:
         The rows themselves, by configuration and seed.
     """
 
+    configurations: tuple[Configuration, ...]
     cost: Doubles
     seconds: Doubles
     reached: NDArray[np.bool_]
@@ -94,8 +118,6 @@ class DataSetCosts:
 
     Attributes
     ----------
-    configurations : tuple of Configuration
-        In order.
     validation, report : tuple of int
         Seeds; the tables have those of validation first.
     tables : dict of str to CostTable
@@ -104,7 +126,6 @@ class DataSetCosts:
 
     dataset: str
     target: Target
-    configurations: tuple[Configuration, ...]
     validation: tuple[int, ...]
     report: tuple[int, ...]
     tables: dict[str, CostTable]
@@ -137,40 +158,48 @@ def data_set_costs(
     """
     prices = _prices(rows)
     scored = [row for row in rows if row["seed_role"] in ("validation", "report")]
-    configurations = tuple(sorted({configuration_of(row) for row in scored}))
     validation, report = (
         tuple(sorted({row["seed"] for row in scored if row["seed_role"] == role}))
         for role in ("validation", "report")
     )
-    index = {configuration: i for i, configuration in enumerate(configurations)}
     seed_index = {("validation", seed): i for i, seed in enumerate(validation)}
     seed_index |= {("report", seed): len(validation) + i for i, seed in enumerate(report)}
-    shape = len(configurations), len(seed_index)
-    rows_of: dict[str, dict[tuple[int, int], LoopRow]] = {}
+    rows_of: dict[str, list[LoopRow]] = {}
     for row in scored:
-        where = index[configuration_of(row)], seed_index[row["seed_role"], row["seed"]]
-        rows_of.setdefault(label_of(row), {})[where] = row
+        rows_of.setdefault(label_of(row), []).append(row)
     tables = {
-        label: _table(found, label, prices, target, readout, budget, shape)
+        label: _table(found, label, prices, target, readout, budget, seed_index)
         for label, found in rows_of.items()
     }
-    return DataSetCosts(dataset, target, configurations, validation, report, tables)
+    return DataSetCosts(dataset, target, validation, report, tables)
 
 
 def configuration_of(row: LoopRow) -> Configuration:
-    """Return where in the pool a row stands."""
-    return Configuration(row["optimizer"], row["schedule"], float(row["learning_rate"]))
+    """Return what a row's run was one try of."""
+    return Configuration(
+        row["optimizer"],
+        row["schedule"],
+        float(row["learning_rate"]),
+        float(row["length"]),
+        float(row["pool_rate"]),
+    )
 
 
 def _table(
-    rows: dict[tuple[int, int], LoopRow],
+    own: Sequence[LoopRow],
     label: str,
     prices: dict[tuple[str, str], Price],
     target: Target,
     readout: str,
     budget: float,
-    shape: tuple[int, int],
+    seeds: Mapping[tuple[str, int], int],
 ) -> CostTable:
+    configurations = tuple(sorted({configuration_of(row) for row in own}))
+    index = {configuration: i for i, configuration in enumerate(configurations)}
+    rows = {
+        (index[configuration_of(row)], seeds[row["seed_role"], row["seed"]]): row for row in own
+    }
+    shape = len(configurations), len(seeds)
     cost, seconds = np.full(shape, np.nan), np.full(shape, np.nan)
     reached, failed = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     for where, row in rows.items():
@@ -182,7 +211,8 @@ def _table(
         # A target met before the first step would have no logarithm.
         cost[where] = max(1.0, price.equivalents(row, at))
         seconds[where] = cost[where] * price.step
-    return CostTable(cost, seconds, reached, failed, _fits(rows, label, prices, shape[0]), rows)
+    fit = _fits(rows, label, prices, shape[0])
+    return CostTable(configurations, cost, seconds, reached, failed, fit, rows)
 
 
 def _fits(

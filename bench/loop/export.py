@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _IDENTITY = ("suite", "dataset", "method", "params", "status", "reason")
 #: What is exported as it is stored.
 _STORED = (
-    "learning_rate", "seed_role", "optimizer", "schedule", "accept", "step_seconds",
+    "learning_rate", "length", "seed_role", "optimizer", "schedule", "accept", "step_seconds",
     "forward_seconds", "fit_seconds", "fit_steps", "jobs", "threads",
 )  # fmt: skip
 

@@ -37,7 +37,7 @@ Choices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sides:
-    """Costs of a method and of plain training, at the same configurations and seeds.
+    """Costs of a method and of plain training, each at its own configurations, at the same seeds.
 
     Attributes
     ----------
@@ -45,11 +45,15 @@ class Sides:
         Step-equivalents; no NaN.
     validation : int
         So many of the seeds are validation's, the first ones; the others are report's.
+    likes : ndarray of int, shape (configurations of the method,), optional
+        Plain training's configuration that differs in the jumps alone; the one with the same index
+        by default.
     """
 
     method: Doubles
     plain: Doubles
     validation: int
+    likes: Choices | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Compared:
     tuned : LogRatio
         Method at its choice over plain at its own.
     same_rate : LogRatio
-        Method at its choice over plain at the same configuration.
+        Method at its choice over plain at the configuration that differs in the jumps alone.
     choices, plain_choices : tuple of int
         The configuration chosen on validation seeds, and the one chosen on report seeds.
     seeds : tuple of int
@@ -109,12 +113,13 @@ def compare(sides: Sides, random: np.random.Generator, draws: int = DRAWS) -> Co
         [_lowest(share @ side[:, part].T) for share, part in zip(shares, parts, strict=True)]
         for side in (logs, plain_logs)
     )
+    likes = np.arange(len(logs)) if sides.likes is None else sides.likes
     # Every seed's log ratio at what each draw chose, shape (1 + draws, seeds).
     tuned, same = np.empty((draws + 1, seeds)), np.empty((draws + 1, seeds))
     for role, part in enumerate(parts):
         score = logs[chosen[1 - role], part]
         tuned[:, part] = score - plain_logs[plain_chosen[1 - role], part]
-        same[:, part] = score - plain_logs[chosen[1 - role], part]
+        same[:, part] = score - plain_logs[likes[chosen[1 - role]], part]
     return Compared(
         _log_ratio(tuned, shares),
         _log_ratio(same, shares),

@@ -1,6 +1,7 @@
 """A method beside plain training: cut to the runs that both have, and what each chose from.
 
-A folder half done has holes. Only configurations and seeds with every run on both sides count.
+A folder half done has holes. Only what of the pool, and which seeds, have every run on both sides
+count: at each learning rate of the pool a forecaster has its lengths, a control as many rates.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.loop.costs import Configuration, CostTable, DataSetCosts
-from weightcast.bench.loop.intervals import Sides, choose
+from weightcast.bench.loop.intervals import Choices, Sides, choose
 from weightcast.bench.plan.loop_settings import NO_FORECAST
 
 
@@ -23,8 +24,9 @@ class Pair:
     Attributes
     ----------
     method, plain : CostTable
-    configurations : tuple of Configuration
-        Of the tables' rows.
+        Each with its own configurations.
+    likes : ndarray of int, shape (configurations of the method,)
+        Plain training's configuration at the same optimizer, schedule and learning rate.
     validation : int
         So many of the seeds are validation's, the first ones.
     left_out : str
@@ -33,14 +35,14 @@ class Pair:
 
     method: CostTable
     plain: CostTable
-    configurations: tuple[Configuration, ...]
+    likes: Choices
     validation: int
     left_out: str
 
     @property
     def sides(self) -> Sides:
         """Costs alone."""
-        return Sides(self.method.cost, self.plain.cost, self.validation)
+        return Sides(self.method.cost, self.plain.cost, self.validation, self.likes)
 
 
 def pair_of(costs: DataSetCosts, method: CostTable) -> Pair | None:
@@ -48,29 +50,50 @@ def pair_of(costs: DataSetCosts, method: CostTable) -> Pair | None:
     plain = costs.tables.get(NO_FORECAST)
     if plain is None:
         return None
-    present = np.isfinite(method.cost) & np.isfinite(plain.cost)
-    configurations, seeds = complete(present)
+    pool = sorted({one.of_the_pool for table in (method, plain) for one in table.configurations})
+    present = np.stack([_done(method, one) & _done(plain, one) for one in pool])
+    present &= np.array([[_has_likes(method, plain, one)] for one in pool])
+    kept, seeds = complete(present)
     validation = sum(seed < len(costs.validation) for seed in seeds)
     if not 0 < validation < len(seeds):
         return None
     left_out = ""
-    if (len(configurations), len(seeds)) != present.shape:
+    if (len(kept), len(seeds)) != present.shape:
         left_out = (
-            f"{len(configurations)} of {present.shape[0]} configurations and {len(seeds)} of "
+            f"{len(kept)} of {present.shape[0]} configurations and {len(seeds)} of "
             f"{present.shape[1]} seeds are done on both sides"
         )
-    return Pair(
-        _cut(method, configurations, seeds),
-        _cut(plain, configurations, seeds),
-        tuple(costs.configurations[i] for i in configurations),
-        validation,
-        left_out,
+    of = {pool[i] for i in kept}
+    method, plain = (_cut(table, _at(table, of), seeds) for table in (method, plain))
+    index = {one.trained_as: i for i, one in enumerate(plain.configurations)}
+    likes = np.array([index[one.trained_as] for one in method.configurations], dtype=np.int64)
+    return Pair(method, plain, likes, validation, left_out)
+
+
+def _at(table: CostTable, pool: set[tuple[str, str, float]]) -> list[int]:
+    """Return which of a table's configurations are tries at some of the pool's."""
+    return [i for i, one in enumerate(table.configurations) if one.of_the_pool in pool]
+
+
+def _done(table: CostTable, of: tuple[str, str, float]) -> NDArray[np.bool_]:
+    """Tell of every seed whether all tries at one of the pool's are there, and there are any."""
+    tries = np.isfinite(table.cost[_at(table, {of})])
+    found: NDArray[np.bool_] = np.asarray(tries.all(axis=0))
+    return found & (len(tries) > 0)
+
+
+def _has_likes(method: CostTable, plain: CostTable, of: tuple[str, str, float]) -> bool:
+    """Tell whether plain training has the learning rates that a method has at one of the pool's."""
+    rates, plain_rates = (
+        {table.configurations[i].trained_as for i in _at(table, {of})} for table in (method, plain)
     )
+    return rates <= plain_rates
 
 
 def _cut(table: CostTable, configurations: list[int], seeds: list[int]) -> CostTable:
     where = np.ix_(configurations, seeds)
     return CostTable(
+        tuple(table.configurations[i] for i in configurations),
         table.cost[where],
         table.seconds[where],
         table.reached[where],
@@ -92,15 +115,23 @@ def grids_of(configurations: Sequence[Configuration]) -> dict[str, set[float]]:
     return found
 
 
-def at_edge(pair: Pair, table: CostTable, chosen: tuple[int, int]) -> bool:
+def at_edge(table: CostTable, chosen: tuple[int, int], validation: int) -> bool:
     """Tell whether a choice, on seeds of which some run reaches the target, ends its grid."""
-    grids = grids_of(pair.configurations)
-    for index, reached in zip(chosen, _reached(table, pair.validation), strict=True):
-        configuration = pair.configurations[index]
+    grids = grids_of(table.configurations)
+    for configuration in _that_count(table, chosen, validation):
         grid = grids[configuration.optimizer]
-        if reached and configuration.learning_rate in (min(grid), max(grid)):
+        if configuration.learning_rate in (min(grid), max(grid)):
             return True
     return False
+
+
+def lengths_at_edge(table: CostTable, chosen: tuple[int, int], validation: int) -> set[float]:
+    """Return the chosen lengths that end the grid of lengths; none where there is but one."""
+    grid = {one.length for one in table.configurations}
+    if len(grid) == 1:
+        return set()
+    counting = {one.length for one in _that_count(table, chosen, validation)}
+    return counting & {min(grid), max(grid)}
 
 
 def own_choices(costs: DataSetCosts, table: CostTable) -> Iterator[Configuration]:
@@ -110,10 +141,16 @@ def own_choices(costs: DataSetCosts, table: CostTable) -> Iterator[Configuration
     if not 0 < validation < len(seeds):
         return
     own = _cut(table, configurations, seeds)
-    chosen = choose(own.cost, validation)
-    for index, reached in zip(chosen, _reached(own, validation), strict=True):
+    yield from _that_count(own, choose(own.cost, validation), validation)
+
+
+def _that_count(
+    table: CostTable, chosen: tuple[int, int], validation: int
+) -> Iterator[Configuration]:
+    """Yield what was chosen on seeds of which some run reaches the target."""
+    for index, reached in zip(chosen, _reached(table, validation), strict=True):
         if reached:
-            yield costs.configurations[configurations[index]]
+            yield table.configurations[index]
 
 
 def _reached(table: CostTable, validation: int) -> tuple[bool, bool]:

@@ -25,7 +25,14 @@ from weightcast.bench.loop.intervals import (
     ratio_of,
     scored,
 )
-from weightcast.bench.loop.pairs import Pair, at_edge, grids_of, own_choices, pair_of
+from weightcast.bench.loop.pairs import (
+    Pair,
+    at_edge,
+    grids_of,
+    lengths_at_edge,
+    own_choices,
+    pair_of,
+)
 from weightcast.bench.loop.power import smallest_saving
 from weightcast.bench.loop.targets import SHARES, calibrated
 from weightcast.bench.loop.verdicts import (
@@ -33,6 +40,7 @@ from weightcast.bench.loop.verdicts import (
     FAILED,
     FASTER,
     FEW_SEEDS,
+    LENGTH_EDGE,
     NO_NULL,
     SAME,
     SLOWER,
@@ -53,6 +61,7 @@ __all__ = [
     "FAILED",
     "FASTER",
     "FEW_SEEDS",
+    "LENGTH_EDGE",
     "NO_NULL",
     "SAME",
     "SLOWER",
@@ -131,10 +140,11 @@ def loop_summary(
         if found.keys() <= nulls.keys():
             null = ratio_of(*_pooled([nulls[dataset][1] for dataset in found]))
         edge = any(standing.edge for standing in standings)
+        length_edge = any(standing.length_edge for standing in standings)
         reached = any(s.misses < s.runs or s.plain_misses < s.runs for s in standings)
         failures = sum(standing.failures for standing in standings)
         runs = sum(standing.runs for standing in standings)
-        verdict = verdict_of(ratio, null, edge, reached)
+        verdict = verdict_of(ratio, null, edge, reached, length_edge)
         if failed_too_often(failures, runs):
             verdict = FAILED
         summaries.append(
@@ -148,6 +158,7 @@ def loop_summary(
                 verdict=verdict,
                 smallest_saving=_would_see(verdict, log_ratio, null, seeds),
                 edge=edge,
+                length_edge=length_edge,
                 datasets=tuple(sorted(found)),
                 misses=sum(standing.misses for standing in standings),
                 failures=failures,
@@ -171,8 +182,8 @@ def edges(rows: Sequence[LoopRow]) -> set[tuple[str, str, str]]:
     found = set()
     for readout in READOUTS:
         for costs in _data_sets(rows, readout, "train_loss", "hard"):
-            grids = grids_of(costs.configurations)
             for table in costs.tables.values():
+                grids = grids_of(table.configurations)
                 for configuration in own_choices(costs, table):
                     grid = grids[configuration.optimizer]
                     for side, end in (("low", min(grid)), ("high", max(grid))):
@@ -259,11 +270,12 @@ def _standing(
     missed = scored(~method.reached, chosen, validation)
     plain_missed = scored(~plain.reached, plain_chosen, validation)
     ratio = ratio_of(compared.tuned, compared.seeds)
-    edge = at_edge(pair, method, chosen) or at_edge(pair, plain, plain_chosen)
+    edge = at_edge(method, chosen, validation) or at_edge(plain, plain_chosen, validation)
+    length_edge = bool(lengths_at_edge(method, chosen, validation))
     reached = not (missed.all() and plain_missed.all())
     changes = _jump_changes(method, chosen, validation, len(cost))
     failures = int(scored(method.failed, chosen, validation).sum())
-    verdict = verdict_of(ratio, null, edge, reached)
+    verdict = verdict_of(ratio, null, edge, reached, length_edge)
     if failed_too_often(failures, len(cost)):
         verdict = FAILED
     return LoopStanding(
@@ -276,6 +288,7 @@ def _standing(
         verdict=verdict,
         smallest_saving=_would_see(verdict, compared.tuned, null, compared.seeds),
         edge=edge,
+        length_edge=length_edge,
         same_rate=ratio_of(compared.same_rate, compared.seeds),
         uses={
             uses: float(np.exp(np.mean(np.log(cost + fit / uses) - np.log(plain_cost))))
@@ -293,10 +306,12 @@ def _standing(
         runs=len(cost),
         harmful=float((changes > 0).mean()) if len(changes) else np.nan,
         jump_change=float(np.median(changes)) if len(changes) else np.nan,
-        configuration=pair.configurations[chosen[0]],
-        plain_configuration=pair.configurations[plain_chosen[0]],
-        swapped_configuration=pair.configurations[chosen[1]],
-        plain_swapped_configuration=pair.configurations[plain_chosen[1]],
+        configuration=method.configurations[chosen[0]],
+        plain_configuration=plain.configurations[plain_chosen[0]],
+        swapped_configuration=method.configurations[chosen[1]],
+        plain_swapped_configuration=plain.configurations[plain_chosen[1]],
+        configurations=len(method.configurations),
+        plain_configurations=len(plain.configurations),
         left_out=pair.left_out,
     )
 

@@ -387,7 +387,8 @@ class _Jumper:
         landed: Floats = window[-1].copy()
         for block in ForecastStream(fitted.method, trajectory, task):
             landed[block.tensor.offset + block.rows] = block.forecast[:, settings.horizon - 1]
-        return landed
+        # A whole jump lands on its forecast to the last bit.
+        return landed if run.length == 1 else window[-1] + run.length * (landed - window[-1])
 
 
 def _fitted_line(window: Floats) -> Floats:

@@ -12,6 +12,7 @@ from weightcast.bench.loop.targets import Target
 
 FASTER, SLOWER, SAME = "faster", "slower", "not distinguishable"
 EDGE = "refused: best learning rate at the edge of the grid"
+LENGTH_EDGE = "refused: best length at the edge of the lengths"
 NO_NULL = "refused: no null row"
 UNREACHED = "refused: no run reaches the target"
 FEW_SEEDS = "refused: too few seeds"
@@ -44,8 +45,12 @@ class LoopStanding:
     edge : bool
         Whether either side's choice, on either role's seeds, is the lowest or highest learning rate
         of its optimizer. An optimum may then lie outside the grid, and there is no verdict.
+    length_edge : bool
+        Whether the method's choice, on either role's seeds, is the shortest or the longest of
+        several lengths.
     same_rate : Estimate
-        The method against plain training at the method's own configuration, the usual comparison.
+        The method against plain training at the method's own optimizer, schedule and learning rate,
+        the usual comparison.
     uses : dict of int to float
         Ratio when the costs of fitting are shared by so many uses.
     fit_cost : float
@@ -68,6 +73,8 @@ class LoopStanding:
         What each side chose on the validation seeds.
     swapped_configuration, plain_swapped_configuration : Configuration
         What each side chose on the report seeds.
+    configurations, plain_configurations : int
+        How many each side chose from.
     left_out : str
         What of the pool and the seeds is not done on both sides yet, and so not in; empty mostly.
     """
@@ -81,6 +88,7 @@ class LoopStanding:
     verdict: str
     smallest_saving: float
     edge: bool
+    length_edge: bool
     same_rate: Estimate
     uses: dict[int, float]
     fit_cost: float
@@ -99,6 +107,8 @@ class LoopStanding:
     plain_configuration: Configuration
     swapped_configuration: Configuration
     plain_swapped_configuration: Configuration
+    configurations: int
+    plain_configurations: int
     left_out: str
 
 
@@ -112,7 +122,7 @@ class LoopSummary:
         Geometric mean of the data sets' ratios; the draws of data sets are independent.
     null : Estimate
         Over the same data sets.
-    edge : bool
+    edge, length_edge : bool
         Whether any of its data sets is flagged.
     datasets : tuple of str
     """
@@ -126,6 +136,7 @@ class LoopSummary:
     verdict: str
     smallest_saving: float
     edge: bool
+    length_edge: bool
     datasets: tuple[str, ...]
     misses: int
     failures: int
@@ -155,7 +166,9 @@ def failed_too_often(failures: int, runs: int) -> bool:
     return failures > MOST_FAILED * runs
 
 
-def verdict_of(ratio: Estimate, null: Estimate, edge: bool, reached: bool) -> str:
+def verdict_of(
+    ratio: Estimate, null: Estimate, edge: bool, reached: bool, length_edge: bool = False
+) -> str:
     """Say whether a method differs from plain training and from the null row.
 
     It is ``"faster"`` where its whole interval lies below 1 and below the null row's ratio, and its
@@ -167,16 +180,26 @@ def verdict_of(ratio: Estimate, null: Estimate, edge: bool, reached: bool) -> st
     a method that trains on plain training's own batches has a narrower interval than the null row,
     and what a few per cent are worth that other batches would have given or taken is not told by
     so few seeds and so coarse a grid of learning rates.
+
+    Where the best length is the shortest or longest tried, a better one may lie beyond. Only the
+    method has lengths, so it is not ahead for that: ``"faster"`` stands, all else is refused.
     """
+    if why := _refused(ratio, null, edge, reached):
+        return why
+    if ratio.upper < min(1.0, null.value) and ratio.value < null.lower:
+        return FASTER
+    if length_edge:
+        return LENGTH_EDGE
+    slower = ratio.lower > max(1.0, null.value) and ratio.value > null.upper
+    return SLOWER if slower else SAME
+
+
+def _refused(ratio: Estimate, null: Estimate, edge: bool, reached: bool) -> str:
+    """Say why no verdict can be had, whichever it would be; nothing where one can."""
     if edge:
         return EDGE
     if not reached:
         return UNREACHED
     if not null.known:
         return NO_NULL
-    if not (ratio.bounded and null.bounded):
-        return FEW_SEEDS
-    if ratio.upper < min(1.0, null.value) and ratio.value < null.lower:
-        return FASTER
-    slower = ratio.lower > max(1.0, null.value) and ratio.value > null.upper
-    return SLOWER if slower else SAME
+    return "" if ratio.bounded and null.bounded else FEW_SEEDS

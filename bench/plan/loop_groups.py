@@ -32,7 +32,8 @@ Grids = dict[tuple[str, str], list[float]]
 
 #: What a run's numbers do not depend on.
 _APART = {
-    "optimizers", "schedules", "accept", "calibration", "validation", "report", "widenings",
+    "optimizers", "schedules", "accept", "lengths", "calibration", "validation", "report",
+    "widenings",
 }  # fmt: skip
 
 
@@ -61,12 +62,46 @@ def widened(grids: Grids, edges: Iterable[tuple[str, str, str]], first: Grids, m
     grown = {pool: list(rates) for pool, rates in grids.items()}
     for dataset, optimizer, side in edges:
         rates, begin = grown[dataset, optimizer], first[dataset, optimizer]
-        ratio = begin[1] / begin[0]
+        ratio = _ratio(begin)
         if side == "low" and rates.index(begin[0]) < 2 * most:
             rates[:0] = [_rounded(rates[0] / ratio**k) for k in (2, 1)]
         if side == "high" and len(rates) - 1 - rates.index(begin[-1]) < 2 * most:
             rates += [_rounded(rates[-1] * ratio**k) for k in (1, 2)]
     return grown
+
+
+def finer(grid: Sequence[float], count: int, ratio: float) -> list[tuple[float, float]]:
+    """Return ``count`` learning rates around each of a grid's, evenly apart, itself among them.
+
+    Parameters
+    ----------
+    grid : sequence of float
+        Ascending.
+    count : int
+    ratio : float
+        From one rate of the grid to the next.
+
+    Returns
+    -------
+    list of (float, float)
+        A rate and the grid's that it belongs to, ascending.
+
+    Examples
+    --------
+    >>> finer([0.1, 0.8], 3, 8.0)
+    [(0.05, 0.1), (0.1, 0.1), (0.2, 0.1), (0.4, 0.8), (0.8, 0.8), (1.6, 0.8)]
+    """
+    steps = range(-((count - 1) // 2), count // 2 + 1)
+    return [
+        (_rounded(rate * ratio ** (step / count)) if step else rate, rate)
+        for rate in grid
+        for step in steps
+    ]
+
+
+def _ratio(begin: Sequence[float]) -> float:
+    """Return a grid's ratio by what it began with: the same however far it has grown."""
+    return begin[1] / begin[0]
 
 
 def _rounded(rate: float) -> float:
@@ -88,6 +123,7 @@ def loop_groups(suite: Suite, grids: Grids) -> list[LoopGroup]:
         for method, params, accept in _rows(suite):
             code, files = _what_runs(method, params)
             for optimizer in suite.loop.optimizers:
+                tries = _tries(method, grids[dataset, optimizer], suite.loop, optimizer)
                 for schedule in suite.loop.schedules:
                     depends = [
                         PROTOCOL, "loop", method, _keyed(method, params, files), accept, code,
@@ -102,7 +138,7 @@ def loop_groups(suite: Suite, grids: Grids) -> list[LoopGroup]:
                             accept=accept,
                             optimizer=optimizer,
                             schedule=schedule,
-                            runs=_runs(method, grids[dataset, optimizer], suite.loop, depends),
+                            runs=_runs(method, tries, suite.loop, depends),
                             settings=suite.loop,
                             code=code,
                             files=files,
@@ -157,15 +193,37 @@ def jumps(entry: MethodEntry) -> bool:
     )
 
 
+def _tries(
+    method: str, grid: Sequence[float], settings: LoopSettings, optimizer: str
+) -> list[tuple[float, float, float]]:
+    """Return what a method may choose from at one optimizer: rate, its pool's rate, length.
+
+    As many for a control, which has nothing to tune but rates, as for a forecaster.
+    """
+    lengths = settings.lengths
+    if method not in CONTROLS:
+        return [(rate, rate, length) for rate in grid for length in lengths]
+    ratio = _ratio(settings.optimizers[optimizer])
+    return [(rate, of, 1.0) for rate, of in finer(grid, len(lengths), ratio)]
+
+
 def _runs(
-    method: str, grid: Sequence[float], settings: LoopSettings, depends: list[Any]
+    method: str,
+    tries: Sequence[tuple[float, float, float]],
+    settings: LoopSettings,
+    depends: list[Any],
 ) -> tuple[LoopRun, ...]:
     roles = ["validation", "report"]
     if method == NO_FORECAST:
         roles.append("calibration")
     return tuple(
-        LoopRun(rate, seed, role, hash_of([depends, rate, seed, role]))
-        for rate in grid
+        LoopRun(rate, seed, role, _key(depends, rate, seed, role, length), length, pool_rate)
+        for rate, pool_rate, length in tries
         for role in roles
         for seed in settings.seeds(role)
     )
+
+
+def _key(depends: list[Any], rate: float, seed: int, role: str, length: float) -> str:
+    # A whole jump is what it is in a suite that tunes no lengths.
+    return hash_of([depends, rate, seed, role, *([length] if length != 1 else [])])

@@ -31,7 +31,8 @@ class Sync(TypedDict):
 class LoopRow(TypedDict):
     """What is known of a run; a run without a result has measured nothing.
 
-    ``again`` marks what is not stored, so that the next run tries it again.
+    ``length`` and ``pool_rate`` are as in `loop_settings.LoopRun`. ``again`` marks what is not
+    stored, so that the next run tries it again.
     """
 
     key: str
@@ -43,6 +44,8 @@ class LoopRow(TypedDict):
     optimizer: str
     schedule: str
     learning_rate: float
+    pool_rate: float
+    length: float
     seed: int
     seed_role: str
     status: str
@@ -73,6 +76,8 @@ def loop_row(group: LoopGroup, run: LoopRun) -> LoopRow:
         "optimizer": group.optimizer,
         "schedule": group.schedule,
         "learning_rate": run.learning_rate,
+        "pool_rate": run.pool_rate or run.learning_rate,
+        "length": run.length,
         "seed": run.seed,
         "seed_role": run.role,
         "status": "ok",

@@ -1,12 +1,14 @@
 """What the loop tier runs: the pool of plain training, the controls, and one group of runs.
 
 The plain side of every comparison is a pool: optimizers, each over learning rates and schedules.
-Every forecaster and every control gets the same pool, so all are tuned alike.
+Every forecaster and every control gets the same pool, so all are tuned alike. Where forecasters
+tune how far they jump, too, controls get as many more learning rates: no side has more tries.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +48,10 @@ class LoopSettings(BaseModel):
         A forecaster sees ``context + 1`` snapshots, ``spacing`` steps apart; it jumps once they are
         there, and the next ones begin where it landed.
     horizon : int
-        How far a jump goes, in snapshots.
+        How far ahead a jump's forecast is, in snapshots.
+    lengths : list of float
+        How far along its forecast's displacement a jump may go, 1 is all of it: a forecaster's
+        configurations beside the pool's. With L lengths controls get L times the learning rates.
     optimizers : dict of str to list of float
         The pool: learning rates by optimizer, in one ratio; widened where an optimum is at an edge.
     schedules : list of str
@@ -72,6 +77,7 @@ class LoopSettings(BaseModel):
     spacing: int = Field(default=9, ge=1)
     context: int = Field(default=10, ge=1)
     horizon: int = Field(default=5, ge=1)
+    lengths: list[float] = Field(default=[1.0], max_length=7)
     optimizers: dict[str, list[float]] = {
         "sgd": [0.1, 0.15, 0.225, 0.3375],
         "adam": [0.002, 0.003, 0.0045, 0.00675],
@@ -103,6 +109,13 @@ class LoopSettings(BaseModel):
                 raise ValueError(
                     f"the learning rates of {name} must be three or more, ascending in one ratio"
                 )
+        return value
+
+    @field_validator("lengths")
+    @classmethod
+    def _ascending_with_the_forecasts_own(cls, value: list[float]) -> list[float]:
+        if 1 not in value or value[0] <= 0 or any(b <= a for a, b in pairwise(value)):
+            raise ValueError("the lengths must be above 0, ascending, and 1 among them")
         return value
 
     @field_validator("accept")
@@ -197,12 +210,19 @@ class LoopRun:
     ----------
     key : str
         Hash of all that its numbers depend on.
+    length : float
+        How far along its forecast's displacement a jump goes.
+    pool_rate : float, optional
+        The pool's learning rate that this run is a try at, where that is not its own: of a control
+        with more rates, the one that they surround.
     """
 
     learning_rate: float
     seed: int
     role: str
     key: str
+    length: float = 1.0
+    pool_rate: float | None = None
 
 
 @dataclass(frozen=True)

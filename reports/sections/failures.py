@@ -114,18 +114,23 @@ def group_failures(failures: Sequence[dict[str, Any]]) -> list[Failure]:
 
 def group_loop_failures(loops: Sequence[LoopRow]) -> list[Failure]:
     """Group the loop tier's failed runs by method, data set, optimizer, status and reason."""
-    groups: dict[tuple[str, ...], list[tuple[float, int, str]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[float, float, int, str]]] = {}
     for row in failed_loops(loops):
         task = f"{row['dataset']}, {row['optimizer']}, {row['schedule']}"
         reason = without_folders(row["reason"] or "")
         group = (label_of(row), task, "loop", row["status"], reason)
         trace = without_folders(row["traceback"] or "")
-        groups.setdefault(group, []).append((row["learning_rate"], row["seed"], trace))
+        groups.setdefault(group, []).append(
+            (row["learning_rate"], row["length"], row["seed"], trace)
+        )
     found = []
     for (label, task, tier, status, reason), members in sorted(groups.items()):
         members.sort()
-        runs = [f"{seed} at {rate:g}" for rate, seed, _ in members]
-        found.append(Failure(label, task, tier, status, reason, runs, members[0][2]))
+        runs = [
+            f"{seed} at {rate:g}" + (f", length {length:g}" if length != 1 else "")
+            for rate, length, seed, _ in members
+        ]
+        found.append(Failure(label, task, tier, status, reason, runs, members[0][3]))
     return found
 
 

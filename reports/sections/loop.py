@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from weightcast.bench.loop.board import LoopBoard, beside_others, coarse_grids, uses_text
+from weightcast.bench.loop.board import (
+    LoopBoard,
+    beside_others,
+    coarse_grids,
+    lengths_at_edges,
+    uses_text,
+)
 from weightcast.bench.loop.costs import budget_of
 from weightcast.bench.loop.power import saving_text
 from weightcast.bench.loop.scores import (
@@ -93,7 +99,12 @@ def loop_section(loop: LoopView) -> LoopSection:
         parts.insert(0, _pooled_part(loop, boards))
     return LoopSection(
         takeaway=takeaway(loop),
-        notes=[*_unfinished(loop), *coarse_grids(loop.rows), *beside_others(loop.rows)],
+        notes=[
+            *_unfinished(loop),
+            *lengths_at_edges(boards["raw"].standings),
+            *coarse_grids(loop.rows),
+            *beside_others(loop.rows),
+        ],
         setting=setting_table(loop),
         targets=targets_table(loop),
         parts=parts,
@@ -167,8 +178,14 @@ def setting_table(loop: LoopView) -> Table:
         rows = loop.on(dataset)
         pool = []
         for optimizer in sorted({row["optimizer"] for row in rows}):
-            rates = sorted({row["learning_rate"] for row in rows if row["optimizer"] == optimizer})
+            rates = sorted({row["pool_rate"] for row in rows if row["optimizer"] == optimizer})
             pool.append(f"{optimizer} {' '.join(f'{rate:g}' for rate in rates)}")
+        lengths = sorted({row["length"] for row in rows})
+        if len(lengths) > 1:
+            pool.append(
+                f"forecasters jump {', '.join(f'{one:g}' for one in lengths)} of their way, "
+                f"controls have {len(lengths)} times as many rates"
+            )
         counts = [
             str(len({row["seed"] for row in rows if row["seed_role"] == role}))
             for role in ("calibration", "validation", "report")
@@ -344,6 +361,7 @@ def _standings_table(loop: LoopView, dataset: str, found: dict[str, list[LoopSta
             Column("missed", "scored runs that never reach the target; below: failed ones"),
             Column("harmful jumps", "share of jumps after which the train loss was higher"),
             Column("chosen", "on the validation seeds; below: by plain training", numeric=False),
+            Column("tries", "configurations to choose from; below: plain training's"),
         ],
         stacked=True,
     )
@@ -365,6 +383,11 @@ def _standings_table(loop: LoopView, dataset: str, found: dict[str, list[LoopSta
                     _missed(s.misses, s.runs, s.failures),
                     _share(s.harmful),
                     words(str(s.configuration), note=f"plain: {s.plain_configuration}"),
+                    Cell(
+                        str(s.configurations),
+                        key(s.configurations),
+                        f"plain {s.plain_configurations}",
+                    ),
                 ]
             )
     return table

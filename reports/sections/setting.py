@@ -53,7 +53,8 @@ def loop_facts(view: View) -> Facts:
     labels = {
         "context": "snapshots before a jump",
         "spacing": "steps between them",
-        "horizon": "a jump's length",
+        "horizon": "a jump's horizon",
+        "lengths": "lengths along it",
         "accept": "jumps accepted",
         "reset": "optimizer state",
         "measure_every": "measured every",

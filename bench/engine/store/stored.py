@@ -176,6 +176,8 @@ class LoopRecord(_Row):
     optimizer: Word
     schedule: Word
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    pool_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    length: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     seed: int
     seed_role: Word
     status: Word
