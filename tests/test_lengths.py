@@ -315,7 +315,7 @@ def test_when_lengths_were_measured_then_the_skill_at_best_length_stands_beside_
     for method, (plain, best) in LOSSES.items():
         assert table.loc[method, "skill"] == pytest.approx(1 - plain)
         assert table.loc[method, "skill_length"] == pytest.approx(1 - best)
-    assert list(table.index)[0] == "worse"  # ranked by the forecasts as they are
+    assert table.index[0] == "worse"  # ranked by the forecasts as they are
     assert any("at its best length" in note and "56 losses" in note for note in board.notes)
     shown = ranking_rows(board.ranking, at_length=board.at_length and board.at_length.skills)
     assert [row["at its best length"] for row in shown if row["method"] == "better"] == [

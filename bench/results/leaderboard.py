@@ -18,8 +18,8 @@ from weightcast.bench.results.horizons import (
     AT_HORIZONS,
     OVER_HORIZONS,
     columns_of,
-    horizon_names,
     horizon_labels,
+    horizon_names,
     listed,
     spoken_metric,
 )

@@ -31,9 +31,10 @@ def length_takeaway(board: Leaderboard) -> str:
     at = listed([spoken(label) for label in board.horizons])
     where = f"over the horizons {at}, " if board.horizons else ""
     said = [
-        f"By {board.metric.replace('_', ' ')}, {where}on {listed(board.datasets)}, {found.control}, "
-        f"which goes along w_n − w_0, has a skill of {fixed(own.value, signed=True)}, and "
-        f"{fixed(best.value, signed=True)} {interval(best, signed=True)} at its best length. "
+        f"By {board.metric.replace('_', ' ')}, {where}on {listed(board.datasets)}, "
+        f"{found.control}, which goes along w_n − w_0, has a skill of "
+        f"{fixed(own.value, signed=True)}, and {fixed(best.value, signed=True)} "
+        f"{interval(best, signed=True)} at its best length. "
         "What is left of the others’ gains beside it, all at their best lengths:"
     ]
     groups: dict[str, list[str]] = {}
