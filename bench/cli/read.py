@@ -15,6 +15,9 @@ from weightcast.datasets.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from weightcast.bench.results.pairwise import Pairwise
+    from weightcast.bench.results.ranking import Ranking
+    from weightcast.bench.results.run_csv import RunErrors
     from weightcast.bench.results.tables import Results
 
 
@@ -64,6 +67,10 @@ def leaderboard(
     by_dataset: Annotated[
         bool, typer.Option("--by-dataset", help="Each method's skill on each data set.")
     ] = False,
+    pairs: Annotated[
+        bool,
+        typer.Option("--pairs", help="Every method against every other, with Friedman's test."),
+    ] = False,
     horizons: Annotated[
         HorizonSet,
         typer.Option(help="native compares methods at the horizons that each was made for."),
@@ -83,11 +90,14 @@ def leaderboard(
     check_output_file("--csv", csv)
     check_output_file("--errors", errors)
     apart = by_dataset or datasets is not None
+    if by_dataset and pairs:
+        raise InputError("--by-dataset and --pairs are two tables; leave one out")
     if horizons is HorizonSet.native:
         if tier not in (None, "weights") or metric or baseline:
             raise InputError("--horizons native has one tier and metric, and no baseline to choose")
         _refuse_sets(apart, "--horizons native")
         _refuse_errors(errors, "--horizons native")
+        _refuse_pairs(pairs, "--horizons native")
         _print_native(source, track, split, csv)
         return
     if not source.is_dir() and source.suffix == ".csv":
@@ -96,7 +106,7 @@ def leaderboard(
         _refuse_loop_options(readout, target)
         _refuse_sets(apart, "a CSV file")
         _refuse_errors(errors, "a CSV file")
-        _print_csv(source, baseline, csv)
+        _print_csv(source, baseline, csv, pairs)
         return
     from weightcast.bench.results.tables import load_results
 
@@ -109,6 +119,7 @@ def leaderboard(
             )
         _refuse_sets(apart, "the loop tier")
         _refuse_errors(errors, "the loop tier")
+        _refuse_pairs(pairs, "the loop tier")
         _print_loop(results, metric, readout or "raw", target or "hard", csv)
         return
     _refuse_loop_options(readout, target)
@@ -117,6 +128,7 @@ def leaderboard(
     _print_ranking(
         results,
         by_dataset,
+        pairs,
         csv,
         errors,
         metric=metric,
@@ -128,24 +140,52 @@ def leaderboard(
     )
 
 
-def _print_csv(source: Path, baseline: str | None, csv: Path | None) -> None:
+def _print_csv(source: Path, baseline: str | None, csv: Path | None, pairs: bool) -> None:
     from weightcast.bench.commands.info import ranking_rows
     from weightcast.bench.results.file_board import rank_csv
     from weightcast.bench.results.ranking import failure_notes
 
     board = rank_csv(source, baseline)
     ranking = board.ranking
+    notes = [*ranking.left_out, *failure_notes(ranking)]
+    if pairs:
+        if board.pairwise is None or board.errors is None:
+            raise InputError(f"{source} has no column run, and --pairs compares run by run")
+        _print_pairs(board.pairwise, board.errors, ranking, source.name, notes, csv)
+        return
     title = f"{source.name}, {len(ranking.tasks)} tasks; skill against {ranking.baseline}"
     rows = ranking_rows(ranking, board.horizons, board.at_horizons, board.pairwise)
     print_table(rows, title=title)
-    print_notes([*ranking.left_out, *failure_notes(ranking)])
+    print_notes(notes)
     if csv is not None:
         _write_csv(csv, board.table)
+
+
+def _print_pairs(
+    pairs: Pairwise,
+    errors: RunErrors,
+    ranking: Ranking,
+    what: str,
+    notes: list[str],
+    csv: Path | None,
+    **about: str,
+) -> None:
+    """Print every method against every other."""
+    from weightcast.bench.results.friedman import friedman_runs
+    from weightcast.bench.results.pairs_table import pairs_notes, pairs_rows, pairs_table
+
+    found = friedman_runs(errors.only(pairs.methods), ranking.baseline)
+    order = [s.method for s in ranking.standings]
+    print_table(pairs_rows(order, pairs, found), title=f"{what}; method against method")
+    print_notes([*pairs_notes(found), *notes])
+    if csv is not None:
+        _write_csv(csv, pairs_table(order, pairs, found, **about))
 
 
 def _print_ranking(
     results: Results,
     apart: bool,
+    pairs: bool,
     csv: Path | None,
     errors: Path | None,
     *,
@@ -153,7 +193,7 @@ def _print_ranking(
     datasets: list[str] | None,
     **options: Any,
 ) -> None:
-    """Print a folder's ranking, or each method's skill on each data set."""
+    """Print a folder's ranking, each method's skill on each data set, or method against method."""
     from weightcast.bench.commands.info import ranking_rows
     from weightcast.bench.results.by_dataset import by_dataset, terminal_rows
     from weightcast.bench.results.leaderboard import board_table, rank_results
@@ -161,25 +201,30 @@ def _print_ranking(
     from weightcast.bench.results.run_csv import run_table
 
     board = rank_results(results, metric=metric, datasets=datasets, **options)
+    ranking = board.ranking
+    if errors is not None:
+        _write_csv(errors, run_table(board.errors, board.tier, board.metric))
+    said, notes = f"{board.tier} tier, {board.spoken}", [*board.notes, mixed_note(results.machines)]
+    if pairs:
+        about = {"tier": board.tier, "metric": board.metric}
+        _print_pairs(board.pairwise, board.errors, ranking, said, notes, csv, **about)
+        return
     if apart:
         table = by_dataset(results, board, **options)
         rows = terminal_rows(table)
     else:
         table = board_table(board)
         rows = ranking_rows(
-            board.ranking,
+            ranking,
             board.horizons,
             board.at_horizons,
             board.pairwise,
             board.at_length.skills if board.at_length else None,
         )
-    title = f"{board.tier} tier, {board.spoken}; skill against {board.ranking.baseline}"
-    print_table(rows, title=title)
-    print_notes([*board.notes, mixed_note(results.machines)])
+    print_table(rows, title=f"{said}; skill against {ranking.baseline}")
+    print_notes(notes)
     if csv is not None:
         _write_csv(csv, table)
-    if errors is not None:
-        _write_csv(errors, run_table(board.errors, board.tier, board.metric))
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -197,6 +242,11 @@ def _refuse_sets(given: bool, what: str) -> None:
 def _refuse_errors(errors: Path | None, what: str) -> None:
     if errors is not None:
         raise InputError(f"--errors is not for {what}; leave it out")
+
+
+def _refuse_pairs(pairs: bool, what: str) -> None:
+    if pairs:
+        raise InputError(f"--pairs is not for {what}; leave it out")
 
 
 def _refuse_loop_options(readout: str | None, target: str | None) -> None:

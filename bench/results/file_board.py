@@ -36,12 +36,15 @@ class FileBoard:
         Method → its skill at each of them.
     pairwise : Pairwise or None
         Where there are runs.
+    errors : RunErrors or None
+        Where there are runs.
     """
 
     ranking: Ranking
     horizons: list[str] = field(default_factory=list)
     at_horizons: dict[str, list[Estimate]] = field(default_factory=dict)
     pairwise: Pairwise | None = None
+    errors: RunErrors | None = None
 
     @property
     def table(self) -> pd.DataFrame:
@@ -72,4 +75,5 @@ def _rank_runs(found: RunErrors, baseline: str) -> FileBoard:
         [f"h{name}" if name.isdecimal() else name for name in found.horizons] if several else [],
         horizon_skills(found.methods, found.sets, baseline) if several else {},
         compare_pairs(found.methods, found.sets, baseline),
+        found,
     )

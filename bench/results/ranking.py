@@ -227,6 +227,19 @@ def run_errors(
     ]
 
 
+def set_errors(
+    methods: Sequence[str], sets: Sequence[SetErrors], baseline: str
+) -> tuple[list[str], Doubles]:
+    """Return ranked methods and their error on each data set, (methods, sets).
+
+    It is the geometric mean over contexts and horizons of the median over runs and fits; failed
+    cells are charged as `rank_runs` does.
+    """
+    ready = _ready(methods, sets, baseline)
+    medians = [_over_horizons(_median(data)) for data in ready.sets]
+    return ready.methods, np.stack([_over_horizons(one) for one in medians], axis=1)
+
+
 @dataclass(frozen=True)
 class _Ready:
     """What is ranked, with a number in every cell.

@@ -63,6 +63,12 @@ class RunErrors:
     sets: list[SetErrors]
     horizons: list[str]
 
+    def only(self, methods: Sequence[str]) -> RunErrors:
+        """Narrow it down to some of the methods."""
+        rows = [self.methods.index(method) for method in methods]
+        kept = [data.only(rows, np.ones(len(data.runs), dtype=bool)) for data in self.sets]
+        return RunErrors(list(methods), kept, self.horizons)
+
 
 def from_lines(path: Path, lines: Sequence[ErrorLine]) -> RunErrors:
     """Arrange lines as arrays; their order does not matter.

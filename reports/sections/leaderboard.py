@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from weightcast.bench.estimate import Estimate
+from weightcast.bench.results.friedman import Friedman, friedman_runs
 from weightcast.bench.results.horizons import listed, spoken, spoken_metric
 from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.bench.results.pairwise import LEVEL
 from weightcast.methods.registry import is_reference
 from weightcast.reports.figures import Picture
 from weightcast.reports.numbers import fixed, plural
+from weightcast.reports.plots.critical import critical_plot
 from weightcast.reports.plots.forest import LOWEST, forest_plot
 from weightcast.reports.tables import Cell, Column, Table, decimal, estimated, key, value, words
 from weightcast.reports.view import Ranked, View
@@ -33,6 +35,8 @@ class Standings:
     picture: Picture | None
     notes: list[str]
     pairs: Table | None = None
+    friedman: str = ""
+    critical: Picture | None = None
 
 
 def standings(
@@ -67,8 +71,35 @@ def standings(
     table = _ranked_table(view, board)
     if best:
         _add_best_possible(table, view, board)
-    pairs = pairs_table(view, board) if len(board.pairwise.methods) > 1 else None
-    return Standings(title, table, picture, board.notes, pairs)
+    if len(board.pairwise.methods) < 2:
+        return Standings(title, table, picture, board.notes)
+    found = friedman_runs(board.errors.only(board.pairwise.methods), board.ranking.baseline)
+    return Standings(
+        title,
+        table,
+        picture,
+        board.notes,
+        pairs_table(view, board),
+        *_critical(view, board, name, found),
+    )
+
+
+def _critical(
+    view: View, board: Leaderboard, name: str, found: Friedman | str
+) -> tuple[str, Picture | None]:
+    """Return what Friedman's test says, and the diagram where it says something."""
+    if isinstance(found, str):
+        return f"{found[0].upper()}{found[1:]}.", None
+    plot = critical_plot(
+        f"{name}-critical", f"Mean ranks over {found.of}s: critical differences", found, view.looks
+    )
+    about = " (so the answer is about further runs of these sets, not about further sets)"
+    caption = (
+        f"Mean ranks over {found.over}{about * (found.of == 'run')}; 1 is the best. A thick bar "
+        "joins methods that Nemenyi's test does not tell apart at 5 %. "
+        f"By {_metric(board)}, on {listed(board.datasets)}."
+    )
+    return f"{found.spoken}.", Picture(plot, caption)
 
 
 def weights_standings(view: View) -> tuple[list[Standings], Standings | None]:
