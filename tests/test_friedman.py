@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from weightcast.bench.cli import app as cli
 from weightcast.bench.results.friedman import Friedman, friedman, friedman_runs
-from weightcast.bench.results.pairwise import pairwise
 from weightcast.bench.results.pairs_table import pairs_rows, pairs_table
+from weightcast.bench.results.pairwise import pairwise
 from weightcast.bench.results.ranking import SetErrors
 from weightcast.bench.results.run_csv import RunErrors
 from weightcast.datasets import InputError

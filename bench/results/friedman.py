@@ -71,8 +71,8 @@ class Friedman:
     def spoken(self) -> str:
         """What came out, in one sentence."""
         head = (
-            f"Friedman's test over {self.over}: χ²({len(self.methods) - 1}) = {self.statistic:.1f}, "
-            f"p {_spoken_p(self.p)}"
+            f"Friedman's test over {self.over}: "
+            f"χ²({len(self.methods) - 1}) = {self.statistic:.1f}, p {_spoken_p(self.p)}"
         )
         if self.p >= LEVEL:
             return f"{head}; it does not say that any method differs from any other"

@@ -71,7 +71,8 @@ def pairs_table(
 
 def _of_friedman(method: str, other: str, found: Friedman | str) -> dict[str, Any]:
     names = (
-        "mean_rank", "p_nemenyi", "critical_difference", "friedman", "friedman_p", "blocks", "block",
+        "mean_rank", "p_nemenyi", "critical_difference",
+        "friedman", "friedman_p", "blocks", "block",
     )  # fmt: skip
     if isinstance(found, str):
         return dict.fromkeys(names)

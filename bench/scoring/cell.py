@@ -63,9 +63,7 @@ def evaluate_cell(
     tiers = ["weights", *(["function"] if evaluator is not None and not sampled else [])]
     try:
         network = None if sampled else evaluator
-        return _evaluate(
-            method, run, task, sample, network, batch_norm or BatchNorm(), lengths
-        )
+        return _evaluate(method, run, task, sample, network, batch_norm or BatchNorm(), lengths)
     except BaseException as error:  # a method may well call sys.exit
         return rows_without_result(run.meta.seed, tiers, failure_of(error, InvalidForecast))
 

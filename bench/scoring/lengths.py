@@ -83,7 +83,9 @@ def length_metrics(
         loss and accuracy there.
     """
     chosen: dict[int, _Chosen] = {}
-    last = {info.name: run.read(info, [task.context])[0].reshape(info.shape) for info in run.tensors}
+    last = {
+        info.name: run.read(info, [task.context])[0].reshape(info.shape) for info in run.tensors
+    }
     line = _Lines(last, evaluator, statistics)
     row: dict[str, float | str] = {}
     for label, column in weights.horizons.items():
