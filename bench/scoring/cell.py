@@ -12,6 +12,7 @@ from weightcast.bench.engine.failure import failure_of
 from weightcast.bench.engine.records import CellRow, rows_without_result
 from weightcast.bench.plan.batch_norm import BatchNorm
 from weightcast.bench.scoring.batch_norm import statistics_for
+from weightcast.bench.scoring.breakdown import breakdown
 from weightcast.bench.scoring.forecasting import ForecastStream, InvalidForecast
 from weightcast.bench.scoring.function import ForecastWeights, function_metrics, not_finite
 from weightcast.bench.scoring.lengths import length_metrics
@@ -111,6 +112,7 @@ def _evaluate(
         "scoring_seconds": time.perf_counter() - started - stream.stopwatch.wall,
     }
     metrics = _metrics(None if sampled else everything, on_sample)
+    metrics |= breakdown(everything, run.tensors)
     curve = (on_sample if sampled else everything).curve()
     rows = [CellRow(tier="weights", metrics=metrics, curve=curve, **shared)]
     if native := native_horizons(method, task):

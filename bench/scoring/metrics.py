@@ -48,6 +48,11 @@ class WeightErrors:
         return part
 
     @property
+    def by_tensor(self) -> dict[str, RelSums]:
+        """The sums over each tensor, by name."""
+        return dict(self._tensors)
+
+    @property
     def total(self) -> RelSums:
         """The sums over all tensors."""
         total = RelSums(self._m)
