@@ -11,11 +11,10 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from weightcast.bench.cli import app as cli
-from weightcast.bench.results.friedman import Friedman, friedman, friedman_runs
+from weightcast.bench.results.inference.errors import RunErrors, SetErrors
+from weightcast.bench.results.inference.friedman import Friedman, friedman, friedman_runs
+from weightcast.bench.results.inference.pairwise import pairwise
 from weightcast.bench.results.pairs_table import pairs_rows, pairs_table
-from weightcast.bench.results.pairwise import pairwise
-from weightcast.bench.results.ranking import SetErrors
-from weightcast.bench.results.run_csv import RunErrors
 from weightcast.datasets import InputError
 from weightcast.reports.palette import looks
 from weightcast.reports.plots.critical import critical_plot

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from weightcast.bench.results.pairwise import holm, pairwise, signed_rank
+from weightcast.bench.results.inference.pairwise import holm, pairwise, signed_rank
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weightcast.bench.results.file_board import rank_csv
-from weightcast.bench.results.leaderboard import ranking_table
-from weightcast.bench.results.ranking import (
+from weightcast.bench.results.inference.errors import SetErrors
+from weightcast.bench.results.inference.ranking import (
     Ranking,
-    SetErrors,
     Unranked,
     failure_notes,
     rank_runs,
     rank_tasks,
 )
+from weightcast.bench.results.leaderboard import ranking_table
 from weightcast.datasets import InputError
 
 

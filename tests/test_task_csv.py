@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 from weightcast.bench.cli import app as cli
 from weightcast.bench.results.csv_cells import as_read, as_written, csv_text
 from weightcast.bench.results.file_board import rank_csv
-from weightcast.bench.results.run_csv import RunErrors, run_table
+from weightcast.bench.results.inference.errors import RunErrors
+from weightcast.bench.results.run_csv import run_table
 from weightcast.bench.results.task_csv import TaskErrors, read_errors
 from weightcast.datasets import InputError
 

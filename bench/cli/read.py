@@ -15,9 +15,9 @@ from weightcast.datasets.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from weightcast.bench.results.pairwise import Pairwise
-    from weightcast.bench.results.ranking import Ranking
-    from weightcast.bench.results.run_csv import RunErrors
+    from weightcast.bench.results.inference.errors import RunErrors
+    from weightcast.bench.results.inference.pairwise import Pairwise
+    from weightcast.bench.results.inference.ranking import Ranking
     from weightcast.bench.results.tables import Results
 
 
@@ -143,7 +143,7 @@ def leaderboard(
 def _print_csv(source: Path, baseline: str | None, csv: Path | None, pairs: bool) -> None:
     from weightcast.bench.commands.info import ranking_rows
     from weightcast.bench.results.file_board import rank_csv
-    from weightcast.bench.results.ranking import failure_notes
+    from weightcast.bench.results.inference.ranking import failure_notes
 
     board = rank_csv(source, baseline)
     ranking = board.ranking
@@ -171,7 +171,7 @@ def _print_pairs(
     **about: str,
 ) -> None:
     """Print every method against every other."""
-    from weightcast.bench.results.friedman import friedman_runs
+    from weightcast.bench.results.inference.friedman import friedman_runs
     from weightcast.bench.results.pairs_table import pairs_notes, pairs_rows, pairs_table
 
     found = friedman_runs(errors.only(pairs.methods), ranking.baseline)

@@ -11,8 +11,8 @@ import numpy as np
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.results.horizons import spoken
-from weightcast.bench.results.pairwise import Pairwise
-from weightcast.bench.results.ranking import Ranking
+from weightcast.bench.results.inference.pairwise import Pairwise
+from weightcast.bench.results.inference.ranking import Ranking
 from weightcast.datasets import InputError, Trajectory, get_dataset, open_trajectory
 from weightcast.datasets.admission.gates import run_gates, set_gates
 from weightcast.datasets.admission.shipped import CHECKSUMS, PINNED, shipped

@@ -14,7 +14,8 @@ import numpy as np
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.results.horizons import LABELS
-from weightcast.bench.results.ranking import SetErrors, rank_runs
+from weightcast.bench.results.inference.errors import SetErrors
+from weightcast.bench.results.inference.ranking import rank_runs
 from weightcast.bench.scoring.lengths import EVALUATIONS, LENGTHS
 from weightcast.datasets import InputError
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.results.horizons import OVER_HORIZONS, columns_of, horizon_labels
+from weightcast.bench.results.inference.pairwise import holm
 from weightcast.bench.results.leaderboard import DEFAULT_METRIC
-from weightcast.bench.results.pairwise import holm
 from weightcast.bench.results.tables import Results
 from weightcast.datasets.errors import InputError, unknown
 

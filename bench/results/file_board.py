@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weightcast.bench.estimate import Estimate
+from weightcast.bench.results.inference.errors import RunErrors
+from weightcast.bench.results.inference.pairwise import Pairwise
+from weightcast.bench.results.inference.ranking import Ranking, horizon_skills, rank_tasks
 from weightcast.bench.results.leaderboard import (
     BASELINE,
     compare_pairs,
     rank_sets,
     ranking_table,
 )
-from weightcast.bench.results.pairwise import Pairwise
-from weightcast.bench.results.ranking import Ranking, horizon_skills, rank_tasks
-from weightcast.bench.results.run_csv import RunErrors
 from weightcast.bench.results.task_csv import read_errors
 
 if TYPE_CHECKING:

@@ -23,16 +23,15 @@ from weightcast.bench.results.horizons import (
     listed,
     spoken_metric,
 )
-from weightcast.bench.results.pairwise import Pairwise, pairwise
-from weightcast.bench.results.ranking import (
+from weightcast.bench.results.inference.errors import RunErrors, SetErrors
+from weightcast.bench.results.inference.pairwise import Pairwise, pairwise
+from weightcast.bench.results.inference.ranking import (
     Ranking,
-    SetErrors,
     failure_notes,
     horizon_skills,
     rank_runs,
     run_errors,
 )
-from weightcast.bench.results.run_csv import RunErrors
 from weightcast.bench.results.tables import PLACE, Results
 from weightcast.bench.scoring.forecasting import needs_truth
 from weightcast.datasets import InputError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from weightcast.bench.results.friedman import Friedman
-from weightcast.bench.results.pairwise import LEVEL, Pairwise
+from weightcast.bench.results.inference.friedman import Friedman
+from weightcast.bench.results.inference.pairwise import LEVEL, Pairwise
 
 if TYPE_CHECKING:
     import pandas as pd

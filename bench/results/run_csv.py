@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weightcast.bench.results.ranking import SetErrors
+from weightcast.bench.results.inference.errors import RunErrors, SetErrors
 from weightcast.datasets.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,31 +43,6 @@ class ErrorLine:
     def identity(self) -> tuple[str, ...]:
         """What no two lines share."""
         return self.method, self.of_set, self.task, self.run, self.fit, self.horizon
-
-
-@dataclass(frozen=True)
-class RunErrors:
-    """Errors of methods on runs.
-
-    Attributes
-    ----------
-    methods : list of str
-        In alphabetical order.
-    sets : list of SetErrors
-        ``errors[i]`` belongs to ``methods[i]``; by data set, in alphabetical order.
-    horizons : list of str
-        Names of the horizons, as in the file; empty where they differ between sets.
-    """
-
-    methods: list[str]
-    sets: list[SetErrors]
-    horizons: list[str]
-
-    def only(self, methods: Sequence[str]) -> RunErrors:
-        """Narrow it down to some of the methods."""
-        rows = [self.methods.index(method) for method in methods]
-        kept = [data.only(rows, np.ones(len(data.runs), dtype=bool)) for data in self.sets]
-        return RunErrors(list(methods), kept, self.horizons)
 
 
 def from_lines(path: Path, lines: Sequence[ErrorLine]) -> RunErrors:

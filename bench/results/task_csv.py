@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.results.csv_cells import as_read
-from weightcast.bench.results.run_csv import ErrorLine, RunErrors, from_lines
+from weightcast.bench.results.inference.errors import RunErrors
+from weightcast.bench.results.run_csv import ErrorLine, from_lines
 from weightcast.datasets.errors import InputError
 
 COLUMNS = ("method", "task", "error")

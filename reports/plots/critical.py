@@ -9,8 +9,8 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from weightcast.bench.results.friedman import Friedman
-from weightcast.bench.results.pairwise import LEVEL
+from weightcast.bench.results.inference.friedman import Friedman
+from weightcast.bench.results.inference.pairwise import LEVEL
 from weightcast.reports.figures import FONT_SIZE, INK, draw
 from weightcast.reports.labels import short
 from weightcast.reports.palette import Look

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from weightcast.bench.results.ranking import Ranking
+from weightcast.bench.results.inference.ranking import Ranking
 from weightcast.reports.figures import INK, draw
 from weightcast.reports.labels import short
 from weightcast.reports.palette import Look

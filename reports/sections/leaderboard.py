@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from weightcast.bench.estimate import Estimate
-from weightcast.bench.results.friedman import Friedman, friedman_runs
 from weightcast.bench.results.horizons import listed, spoken, spoken_metric
+from weightcast.bench.results.inference.friedman import Friedman, friedman_runs
+from weightcast.bench.results.inference.pairwise import LEVEL
 from weightcast.bench.results.leaderboard import Leaderboard
-from weightcast.bench.results.pairwise import LEVEL
 from weightcast.methods.registry import is_reference
 from weightcast.reports.figures import Picture
 from weightcast.reports.numbers import fixed, plural

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from weightcast.bench.results.horizons import listed, spoken
+from weightcast.bench.results.inference.ranking import Unranked
 from weightcast.bench.results.leaderboard import BASELINE, Leaderboard
-from weightcast.bench.results.ranking import Unranked
 from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.view import Ranked
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weightcast.bench.results.pairwise import LEVEL, Doubles
-from weightcast.bench.results.ranking import run_errors, set_errors
-from weightcast.bench.results.run_csv import RunErrors
+from weightcast.bench.results.inference.errors import RunErrors
+from weightcast.bench.results.inference.pairwise import LEVEL, Doubles
+from weightcast.bench.results.inference.ranking import run_errors, set_errors
 from weightcast.datasets.errors import InputError
 
 #: Over fewer blocks the test would hardly ever tell anything.

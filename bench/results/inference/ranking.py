@@ -26,64 +26,13 @@ from numpy.typing import NDArray
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.verdicts import MOST_FAILED
+from weightcast.bench.results.inference.errors import Doubles, SetErrors
+from weightcast.bench.results.inference.redraws import DRAWS, redraws
 from weightcast.datasets import InputError
 from weightcast.datasets.admission.gates import FEWEST_RUNS
 from weightcast.datasets.errors import unknown
 
-Doubles = NDArray[np.float64]
-
-DRAWS = 1000
 CLIP = (0.01, 100.0)
-
-
-@dataclass(frozen=True)
-class SetErrors:
-    """One data set's errors.
-
-    Attributes
-    ----------
-    dataset : str
-    contexts : tuple of int
-    runs : tuple of int
-    errors : ndarray, shape (methods, contexts, horizons, runs, repeats)
-        Failed cells are NaN. A metric that is taken once has one horizon.
-    rotations : tuple of int, optional
-        The rotation that each run is tested in: its fits are drawn together. All in one by default.
-    repeats : tuple of int, optional
-        How many fits each method has; what is beyond in ``errors`` does not count. All by default.
-    names : tuple of str, optional
-        The tasks' names, a context each; by default they name data set and context.
-    """
-
-    dataset: str
-    contexts: tuple[int, ...]
-    runs: tuple[int, ...]
-    errors: Doubles
-    rotations: tuple[int, ...] = ()
-    repeats: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """What the tasks are called."""
-        return self.names or tuple(f"{self.dataset}, context {one}" for one in self.contexts)
-
-    def by_method(self) -> list[Doubles]:
-        """Return each method's errors, (contexts, horizons, runs, its repeats)."""
-        counts = self.repeats or (self.errors.shape[-1],) * len(self.errors)
-        return [own[..., :count] for own, count in zip(self.errors, counts, strict=True)]
-
-    def only(self, methods: Sequence[int], runs: NDArray[np.bool_]) -> SetErrors:
-        """Narrow it down to some methods, by place, and to some runs, by mask."""
-        return replace(
-            self,
-            runs=tuple(run for run, keep in zip(self.runs, runs, strict=True) if keep),
-            errors=self.errors[list(methods)][:, :, :, runs],
-            rotations=tuple(
-                rotation for rotation, keep in zip(self.rotations, runs, strict=False) if keep
-            ),
-            repeats=tuple(self.repeats[i] for i in methods) if self.repeats else (),
-        )
 
 
 @dataclass(frozen=True)
@@ -294,29 +243,10 @@ def _ready(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) -> 
 def _redrawn(sets: Sequence[SetErrors]) -> Iterator[Doubles]:
     """Yield each data set's medians over redrawn runs and fits.
 
-    The shape is (draws, methods, contexts, horizons). All methods have the same runs in a draw, and
-    all runs of a rotation the same fits of a method.
+    The shape is (draws, methods, contexts, horizons).
     """
-    random = np.random.default_rng(123)
-    # Their own, so that runs are drawn as they are where nothing is repeated.
-    of_fits = np.random.default_rng(456)
-    for data in sets:
-        count, most = data.errors.shape[3:]
-        chosen = random.integers(count, size=(DRAWS, count))
-        rotation = np.unique(data.rotations or (0,) * count, return_inverse=True)[1]
-        lots = of_fits.random((DRAWS, int(rotation.max()) + 1, most)) if most > 1 else None
-        drawn = []
-        for own in data.by_method():
-            repeats = own.shape[-1]
-            rows = own.reshape(-1, count, repeats)
-            if lots is None or repeats == 1:
-                medians = _medians(rows[..., 0], chosen)
-            else:
-                fits = (lots[:, :, :repeats] * repeats).astype(np.int64)
-                of_run = np.take_along_axis(fits, rotation[chosen][..., None], axis=1)
-                medians = _medians_of_fits(rows, chosen, of_run)
-            drawn.append(medians.reshape(DRAWS, *own.shape[:2]))
-        yield np.stack(drawn, axis=1)
+    for data, draw in redraws(sets):
+        yield np.stack([draw.medians(own) for own in data.by_method()], axis=1)
 
 
 def rank_tasks(
@@ -457,32 +387,6 @@ def _over_horizons(errors: Doubles) -> Doubles:
         return errors[..., 0]
     means: Doubles = np.exp(np.log(np.maximum(errors, np.finfo(np.float64).tiny)).mean(axis=-1))
     return means
-
-
-def _medians(errors: Doubles, chosen: NDArray[np.int64]) -> Doubles:
-    """Medians over redrawn runs: (methods, runs) and (draws, runs) → (draws, methods)."""
-    return np.stack([np.median(row[chosen], axis=1) for row in errors], axis=1)
-
-
-def _medians_of_fits(
-    errors: Doubles, chosen: NDArray[np.int64], fits: NDArray[np.int64]
-) -> Doubles:
-    """Medians over redrawn runs and their redrawn fits.
-
-    Parameters
-    ----------
-    errors : ndarray, shape (rows, runs, repeats)
-    chosen : ndarray of int, shape (draws, runs)
-    fits : ndarray of int, shape (draws, runs, repeats)
-
-    Returns
-    -------
-    ndarray, shape (draws, rows)
-    """
-    of_draw = (len(chosen), -1)
-    return np.stack(
-        [np.median(row[chosen[..., None], fits].reshape(of_draw), axis=1) for row in errors], axis=1
-    )
 
 
 def _compared(errors: Doubles, base: int, first: int) -> Doubles:

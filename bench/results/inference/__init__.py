@@ -1,0 +1,1 @@
+"""What can be said of methods from their errors on runs: rankings, intervals, tests."""
