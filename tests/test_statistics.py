@@ -25,14 +25,19 @@ from weightcast.datasets import InputError
 
 
 def _reference(errors: np.ndarray, base: int) -> tuple[np.ndarray, np.ndarray]:
-    """Skill and win rate written out one comparison at a time; errors (methods, tasks)."""
+    """fev's skill and win rate, one comparison at a time; errors (methods, tasks).
+
+    Both are of the ratios to the baseline, clipped.
+    """
     methods, tasks = errors.shape
     skill, wins = np.zeros(methods), np.zeros(methods)
+    ratios = [
+        [min(max(e / b, 0.01), 100.0) for e, b in zip(m, errors[base], strict=True)] for m in errors
+    ]
     for i in range(methods):
-        ratios = [min(max(errors[i, t] / errors[base, t], 0.01), 100.0) for t in range(tasks)]
-        skill[i] = 1 - np.prod(ratios) ** (1 / tasks)
+        skill[i] = 1 - np.prod(ratios[i]) ** (1 / tasks)
         scores = [
-            1.0 if errors[i, t] < errors[j, t] else 0.5 if errors[i, t] == errors[j, t] else 0.0
+            1.0 if ratios[i][t] < ratios[j][t] else 0.5 if ratios[i][t] == ratios[j][t] else 0.0
             for j in range(methods)
             if j != i
             for t in range(tasks)
@@ -42,7 +47,7 @@ def _reference(errors: np.ndarray, base: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 ERRORS = st.integers(0, 10_000).map(
-    lambda seed: np.round(np.exp(np.random.default_rng(seed).normal(0, 2, (4, 6))), 1) + 0.1
+    lambda seed: np.round(np.exp(np.random.default_rng(seed).normal(0, 3, (4, 6))), 1) + 0.1
 )
 
 
@@ -62,6 +67,18 @@ def test_when_tasks_are_ranked_then_skill_and_win_rate_follow_their_definitions(
     in_order = [s.skill.value for s in ranking.standings]
     assert in_order == pytest.approx(sorted(skill.tolist(), reverse=True))
     assert next(s for s in ranking.standings if s.method == "b").skill.value == 0.0
+
+
+@pytest.mark.parametrize(("first", "second"), [(2e-3, 9e-3), (150.0, 900.0)])
+def test_when_two_errors_lie_beyond_the_clip_then_neither_wins(first: float, second: float) -> None:
+    errors = np.array([[1.0, 1.0], [first, 0.5], [second, 0.5]])
+    found = {
+        s.method: s for s in rank_tasks(["base", "a", "b"], errors, ["x", "y"], "base").standings
+    }
+    assert found["a"].win_rate == found["b"].win_rate
+    assert found["a"].mean_rank == found["b"].mean_rank
+    # Against the other it is a tie on both tasks; against the baseline a win, or a loss and a win.
+    assert found["a"].win_rate.value == pytest.approx((0.5 + (1.0 if first < 1 else 0.5)) / 2)
 
 
 @settings(max_examples=20)
@@ -253,8 +270,9 @@ def test_when_a_csv_is_ranked_then_the_table_has_the_promised_columns(tmp_path: 
     table = rank_csv(path).table
     assert table.columns.tolist() == [
         "method", "skill", "skill_lower", "skill_upper", "win_rate", "win_rate_lower",
-        "win_rate_upper", "mean_rank", "failures",
+        "win_rate_upper", "mean_rank", "failures", "skill_iqm", "skill_iqm_lower",
+        "skill_iqm_upper",
     ]  # fmt: skip
     assert table["method"].tolist() == ["last-value", "m"]
     assert table["failures"].tolist() == [0, 1]
-    assert table.iloc[1, 1:-1].isna().all()
+    assert table.iloc[1].drop(["method", "failures"]).isna().all()

@@ -38,6 +38,8 @@ def ranking_rows(
 ) -> list[dict[str, Any]]:
     """Return a leaderboard's rows for the terminal; who is not ranked stands below.
 
+    ``IQM`` is the skill by the interquartile mean over runs.
+
     Parameters
     ----------
     ranking : Ranking
@@ -60,6 +62,7 @@ def ranking_rows(
                 "method": s.method + " (reference)" * is_reference(s.method.partition("(")[0]),
                 "skill": f"{s.skill.value:+.3f}",
                 "95 %": f"[{s.skill.lower:+.3f}, {s.skill.upper:+.3f}]",
+                "IQM": f"{s.middle.value:+.3f}",
                 **({} if at_length is None else {"at its best length": _best(s.method, at_length)}),
                 **{
                     f"at {spoken(label)}": f"{one.value:+.2f}" if one.known else "—"

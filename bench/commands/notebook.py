@@ -186,9 +186,10 @@ def rank(
         A row a method, the best first: ``method``, ``skill`` (1 minus the geometric mean of its
         error over the baseline's; 1 is perfect, 0 is the baseline), ``skill_lower``,
         ``skill_upper``, ``win_rate`` with its limits (share of opponents beaten), ``mean_rank`` and
-        ``failures`` (cells); of a result folder also ``skill_h5`` and so on with their limits,
-        ``tier``, ``metric`` and the median error of each task. ``frame.attrs["notes"]`` is what a
-        reader must know of it.
+        ``failures`` (cells), ``skill_iqm`` with its limits (the skill of the middle half of all
+        runs); of a result folder also ``skill_h5`` and so on with their limits, ``tier``,
+        ``metric`` and the median error of each task. ``frame.attrs["notes"]`` is what a reader must
+        know of it.
 
     Raises
     ------

@@ -442,7 +442,8 @@ def ranking_table(
 ) -> pd.DataFrame:
     """Return a ranking as a table, with skills at single horizons and bands of ranks if they are.
 
-    Methods that are not ranked come last, with nothing but their failures.
+    Methods that are not ranked come last, with nothing but their failures. ``skill_iqm`` is 1 − the
+    interquartile mean of errors over the baseline's.
     """
     import pandas as pd
 
@@ -467,7 +468,9 @@ def ranking_table(
         ranked = [m if m in pairwise.methods else None for m in table["method"]]
         bands = [pairwise.band(m) if m else (None, None) for m in ranked]
         table["rank_lower"], table["rank_upper"] = zip(*bands, strict=True)
-    return table
+    middles = {s.method: s.middle for s in ranking.standings}
+    middle = [middles.get(method, Estimate()) for method in table["method"]]
+    return table.assign(**_columns("skill_iqm", middle))
 
 
 def board_table(board: Leaderboard) -> pd.DataFrame:

@@ -135,6 +135,9 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         Column("#", "place; beside it the ranks that cannot be told apart at 5 %, over all pairs"),
         Column("method", numeric=False),
         Column("skill", f"1 − geometric mean of error over {board.ranking.baseline}'s; 95 %"),
+        Column(
+            "IQM", f"the skill of the middle half of all runs, against {board.ranking.baseline}"
+        ),
         *([] if board.at_length is None else [Column("at its best length", _AT_LENGTH)]),
         *(Column(f"at {spoken(label)}", _at(label, board)) for label in board.horizons),
         Column("win rate", "share of the other methods beaten, averaged over tasks; 95 %"),
@@ -168,6 +171,7 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
             _place(place, s.method, board),
             _method(view, s.method),
             estimated(s.skill, signed=True),
+            estimated(s.middle, signed=True),
             *_at_length(s.method, board),
             *(
                 estimated(one, signed=True) if one.known else dash
@@ -183,7 +187,7 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         row += [value(float(amount)) for amount in board.medians.loc[s.method]]
         table.rows.append(row)
     for u in board.ranking.unranked:
-        blank = [dash] * (4 + len(board.horizons) + (board.at_length is not None))
+        blank = [dash] * (5 + len(board.horizons) + (board.at_length is not None))
         row = [dash, _method(view, u.method, "not ranked"), *blank]
         row += [Cell(f"{u.failures} of {u.cells}", str(u.failures))]
         row += [words(view.provenance(u.method)), words(view.implementation(u.method))]

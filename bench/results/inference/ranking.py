@@ -8,8 +8,11 @@ say how much the ranking would move with other runs of the same data sets and ot
 training runs. Coordinates are never resampled: those of one run move together, and intervals from
 them are far too narrow.
 
-Skill, win rate and their clipping follow the definitions of fev (Shchur et al. 2025): ratios to the
-baseline in [0.01, 100], skill = 1 − their geometric mean, ties half a win.
+Skill, win rate and their clipping are those of fev's leaderboard (Shchur et al. 2025): ratios to
+the baseline in [0.01, 100], skill = 1 − their geometric mean; the win rate compares these same
+ratios, ties half a win, so that two errors beyond the clip tie. Three things differ from fev:
+methods stand in the order of their skills, runs are redrawn where there are any, and failures are
+charged as below. Beside the skill stands that of the middle half of all runs.
 
 A failure is no success: a method is ranked only while at most one in twenty of its cells failed.
 Each of these is charged the worse of the baseline's error and the method's own worst on that task.
@@ -27,7 +30,8 @@ from numpy.typing import NDArray
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.verdicts import MOST_FAILED
 from weightcast.bench.results.inference.errors import Doubles, SetErrors
-from weightcast.bench.results.inference.redraws import DRAWS, redraws
+from weightcast.bench.results.inference.interquartile import interquartile_mean, middle_ratios
+from weightcast.bench.results.inference.redraws import DRAWS, counted, redraws
 from weightcast.datasets import InputError
 from weightcast.datasets.admission.gates import FEWEST_RUNS
 from weightcast.datasets.errors import unknown
@@ -37,7 +41,21 @@ CLIP = (0.01, 100.0)
 
 @dataclass(frozen=True)
 class Standing:
-    """One method's place, in numbers."""
+    """One method's place, in numbers.
+
+    Attributes
+    ----------
+    method : str
+    skill : Estimate
+        1 − the geometric mean over tasks of the median error over the baseline's.
+    win_rate : Estimate
+    mean_rank : float
+    failures : int
+    ratio : Estimate
+        The geometric mean over tasks of the error over the first method's.
+    middle : Estimate
+        1 − the interquartile mean of the errors over the baseline's, run by run.
+    """
 
     method: str
     skill: Estimate
@@ -45,6 +63,7 @@ class Standing:
     mean_rank: float
     failures: int
     ratio: Estimate
+    middle: Estimate
 
 
 @dataclass(frozen=True)
@@ -122,7 +141,8 @@ def rank_runs(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) 
             total += _compared(tasks, base, first).sum(axis=-2)
         return total / len(point)
 
-    ranking = _ranking(ready.methods, baseline, point, redraw, ready.failures)
+    middles = middle_ratios(_run_ratios(ready.sets, base), ready.sets)
+    ranking = _ranking(ready.methods, baseline, point, redraw, middles, ready.failures)
     return replace(ranking, tasks=ready.tasks, left_out=ready.left_out, unranked=ready.unranked)
 
 
@@ -272,16 +292,19 @@ def rank_tasks(
     places = tuple(range(len(tasks)))
     table = SetErrors("", places, (0,), errors[kept][:, :, None, None, None])
     point = _charged(table, base).errors[:, :, 0, 0, 0].T
+    chosen = np.random.default_rng(123).integers(len(point), size=(DRAWS, len(point)))
+    # Each task weighs as often as it was drawn; nothing is as large as draws × tasks × methods.
+    weights = counted(chosen, len(point))
 
     def redraw(first: int) -> Doubles:
-        """Weigh each task by how often it was drawn; nothing is as large as draws × tasks × M."""
-        chosen = np.random.default_rng(123).integers(len(point), size=(DRAWS, len(point)))
-        weights = np.stack([np.bincount(draw, minlength=len(point)) for draw in chosen])
         means: Doubles = weights @ _compared(point, base, first) / len(point)
         return means
 
+    as_it_is = np.concatenate([np.ones((1, len(point)), dtype=weights.dtype), weights])
+    middles = [interquartile_mean(own, as_it_is) for own in _ratio(point, base).T]
+
     failures = [int(found.failed[i]) for i in kept]
-    ranking = _ranking(names, baseline, point, redraw, failures)
+    ranking = _ranking(names, baseline, point, redraw, np.stack(middles, axis=1), failures)
     return replace(ranking, tasks=list(tasks), unranked=unranked)
 
 
@@ -322,12 +345,13 @@ def _ranking(
     baseline: str,
     point: Doubles,
     redraw: Callable[[int], Doubles],
+    middles: Doubles,
     failures: Sequence[int],
 ) -> Ranking:
     """Build the ranking from errors (tasks, methods).
 
     ``redraw`` gets the first method's place and returns the means of `_compared` over redrawn
-    tasks, (3, draws, methods).
+    tasks, (3, draws, methods); ``middles`` are interquartile means of ratios, (1 + draws, methods).
     """
     base = list(methods).index(baseline)
     skill, _, ranks = _from_means(_compared(point, base, base).mean(axis=-2))
@@ -344,6 +368,7 @@ def _ranking(
             mean_rank=float(ranks[i]),
             failures=failures[i],
             ratio=_estimate(ratio[i], ratios[:, i]),
+            middle=_estimate(1.0 - middles[0, i], 1.0 - middles[1:, i]),
         )
         for i in order
     ]
@@ -392,23 +417,54 @@ def _over_horizons(errors: Doubles) -> Doubles:
 def _compared(errors: Doubles, base: int, first: int) -> Doubles:
     """Compare methods on each task: (..., tasks, M) → (3, ..., tasks, M).
 
-    These are the logarithms of clipped ratios to the baseline and to the first, and the ranks, ties
-    sharing theirs.
+    These are the logarithms of clipped ratios to the baseline and to the first, and the ranks of
+    those to the baseline, ties sharing theirs.
     """
     from scipy.stats import rankdata
 
     found: Doubles = np.stack(
-        [_log_ratio(errors, base), _log_ratio(errors, first), rankdata(errors, axis=-1)]
+        [
+            _log_ratio(errors, base),
+            _log_ratio(errors, first),
+            rankdata(_ratio(errors, base), axis=-1),
+        ]
     )
     return found
 
 
 def _log_ratio(errors: Doubles, other: int) -> Doubles:
+    logs: Doubles = np.log(_ratio(errors, other))
+    return logs
+
+
+def _ratio(errors: Doubles, other: int) -> Doubles:
+    return _over(errors, errors[..., other : other + 1])
+
+
+def _over(errors: Doubles, others: Doubles) -> Doubles:
+    """Divide errors, and clip."""
     # Where the other is perfect, matching it is a tie and anything else is as bad as it gets.
     floor = np.finfo(np.float64).tiny
-    ratio = np.maximum(errors, floor) / np.maximum(errors[..., other : other + 1], floor)
-    logs: Doubles = np.log(np.clip(ratio, *CLIP))
-    return logs
+    ratio: Doubles = np.clip(np.maximum(errors, floor) / np.maximum(others, floor), *CLIP)
+    return ratio
+
+
+def _run_ratios(sets: Sequence[SetErrors], base: int) -> list[list[Doubles]]:
+    """Return each method's clipped ratios to the baseline run by run: (contexts, runs, repeats).
+
+    An error is the geometric mean over horizons; the baseline's is the median over its fits.
+    """
+    of_runs = [
+        [_over_horizons(np.moveaxis(own, 1, -1)) for own in data.by_method()] for data in sets
+    ]
+    beside = [np.median(own[base], axis=-1, keepdims=True) for own in of_runs]
+    return [
+        [
+            np.ones_like(other) if method == base else _over(own[method], other)
+            for own, other in zip(of_runs, beside, strict=True)
+        ]
+        for method in range(len(of_runs[0]))
+    ]
 
 
 def _from_means(means: Doubles) -> tuple[Doubles, Doubles, Doubles]:

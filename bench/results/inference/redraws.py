@@ -59,12 +59,36 @@ class Redraw:
             medians = [np.median(row[drawn].reshape(of_draw), axis=1) for row in rows]
         return np.stack(medians, axis=1).reshape(-1, *errors.shape[:2])
 
+    def counts(self, repeats: int) -> NDArray[np.int64]:
+        """Return how often each run and fit stands in a draw: (draws, runs, repeats).
+
+        A run has as many cells in a draw as a method has fits, whichever these are.
+        """
+        runs = counted(self.chosen, len(self.rotation))[..., None]
+        fits = self._fits(repeats)
+        return runs if fits is None else runs * counted(fits, repeats)[:, self.rotation]
+
     def _fits(self, repeats: int) -> NDArray[np.int64] | None:
         """Return the fits that stand in each rotation of a draw: (draws, rotations, repeats)."""
         if self.lots is None or repeats == 1:
             return None
         fits: NDArray[np.int64] = (self.lots[:, :, :repeats] * repeats).astype(np.int64)
         return fits
+
+
+def counted(places: NDArray[np.int64], among: int) -> NDArray[np.int64]:
+    """Count how often each place stands in a row: (..., k) → (..., among).
+
+    Examples
+    --------
+    >>> counted(np.array([[0, 2, 2], [1, 1, 1]]), 3)
+    array([[1, 0, 2],
+           [0, 3, 0]])
+    """
+    rows = places.reshape(-1, places.shape[-1])
+    apart = rows + among * np.arange(len(rows))[:, None]
+    counts = np.bincount(apart.ravel(), minlength=among * len(rows))
+    return counts.reshape(*places.shape[:-1], among)
 
 
 def redraws(sets: Sequence[SetErrors]) -> Iterator[tuple[SetErrors, Redraw]]:
