@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weightcast.bench.results.by_dataset import by_dataset, terminal_rows
+from weightcast.bench.results.apart import by_dataset, terminal_rows
 from weightcast.bench.results.leaderboard import board_table, rank_results
 from weightcast.bench.results.tables import Results
 from weightcast.datasets import InputError

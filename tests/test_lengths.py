@@ -18,7 +18,7 @@ from weightcast.bench.engine.records import CellRow
 from weightcast.bench.plan.fits import Fit, make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite
-from weightcast.bench.results.by_dataset import by_dataset
+from weightcast.bench.results.apart import by_dataset
 from weightcast.bench.results.leaderboard import board_table, rank_results
 from weightcast.bench.results.tables import Results
 from weightcast.bench.scoring.cell import evaluate_cell

@@ -28,6 +28,10 @@ class HorizonSet(StrEnum):
     native = "native"
 
 
+#: Options that take networks apart, with what they take them apart by.
+_BY_PART = {"--by-kind": "kind", "--by-depth": "depth"}
+
+
 @app.command()
 @clear_errors
 def leaderboard(
@@ -67,6 +71,16 @@ def leaderboard(
     by_dataset: Annotated[
         bool, typer.Option("--by-dataset", help="Each method's skill on each data set.")
     ] = False,
+    by_kind: Annotated[
+        bool, typer.Option("--by-kind", help="Skills in weights on each kind of tensor.")
+    ] = False,
+    by_depth: Annotated[
+        bool,
+        typer.Option("--by-depth", help="Skills in weights from a network's input to its output."),
+    ] = False,
+    by_horizon: Annotated[
+        bool, typer.Option("--by-horizon", help="Skills at each context and horizon.")
+    ] = False,
     pairs: Annotated[
         bool,
         typer.Option("--pairs", help="Every method against every other, with Friedman's test."),
@@ -89,23 +103,29 @@ def leaderboard(
 
     check_output_file("--csv", csv)
     check_output_file("--errors", errors)
-    apart = by_dataset or datasets is not None
-    if by_dataset and pairs:
-        raise InputError("--by-dataset and --pairs are two tables; leave one out")
+    table = _one_table(
+        {
+            "--by-dataset": by_dataset,
+            "--by-kind": by_kind,
+            "--by-depth": by_depth,
+            "--by-horizon": by_horizon,
+            "--pairs": pairs,
+        }
+    )
+    given = [table] * bool(table) + ["--datasets"] * bool(datasets) + ["--errors"] * bool(errors)
+    if table in _BY_PART and (tier not in (None, "weights") or metric not in (None, "rel_sum")):
+        raise InputError(f"{table} takes rel_sum apart; leave --tier and --metric out")
     if horizons is HorizonSet.native:
         if tier not in (None, "weights") or metric or baseline:
             raise InputError("--horizons native has one tier and metric, and no baseline to choose")
-        _refuse_sets(apart, "--horizons native")
-        _refuse_errors(errors, "--horizons native")
-        _refuse_pairs(pairs, "--horizons native")
+        _refuse(given, "--horizons native")
         _print_native(source, track, split, csv)
         return
     if not source.is_dir() and source.suffix == ".csv":
         if tier == "loop":
             raise InputError(f"{source} is a file; --tier loop takes a result folder")
         _refuse_loop_options(readout, target)
-        _refuse_sets(apart, "a CSV file")
-        _refuse_errors(errors, "a CSV file")
+        _refuse([name for name in given if name != "--pairs"], "a CSV file")
         _print_csv(source, baseline, csv, pairs)
         return
     from weightcast.bench.results.tables import load_results
@@ -117,9 +137,7 @@ def leaderboard(
                 "the loop tier compares with tuned plain training on whole runs; leave "
                 "--baseline, --track and --split out"
             )
-        _refuse_sets(apart, "the loop tier")
-        _refuse_errors(errors, "the loop tier")
-        _refuse_pairs(pairs, "the loop tier")
+        _refuse(given, "the loop tier")
         _print_loop(results, metric, readout or "raw", target or "hard", csv)
         return
     _refuse_loop_options(readout, target)
@@ -127,11 +145,10 @@ def leaderboard(
         raise InputError(f"{source} holds runs of the loop tier alone; leave --tier out")
     _print_ranking(
         results,
-        by_dataset,
-        pairs,
+        table,
         csv,
         errors,
-        metric=metric,
+        metric="rel_sum" if table in _BY_PART else metric,
         datasets=None if datasets is None else [name.strip() for name in datasets.split(",")],
         tier=tier or "weights",
         baseline=baseline or BASELINE,
@@ -184,8 +201,7 @@ def _print_pairs(
 
 def _print_ranking(
     results: Results,
-    apart: bool,
-    pairs: bool,
+    kind: str,
     csv: Path | None,
     errors: Path | None,
     *,
@@ -193,9 +209,9 @@ def _print_ranking(
     datasets: list[str] | None,
     **options: Any,
 ) -> None:
-    """Print a folder's ranking, each method's skill on each data set, or method against method."""
+    """Print a folder's ranking, or the table of it that is asked for by an option's name."""
     from weightcast.bench.commands.info import ranking_rows
-    from weightcast.bench.results.by_dataset import by_dataset, terminal_rows
+    from weightcast.bench.results import apart
     from weightcast.bench.results.leaderboard import board_table, rank_results
     from weightcast.bench.results.mixed import mixed_note
     from weightcast.bench.results.run_csv import run_table
@@ -205,13 +221,20 @@ def _print_ranking(
     if errors is not None:
         _write_csv(errors, run_table(board.errors, board.tier, board.metric))
     said, notes = f"{board.tier} tier, {board.spoken}", [*board.notes, mixed_note(results.machines)]
-    if pairs:
+    if kind == "--pairs":
         about = {"tier": board.tier, "metric": board.metric}
         _print_pairs(board.pairwise, board.errors, ranking, said, notes, csv, **about)
         return
-    if apart:
-        table = by_dataset(results, board, **options)
-        rows = terminal_rows(table)
+    if kind == "--by-dataset":
+        table = apart.by_dataset(results, board, **options)
+        rows = apart.terminal_rows(table)
+    elif kind == "--by-horizon":
+        table = apart.by_horizon(board)
+        rows = apart.horizon_rows(table)
+    elif kind in _BY_PART:
+        table = apart.by_part(board, _BY_PART[kind])
+        rows = apart.part_rows(table, _BY_PART[kind])
+        notes = [*notes, *apart.part_notes(table, _BY_PART[kind], board.datasets)]
     else:
         table = board_table(board)
         rows = ranking_rows(
@@ -221,7 +244,8 @@ def _print_ranking(
             board.pairwise,
             board.at_length.skills if board.at_length else None,
         )
-    print_table(rows, title=f"{said}; skill against {ranking.baseline}")
+    by = f", {kind.removeprefix('--').replace('-', ' ')}" if kind else ""
+    print_table(rows, title=f"{said}{by}; skill against {ranking.baseline}")
     print_notes(notes)
     if csv is not None:
         _write_csv(csv, table)
@@ -234,19 +258,21 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
     write_text(path, csv_text(table))
 
 
-def _refuse_sets(given: bool, what: str) -> None:
+def _one_table(asked: dict[str, bool]) -> str:
+    """Return the option that asks for another table than the ranking; empty without one."""
+    first, *more = [name for name, given in asked.items() if given] or [""]
+    if more:
+        raise InputError(f"{first} and {more[0]} are two tables; leave one out")
+    return first
+
+
+def _refuse(given: list[str], what: str) -> None:
     if given:
-        raise InputError(f"--datasets and --by-dataset are not for {what}; leave them out")
-
-
-def _refuse_errors(errors: Path | None, what: str) -> None:
-    if errors is not None:
-        raise InputError(f"--errors is not for {what}; leave it out")
-
-
-def _refuse_pairs(pairs: bool, what: str) -> None:
-    if pairs:
-        raise InputError(f"--pairs is not for {what}; leave it out")
+        one = len(given) == 1
+        raise InputError(
+            f"{' and '.join(given)} {'is' if one else 'are'} not for {what}; "
+            f"leave {'it' if one else 'them'} out"
+        )
 
 
 def _refuse_loop_options(readout: str | None, target: str | None) -> None:

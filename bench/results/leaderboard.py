@@ -79,6 +79,8 @@ class Leaderboard:
         Every method that has a rank against every other.
     errors : RunErrors
         What all of it is computed from, but the skills at single horizons and at best lengths.
+    cells : DataFrame
+        The cells that are ranked, failed ones among them.
     at_length : AtLength or None
         What is left where every forecast has its best length, in the function tier of a suite with
         ``lengths = true``.
@@ -94,6 +96,7 @@ class Leaderboard:
     at_horizons: dict[str, list[Estimate]]
     pairwise: Pairwise
     errors: RunErrors
+    cells: pd.DataFrame
     at_length: AtLength | None = None
 
     @property
@@ -177,7 +180,7 @@ def rank_results(
     methods = sorted(set(cells["label"]))
     labels = horizon_labels(cells, chosen)
     columns = columns_of(chosen, labels)
-    sets = _sets(cells, columns, methods)
+    sets = lay_out(cells, columns, methods)
     if track != "main":
         places = cells[["dataset", "trained_on"]].drop_duplicates()
         for dataset, trained_on in sorted(places.itertuples(index=False, name=None)):
@@ -188,7 +191,7 @@ def rank_results(
     notes += [*ranking.left_out, *failure_notes(ranking)]
     lengths = None
     if measured(cells, best := length_columns(columns)):
-        lengths = at_length(cells, methods, sets, _sets(cells, best, methods), baseline)
+        lengths = at_length(cells, methods, sets, lay_out(cells, best, methods), baseline)
     if lengths is not None:
         notes.append(lengths.note)
     return Leaderboard(
@@ -199,9 +202,10 @@ def rank_results(
         medians=_medians(cells, columns, ranking),
         datasets=sorted({data.dataset for data in sets}),
         horizons=labels,
-        at_horizons=_at_horizons(cells, chosen, labels, methods, baseline),
+        at_horizons=skills_at(cells, chosen, labels, methods, baseline),
         pairwise=compare_pairs(methods, sets, baseline),
         errors=RunErrors(methods, sets, horizon_names(chosen, labels)),
+        cells=cells,
         at_length=lengths,
     )
 
@@ -221,7 +225,7 @@ def _medians(cells: pd.DataFrame, columns: list[str], ranking: Ranking) -> pd.Da
     return one.unstack(["dataset", "context"]).reindex(order)
 
 
-def _at_horizons(
+def skills_at(
     cells: pd.DataFrame, metric: str, labels: list[str], methods: list[str], baseline: str
 ) -> dict[str, list[Estimate]]:
     """Return skills at single horizons; what runs on the sample alone has none."""
@@ -233,7 +237,7 @@ def _at_horizons(
     told = [label for label in methods if label in here]
     try:
         return horizon_skills(
-            told, _sets(cells[cells["label"].isin(told)], columns, told), baseline
+            told, lay_out(cells[cells["label"].isin(told)], columns, told), baseline
         )
     except InputError:  # the headline is ranked on data where a single horizon is not defined
         return {}
@@ -389,7 +393,7 @@ def _gate_line(gate: dict[str, Any]) -> str:
     )
 
 
-def _sets(cells: pd.DataFrame, columns: list[str], methods: list[str]) -> list[SetErrors]:
+def lay_out(cells: pd.DataFrame, columns: list[str], methods: list[str]) -> list[SetErrors]:
     """Lay cells out as arrays, a data set each; all methods have been run on all of them."""
     found = [
         _set_errors(place_name(str(dataset), str(trained_on)), part, columns, methods)

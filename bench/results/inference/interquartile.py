@@ -18,7 +18,7 @@ from weightcast.bench.results.inference.errors import Doubles, SetErrors
 from weightcast.bench.results.inference.redraws import DRAWS, redraws
 
 # Cells of redrawn weights that are added up at a time.
-_AT_A_TIME = 2_000_000
+_AT_A_TIME = 200_000
 
 
 def interquartile_mean(values: Doubles, weights: Doubles) -> Doubles:
