@@ -17,8 +17,10 @@ from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine.events import Ended, LoopDone
 from weightcast.bench.engine.store.store import Store
 from weightcast.bench.engine.time_left import TimeLeft
+from weightcast.bench.loop.board import loop_board
 from weightcast.bench.loop.one_by_one import OneByOne
 from weightcast.bench.loop.runs import Optimizer, TrainingRuns
+from weightcast.bench.loop.scores import edges
 from weightcast.bench.loop.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.loop.training import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
 from weightcast.bench.loop.unit import LoopUnit
@@ -26,6 +28,7 @@ from weightcast.bench.plan.loop_groups import first_grids, loop_groups, missing_
 from weightcast.bench.plan.loop_row import loop_row
 from weightcast.bench.plan.loop_settings import LoopGroup, LoopRun, LoopSettings, rates
 from weightcast.bench.plan.suite import load_suite
+from weightcast.bench.results.tables import load_results
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.evaluator import batch_norms, cross_entropy
 from weightcast.datasets.examples.load import Examples, load_examples
@@ -360,6 +363,33 @@ def test_when_a_loop_suite_runs_then_its_grid_grows_and_a_second_run_does_nothin
     monkeypatch.setattr("weightcast.bench.engine.local.run_here", None)
     assert run_suite(RunOptions(str(path), out)) == {"ok": 160}
     assert "160 of 160 training runs are here, 0 to run" in capsys.readouterr().err
+
+
+def test_when_an_optimizer_begins_too_low_then_its_grid_grows_though_another_is_ahead(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "suite.toml"
+    rates = "adam = [0.00002, 0.00004, 0.00008]\nsgd = [0.05, 0.2, 0.8]\n"
+    path.write_text(SUITE.partition("sgd = ")[0] + rates, encoding="utf-8")
+    out = tmp_path / "out"
+    run_suite(RunOptions(str(path), out))
+    assert "a best learning rate of adam is at the edge" in capsys.readouterr().err
+    rows = load_results(out).loops
+    of = {
+        optimizer: sorted({row["learning_rate"] for row in rows if row["optimizer"] == optimizer})
+        for optimizer in ("adam", "sgd")
+    }
+    assert of["adam"] == [0.00002, 0.00004, 0.00008, 0.00016, 0.00032]
+    # No side grows twice, so Adam is at its edge still, far behind what plain training chooses.
+    assert ("digits-mlp-sgd", "adam", "high") in edges(rows)
+    board = loop_board(rows)
+    assert {s.plain_configuration.optimizer for s in board.standings} == {"sgd"}
+    for standing in board.standings:
+        (end,) = [e for e in standing.untuned if (e.label, e.optimizer) == ("no-forecast", "adam")]
+        assert (end.learning_rate, end.side) == (0.00032, "high")
+        assert end.behind > 1.5
+    (note,) = [note for note in board.notes if note.startswith("digits-mlp-sgd: adam with")]
+    assert "no-forecast (0.00032" in note
 
 
 def test_when_time_left_is_estimated_then_methods_not_seen_yet_train_as_long_as_others() -> None:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weightcast.bench.estimate import Estimate
+from weightcast.bench.loop.board import board_records, loop_board
 from weightcast.bench.loop.costs import budget_of, data_set_costs, label_of
 from weightcast.bench.loop.curves import arrival
 from weightcast.bench.loop.intervals import (
@@ -67,10 +68,11 @@ def _row(
     dataset: str = "d",
     optimizer: str = "sgd",
     accept: str = "always",
+    schedule: str = "constant",
     **found: Any,
 ) -> Row:
     run = LoopRun(rate, seed, role, "")
-    group = LoopGroup("s", dataset, method, "{}", accept, optimizer, "constant", (run,), SETTINGS)
+    group = LoopGroup("s", dataset, method, "{}", accept, optimizer, schedule, (run,), SETTINGS)
     losses = np.exp(-speed * STEPS).tolist()
     accuracies = (1 - np.exp(-speed * STEPS)).tolist()
     measured = {"step": STEPS.tolist()}
@@ -556,19 +558,75 @@ def test_when_only_one_roles_choice_is_at_an_edge_then_it_is_flagged() -> None:
     assert _only(rows, "m").verdict == EDGE
 
 
-def test_when_another_optimizer_is_better_inside_its_grid_then_there_is_no_edge() -> None:
-    climbing = dict(zip(RATES, (0.006, 0.007, 0.008, 0.009), strict=True))
-    rows = _pool(optimizer="adam") + _pool("null", optimizer="adam")
-    for method in ("no-forecast", "null"):
-        rows += _pool(method, lambda rate, seed: climbing[rate])
-    assert edges(rows) == set()
+#: Speeds that rise with the learning rate, all below the best of `SPEEDS`.
+CLIMBING = dict(zip(RATES, (0.006, 0.007, 0.008, 0.009), strict=True))
 
 
-def test_when_a_method_never_reaches_the_target_then_it_has_no_edge() -> None:
-    rows = _pool() + _pool("null") + _pool("m", lambda rate, seed: 1e-4)
+@pytest.mark.parametrize("method", ["no-forecast", "m"])
+def test_when_an_optimizers_own_best_ends_its_grid_then_it_grows_though_another_is_better(
+    method: str,
+) -> None:
+    rows = [row for label in ("no-forecast", "null", "m") for row in _pool(label)]
+    for label in ("no-forecast", "null", "m"):
+        speeds = CLIMBING if label == method else {rate: 0.9 * v for rate, v in SPEEDS.items()}
+        rows += _pool(label, lambda rate, seed, of=speeds: of[rate], optimizer="adam")
+    assert edges(rows) == {("d", "adam", "high")}
+
+
+def test_when_a_grid_grows_no_more_then_the_verdict_stands_and_names_the_optimizer() -> None:
+    rows = _pool() + _pool("null") + _pool("m", lambda rate, seed: 2 * SPEEDS[rate])
+    rows += _pool(speed=lambda rate, seed: CLIMBING[rate], optimizer="adam")
+    for label in ("null", "m"):
+        rows += _pool(label, lambda rate, seed: 0.9 * SPEEDS[rate], optimizer="adam")
+    found = _only(rows, "m")
+    assert (found.edge, found.verdict) == (False, FASTER)
+    assert [str(end) for end in found.untuned] == ["adam, constant, 0.3375 of no-forecast"]
+    assert found.untuned[0].behind == pytest.approx(10 / 9)
+    board = loop_board(rows)
+    (note,) = [note for note in board.notes if "may not be tuned" in note]
+    assert "adam with the schedule constant" in note
+    assert "no-forecast (0.3375, 1.11 times the steps of its choice)" in note
+    records = board_records(board)
+    assert {one["untuned"] for one in records if one["dataset"] == "d"} == {
+        "adam, constant, 0.3375 of no-forecast"
+    }
+    assert {one["untuned"] for one in records if one["dataset"] == "pooled"} == {
+        "d: adam, constant, 0.3375 of no-forecast"
+    }
+
+
+def test_when_a_schedules_own_best_ends_the_grid_then_it_grows_though_another_is_better() -> None:
+    rows = _pool() + _pool("null")
+    rows += _pool(speed=lambda rate, seed: CLIMBING[rate], schedule="linear-1.0")
+    assert edges(rows) == {("d", "sgd", "high")}
+
+
+def test_when_every_optimizers_own_best_is_inside_then_nothing_grows_or_is_noted() -> None:
+    rows = []
+    for label in ("no-forecast", "null", "m"):
+        for optimizer in ("sgd", "adam"):
+            rows += _pool(label, optimizer=optimizer)
     assert edges(rows) == set()
+    assert not any(s.untuned for s in loop_standings(rows))
+    assert not any("may not be tuned" in note for note in loop_board(rows).notes)
+
+
+def test_when_no_run_reaches_the_target_then_the_lowest_loss_says_where_to_grow() -> None:
+    # Far from the target all rates cost the whole budget, and the last loss falls with the rate.
+    far = {rate: 0.01 * speed for rate, speed in CLIMBING.items()}
+    rows = _pool() + _pool("null") + _pool("m", lambda rate, seed: far[rate])
+    assert edges(rows) == {("d", "sgd", "high")}
     found = _only(rows, "m")
     assert (found.misses, found.edge, found.verdict) == (8, False, SLOWER)
+    assert math.isinf(found.untuned[0].behind)
+    assert any("m (0.3375; no rate reaches the target)" in n for n in loop_board(rows).notes)
+
+
+def test_when_all_rates_are_as_good_or_all_fail_then_there_is_nowhere_to_grow() -> None:
+    rows = _pool() + _pool("null")
+    assert edges(rows + _pool("m", lambda rate, seed: 1e-4)) == set()
+    assert edges(rows + _pool("m", lambda rate, seed: 0.01)) == set()
+    assert edges(rows + _pool("m", status="failed", measured={})) == set()
 
 
 # --- fitting, jumps ----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import Configuration
+from weightcast.bench.loop.grid_ends import GridEnd
 from weightcast.bench.loop.power import saving_text
 from weightcast.bench.loop.profile import FACTORS, Profile, profiles
 from weightcast.bench.loop.scores import (
@@ -113,7 +114,8 @@ def loop_board(
     standings = loop_standings(rows, readout, kind, target)
     pooled = loop_summary(rows, readout, kind, target)
     notes = _notes(standings) + loop_left_out(rows, kind, target)
-    notes += lengths_at_edges(standings) + coarse_grids(rows) + beside_others(rows)
+    notes += untuned_arms(standings) + lengths_at_edges(standings)
+    notes += coarse_grids(rows) + beside_others(rows)
     return LoopBoard(readout, kind, target, standings, pooled, notes)
 
 
@@ -165,6 +167,11 @@ def board_records(board: LoopBoard) -> list[dict[str, Any]]:
             "smallest_saving": summary.smallest_saving,
             "edge": summary.edge,
             "length_edge": summary.length_edge,
+            "untuned": "; ".join(
+                f"{s.dataset}: {_untuned(s)}"
+                for s in board.standings
+                if s.label == summary.label and s.untuned
+            ),
             "misses": summary.misses,
             "failures": summary.failures,
             "runs": summary.runs,
@@ -204,6 +211,7 @@ def _standing_record(s: LoopStanding) -> dict[str, Any]:
         "smallest_saving": s.smallest_saving,
         "edge": s.edge,
         "length_edge": s.length_edge,
+        "untuned": _untuned(s),
         **s.same_rate.columns("same_rate"),
         **{f"ratio_with_fit_{uses}_uses": s.uses[uses] for uses in USES},
         "fit_step_equivalents": s.fit_cost,
@@ -294,6 +302,34 @@ def _notes(standings: Sequence[LoopStanding]) -> list[str]:
     for verdict in sorted({s.verdict for s in standings} & set(SHORT)):
         notes.append(f"{SHORT[verdict]}: {verdict.partition(': ')[2]}")
     return notes
+
+
+def untuned_arms(standings: Sequence[LoopStanding]) -> list[str]:
+    """Say of which optimizers the best learning rate may lie outside the grid, and for whom."""
+    found: dict[tuple[str, str, str, str], dict[str, GridEnd]] = {}
+    for s in sorted(standings, key=lambda s: s.dataset):
+        for end in s.untuned:
+            arm = s.dataset, end.optimizer, end.schedule, end.side
+            found.setdefault(arm, {})[end.label] = end
+    return [
+        f"{dataset}: {optimizer} with the schedule {schedule} may not be tuned: its own best "
+        f"learning rate is the {'lowest' if side == 'low' else 'highest'} tried for "
+        + ", ".join(_behind(end) for end in ends.values())
+        for (dataset, optimizer, schedule, side), ends in found.items()
+    ]
+
+
+def _behind(end: GridEnd) -> str:
+    """Say how an arm does at the end of its grid."""
+    if math.isinf(end.behind):
+        return f"{end.label} ({end.learning_rate:g}; no rate reaches the target)"
+    if end.behind == 1:
+        return f"{end.label} ({end.learning_rate:g}, its choice)"
+    return f"{end.label} ({end.learning_rate:g}, {end.behind:.2f} times the steps of its choice)"
+
+
+def _untuned(s: LoopStanding) -> str:
+    return "; ".join(map(str, s.untuned))
 
 
 def lengths_at_edges(standings: Sequence[LoopStanding]) -> list[str]:

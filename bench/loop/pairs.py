@@ -6,14 +6,13 @@ count: at each learning rate of the pool a forecaster has its lengths, a control
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.loop.costs import Configuration, CostTable, DataSetCosts
-from weightcast.bench.loop.intervals import Choices, Sides, choose
+from weightcast.bench.loop.costs import CostTable, DataSetCosts
+from weightcast.bench.loop.intervals import Choices, Sides
 from weightcast.bench.plan.loop_settings import NO_FORECAST
 
 
@@ -64,7 +63,7 @@ def pair_of(costs: DataSetCosts, method: CostTable) -> Pair | None:
             f"{present.shape[1]} seeds are done on both sides"
         )
     of = {pool[i] for i in kept}
-    method, plain = (_cut(table, _at(table, of), seeds) for table in (method, plain))
+    method, plain = (cut(table, _at(table, of), seeds) for table in (method, plain))
     index = {one.trained_as: i for i, one in enumerate(plain.configurations)}
     likes = np.array([index[one.trained_as] for one in method.configurations], dtype=np.int64)
     return Pair(method, plain, likes, validation, left_out)
@@ -90,7 +89,8 @@ def _has_likes(method: CostTable, plain: CostTable, of: tuple[str, str, float]) 
     return rates <= plain_rates
 
 
-def _cut(table: CostTable, configurations: list[int], seeds: list[int]) -> CostTable:
+def cut(table: CostTable, configurations: list[int], seeds: list[int]) -> CostTable:
+    """Return a table of some configurations and seeds, numbered anew."""
     where = np.ix_(configurations, seeds)
     return CostTable(
         tuple(table.configurations[i] for i in configurations),
@@ -105,57 +105,6 @@ def _cut(table: CostTable, configurations: list[int], seeds: list[int]) -> CostT
             for j, s in enumerate(seeds)
         },
     )
-
-
-def grids_of(configurations: Sequence[Configuration]) -> dict[str, set[float]]:
-    """Return the learning rates of every optimizer."""
-    found: dict[str, set[float]] = {}
-    for one in configurations:
-        found.setdefault(one.optimizer, set()).add(one.learning_rate)
-    return found
-
-
-def at_edge(table: CostTable, chosen: tuple[int, int], validation: int) -> bool:
-    """Tell whether a choice, on seeds of which some run reaches the target, ends its grid."""
-    grids = grids_of(table.configurations)
-    for configuration in _that_count(table, chosen, validation):
-        grid = grids[configuration.optimizer]
-        if configuration.learning_rate in (min(grid), max(grid)):
-            return True
-    return False
-
-
-def lengths_at_edge(table: CostTable, chosen: tuple[int, int], validation: int) -> set[float]:
-    """Return the chosen lengths that end the grid of lengths; none where there is but one."""
-    grid = {one.length for one in table.configurations}
-    if len(grid) == 1:
-        return set()
-    counting = {one.length for one in _that_count(table, chosen, validation)}
-    return counting & {min(grid), max(grid)}
-
-
-def own_choices(costs: DataSetCosts, table: CostTable) -> Iterator[Configuration]:
-    """Yield what a method chooses among all of its own runs that are done."""
-    configurations, seeds = complete(np.isfinite(table.cost))
-    validation = sum(seed < len(costs.validation) for seed in seeds)
-    if not 0 < validation < len(seeds):
-        return
-    own = _cut(table, configurations, seeds)
-    yield from _that_count(own, choose(own.cost, validation), validation)
-
-
-def _that_count(
-    table: CostTable, chosen: tuple[int, int], validation: int
-) -> Iterator[Configuration]:
-    """Yield what was chosen on seeds of which some run reaches the target."""
-    for index, reached in zip(chosen, _reached(table, validation), strict=True):
-        if reached:
-            yield table.configurations[index]
-
-
-def _reached(table: CostTable, validation: int) -> tuple[bool, bool]:
-    """Tell of each role's seeds whether any run reaches the target."""
-    return bool(table.reached[:, :validation].any()), bool(table.reached[:, validation:].any())
 
 
 def complete(present: NDArray[np.bool_]) -> tuple[list[int], list[int]]:

@@ -1,8 +1,6 @@
 """Scores of the loop tier: whether a tuned method is at a target before tuned plain training.
 
-How a level is reached says `weightcast.bench.loop.curves`, how targets are set `loop_targets`, what
-a run costs `loop_costs`, which runs are compared `loop_pairs`, how configurations are chosen and
-intervals drawn `loop_intervals`, and what is then said of a method `loop_verdicts`.
+How a level is reached says `weightcast.bench.loop.curves`, how targets are set `loop_targets`, XX
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import numpy as np
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import CostTable, DataSetCosts, budget_of, data_set_costs
 from weightcast.bench.loop.curves import KINDS, READOUTS, Doubles, jumps_of
+from weightcast.bench.loop.grid_ends import at_edge, grid_ends, lengths_at_edge, own_grid_ends
 from weightcast.bench.loop.intervals import (
     DRAWS,
     Compared,
@@ -25,14 +24,7 @@ from weightcast.bench.loop.intervals import (
     ratio_of,
     scored,
 )
-from weightcast.bench.loop.pairs import (
-    Pair,
-    at_edge,
-    grids_of,
-    lengths_at_edge,
-    own_choices,
-    pair_of,
-)
+from weightcast.bench.loop.pairs import Pair, pair_of
 from weightcast.bench.loop.power import smallest_saving
 from weightcast.bench.loop.targets import SHARES, calibrated
 from weightcast.bench.loop.verdicts import (
@@ -171,25 +163,19 @@ def loop_summary(
 def edges(rows: Sequence[LoopRow]) -> set[tuple[str, str, str]]:
     """Return where grids of learning rates end too early.
 
-    With the primary target and both read-outs, all methods' and controls' choices on either role's
-    seeds are looked at, plain training's too. Where no run of a role reaches the target in any
-    configuration, there is no choice to be at an edge.
+    With the primary target and both read-outs, the own best of every arm of the pool is looked at,
+    for all methods and controls, plain training too, on either role's seeds.
 
     Returns
     -------
     set of (dataset, optimizer, "low" or "high")
     """
-    found = set()
-    for readout in READOUTS:
-        for costs in _data_sets(rows, readout, "train_loss", "hard"):
-            for table in costs.tables.values():
-                grids = grids_of(table.configurations)
-                for configuration in own_choices(costs, table):
-                    grid = grids[configuration.optimizer]
-                    for side, end in (("low", min(grid)), ("high", max(grid))):
-                        if configuration.learning_rate == end:
-                            found.add((costs.dataset, configuration.optimizer, side))
-    return found
+    return {
+        (costs.dataset, end.optimizer, end.side)
+        for readout in READOUTS
+        for costs in _data_sets(rows, readout, "train_loss", "hard")
+        for end in own_grid_ends(costs, readout)
+    }
 
 
 def loop_left_out(
@@ -289,6 +275,10 @@ def _standing(
         smallest_saving=_would_see(verdict, compared.tuned, null, compared.seeds),
         edge=edge,
         length_edge=length_edge,
+        untuned=(
+            *grid_ends(NO_FORECAST, plain, validation, readout),
+            *grid_ends(label, method, validation, readout),
+        ),
         same_rate=ratio_of(compared.same_rate, compared.seeds),
         uses={
             uses: float(np.exp(np.mean(np.log(cost + fit / uses) - np.log(plain_cost))))

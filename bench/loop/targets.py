@@ -89,7 +89,7 @@ def _best_runs(plain: Sequence[LoopRow]) -> list[LoopRow]:
     best: list[LoopRow] = []
     for configurations in groups.values():
         scores = {
-            where: float(np.mean([_final_log_loss(row) for row in runs.values()]))
+            where: float(np.mean([final_log_loss(row) for row in runs.values()]))
             for where, runs in sorted(configurations.items())
             if set(runs) == seeds
         }
@@ -99,8 +99,9 @@ def _best_runs(plain: Sequence[LoopRow]) -> list[LoopRow]:
     return best
 
 
-def _final_log_loss(row: LoopRow) -> float:
-    _, losses = curve(row, "train_loss")
+def final_log_loss(row: LoopRow, readout: str = "raw") -> float:
+    """Return the logarithm of a run's last train loss; inf where it failed or diverged."""
+    _, losses = curve(row, "train_loss", readout)
     if row["status"] != "ok" or not len(losses) or not np.isfinite(losses[-1]):
         return np.inf
     return float(np.log(max(losses[-1], _TINY)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import Configuration
+from weightcast.bench.loop.grid_ends import GridEnd
 from weightcast.bench.loop.targets import Target
 
 FASTER, SLOWER, SAME = "faster", "slower", "not distinguishable"
@@ -48,6 +49,10 @@ class LoopStanding:
     length_edge : bool
         Whether the method's choice, on either role's seeds, is the shortest or the longest of
         several lengths.
+    untuned : tuple of GridEnd
+        Arms of the pool whose own best learning rate, for plain training or for the method, ends
+        its grid. No reason to refuse where what was chosen is another arm's inner optimum; to be
+        said beside the verdict, for a better rate beyond could change it.
     same_rate : Estimate
         The method against plain training at the method's own optimizer, schedule and learning rate,
         the usual comparison.
@@ -89,6 +94,7 @@ class LoopStanding:
     smallest_saving: float
     edge: bool
     length_edge: bool
+    untuned: tuple[GridEnd, ...]
     same_rate: Estimate
     uses: dict[int, float]
     fit_cost: float

@@ -1,7 +1,7 @@
 """The loop tier's plan: every training run that a suite asks for, each with its key.
 
-Learning-rate grids grow where an optimum lies at an edge, so the plan is made again from what is
-stored, until nothing is missing and no grid has to grow.
+Learning-rate grids grow where an optimizer's own best lies at an edge, so the plan is made again
+from what is stored, until nothing is missing and no grid has to grow.
 """
 
 from __future__ import annotations

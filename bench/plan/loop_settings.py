@@ -53,7 +53,8 @@ class LoopSettings(BaseModel):
         How far along its forecast's displacement a jump may go, 1 is all of it: a forecaster's
         configurations beside the pool's. With L lengths controls get L times the learning rates.
     optimizers : dict of str to list of float
-        The pool: learning rates by optimizer, in one ratio; widened where an optimum is at an edge.
+        The pool: learning rates by optimizer, in one ratio; widened where an optimizer's own best
+        is at an edge.
     schedules : list of str
         ``"constant"``, or ``"linear-F"``: falling to zero at the share F of the budget.
     accept : list of str
@@ -68,7 +69,7 @@ class LoopSettings(BaseModel):
     measured : int or None
         Examples that losses are measured on, the first of training and test data; all by default.
     widenings : int
-        How often a learning-rate grid may grow.
+        How often a learning-rate grid may grow on each side.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

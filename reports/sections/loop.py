@@ -10,6 +10,7 @@ from weightcast.bench.loop.board import (
     beside_others,
     coarse_grids,
     lengths_at_edges,
+    untuned_arms,
     uses_text,
 )
 from weightcast.bench.loop.costs import budget_of
@@ -101,6 +102,7 @@ def loop_section(loop: LoopView) -> LoopSection:
         takeaway=takeaway(loop),
         notes=[
             *_unfinished(loop),
+            *untuned_arms(boards["raw"].standings),
             *lengths_at_edges(boards["raw"].standings),
             *coarse_grids(loop.rows),
             *beside_others(loop.rows),
@@ -162,7 +164,7 @@ def setting_table(loop: LoopView) -> Table:
     known = all_datasets()
     table = Table(
         "The pool that every side is tuned over, as it was run: grids of learning rates grow while "
-        "an optimum lies at their edge.",
+        "some optimizer's own best lies at their edge.",
         [
             Column("data set", numeric=False),
             Column("runs", "training runs in the results"),
