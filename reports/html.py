@@ -20,6 +20,7 @@ from weightcast.reports.loop_view import LoopView
 from weightcast.reports.numbers import count, plural
 from weightcast.reports.plots.example import Example, make_example
 from weightcast.reports.plots.horizon import horizon_plot
+from weightcast.reports.sections import apart
 from weightcast.reports.sections.agreement import agreement
 from weightcast.reports.sections.compute import (
     compute_pictures,
@@ -177,6 +178,12 @@ def _cell_content(view: View) -> dict[str, Any]:
         "headline": headline,
         "complete": complete,
         "native": native_table(view),
+        "parts": apart.parts(view),
+        "by_horizon": [
+            picture
+            for ranked in (view.whole, function)
+            for picture in apart.horizons(view, ranked.board)
+        ],
         "function_standings": standings(
             view, function, "Function tier", "forest-function", "train_loss"
         )

@@ -87,6 +87,14 @@ class View:
         return self.rank()
 
     @cached_property
+    def whole(self) -> Ranked:
+        """The weights tier on every coordinate: the headline, where that is not on the sample."""
+        board = self.ranked.board
+        if board is not None and board.metric == "rel_sum":
+            return self.ranked
+        return self.rank(metric="rel_sum")
+
+    @cached_property
     def labels(self) -> list[str]:
         """Every method, best first; those that are not ranked follow by name."""
         board = self.ranked.board

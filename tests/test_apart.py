@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,13 @@ from weightcast.bench.results.apart import (
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import Results, load_results
 from weightcast.datasets import InputError
+from weightcast.reports.html import render_report
+from weightcast.reports.numbers import fixed
+from weightcast.reports.sections.apart import parts
+from weightcast.reports.view import View
 
 RUNS = 8
+METRIC = {"weights": "rel_sum", "function": "train_loss"}
 METHODS = ("last-value", "x", "y")
 AT = ("h5", "h10", "last")
 
@@ -176,6 +182,27 @@ def test_when_results_are_loaded_then_errors_of_parts_are_columns(folder: Path) 
     assert whole[parts].notna().all(axis=None)
     sampled = cells[cells["method"] == "arima"]
     assert sampled[parts].isna().all(axis=None)
+
+
+def test_when_a_report_is_written_then_it_shows_the_skills_taken_apart(folder: Path) -> None:
+    results = load_results(folder)
+    page = render_report(results)
+    board = rank_results(results, metric="rel_sum")
+    tables = {f"by-{by}": by_part(board, by) for by in ("kind", "depth")}
+    for tier in ("weights", "function"):
+        table = by_horizon(rank_results(results, tier=tier, metric=METRIC[tier]))
+        for context, part in table.groupby("context"):
+            tables[f"at-horizon-{tier}-{context}"] = part
+    for name, table in tables.items():
+        svg = next(one for one in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if name in one)
+        for skill in table["skill"]:
+            assert fixed(skill, signed=True) in svg
+        assert "arima" not in svg
+
+
+def test_when_a_network_is_one_tensor_then_nothing_is_taken_apart() -> None:
+    results = _results({"line": (LINEAR,)})
+    assert parts(View(results)) is None
 
 
 @pytest.mark.parametrize(

@@ -120,11 +120,9 @@ def weights_standings(view: View) -> tuple[list[Standings], Standings | None]:
             title = "Methods that need no other runs"
             headline.append(standings(view, among, title, "forest-alone", "rel_sum", best=True))
     complete = None
-    if view.ranked.board and view.ranked.board.metric == "rel_sum_sample":
-        ranked = view.rank(metric="rel_sum")
-        if ranked.board:
-            title = "Ranking on every coordinate"
-            complete = standings(view, ranked, title, "forest-complete", "rel_sum", best=True)
+    if view.ranked.board and view.ranked.board.metric == "rel_sum_sample" and view.whole.board:
+        title = "Ranking on every coordinate"
+        complete = standings(view, view.whole, title, "forest-complete", "rel_sum", best=True)
     return headline, complete
 
 
