@@ -367,6 +367,42 @@ def shown(row: dict[str, str] | None, value: str, sign: str, missing: str) -> st
     return f"{point} [{low}, {high}]"
 
 
+def listed() -> dict[str, list[str]]:
+    """Return what the list of released tables says of each folder."""
+    return rows((PUBLISHED / "README.md").read_text(encoding="utf-8"))
+
+
+def test_when_tables_are_released_then_their_folder_is_listed_with_what_is_in_it() -> None:
+    folders = {path.name for path in PUBLISHED.iterdir() if path.is_dir()}
+    assert set(listed()) == {name for name in folders if not name.startswith("loop-")}
+    for name, (rankings, *_) in listed().items():
+        files = {path.name for path in (PUBLISHED / name).glob("*.csv")}
+        assert set(re.findall(r"`([^`]+\.csv)`", rankings)) == files, name
+
+
+@pytest.mark.parametrize("name", listed())
+def test_when_a_ranking_is_released_then_metric_medians_suite_and_machine_are_told(
+    name: str,
+) -> None:
+    rankings, suite, machine = listed()[name]
+    datasets = load_suite(str(PUBLISHED / name / "suite.toml")).datasets
+    assert "`suite.toml`" in suite
+    written = PUBLISHED / name / "environment.json"
+    assert machine == ("`environment.json`" if written.exists() else "not recorded")
+    for path in (PUBLISHED / name).glob("*.csv"):
+        table = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        if "skill" not in table[0]:
+            continue
+        assert {(row["tier"], bool(row["metric"])) for row in table} in (
+            {("weights", True)},
+            {("function", True)},
+        )
+        medians = [column for column in table[0] if column.startswith("error of ")]
+        told = {column.removeprefix("error of ").partition(",")[0] for column in medians}
+        assert told <= set(datasets)
+        assert bool(medians) == ("medians were not recorded" not in rankings), path.name
+
+
 def skill_tables() -> Iterator[tuple[str, str, str]]:
     for name in ("field", "digits"):
         yield section("results.md", f"## {name}"), name, "+.2f"
