@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from weightcast.bench.commands.run import RunOptions, run_suite
-from weightcast.bench.results.leaderboard import native_standings, rank_results
+from weightcast.bench.results.leaderboard import rank_results
+from weightcast.bench.results.native import native_standings
 from weightcast.bench.results.tables import Results, export_cells, load_results
 from weightcast.bench.scoring.metrics import WeightErrors
 from weightcast.datasets import InputError

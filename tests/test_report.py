@@ -30,7 +30,7 @@ from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.fits import make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import MethodEntry, Suite
-from weightcast.bench.results.inference.ranking import Unranked
+from weightcast.bench.results.inference.charging import Unranked
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import Results, load_results
 from weightcast.bench.scoring import worker_side

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weightcast.bench.results.file_board import rank_csv
+from weightcast.bench.results.inference.charging import Unranked
 from weightcast.bench.results.inference.errors import SetErrors
 from weightcast.bench.results.inference.ranking import (
     Ranking,
-    Unranked,
     failure_notes,
     rank_runs,
     rank_tasks,

@@ -295,7 +295,7 @@ def _print_loop(
 
 
 def _print_native(source: Path, track: str, split: str, csv: Path | None) -> None:
-    from weightcast.bench.results.leaderboard import BESIDE_NATIVE, native_standings, native_table
+    from weightcast.bench.results.native import BESIDE_NATIVE, native_standings, native_table
     from weightcast.bench.results.tables import load_results
 
     standings, notes = native_standings(load_results(source), track=track, split=split)

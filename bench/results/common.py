@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from weightcast.bench.results.inference.ranking import Unranked
+from weightcast.bench.results.inference.charging import Unranked
 from weightcast.datasets.admission.gates import FEWEST_RUNS
 
 if TYPE_CHECKING:

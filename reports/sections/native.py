@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from weightcast.bench.results.leaderboard import BESIDE_NATIVE, native_standings
+from weightcast.bench.results.native import BESIDE_NATIVE, native_standings
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods
 from weightcast.reports.numbers import plural

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from weightcast.bench.results.horizons import listed, spoken
-from weightcast.bench.results.inference.ranking import Unranked
+from weightcast.bench.results.inference.charging import Unranked
 from weightcast.bench.results.leaderboard import BASELINE, Leaderboard
 from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.view import Ranked

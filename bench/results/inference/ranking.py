@@ -12,11 +12,9 @@ Skill, win rate and their clipping are those of fev's leaderboard (Shchur et al.
 the baseline in [0.01, 100], skill = 1 − their geometric mean; the win rate compares these same
 ratios, ties half a win, so that two errors beyond the clip tie. Three things differ from fev:
 methods stand in the order of their skills, runs are redrawn where there are any, and failures are
-charged as below. Beside the skill stands that of the middle half of all runs.
+charged. Beside the skill stands that of the middle half of all runs.
 
-A failure is no success: a method is ranked only while at most one in twenty of its cells failed.
-Each of these is charged the worse of the baseline's error and the method's own worst on that task.
-Who fails more often stands below the ranking.
+Who fails too often is not ranked, and who fails seldom is charged for it, by `charging`.
 """
 
 from __future__ import annotations
@@ -25,16 +23,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.verdicts import MOST_FAILED
+from weightcast.bench.results.inference.charging import (
+    Failures,
+    Unranked,
+    charge,
+    check_baseline,
+    ready,
+)
 from weightcast.bench.results.inference.errors import Doubles, SetErrors
 from weightcast.bench.results.inference.interquartile import interquartile_mean, middle_ratios
 from weightcast.bench.results.inference.redraws import DRAWS, counted, redraws
-from weightcast.datasets import InputError
-from weightcast.datasets.admission.gates import FEWEST_RUNS
-from weightcast.datasets.errors import unknown
 
 CLIP = (0.01, 100.0)
 
@@ -64,15 +65,6 @@ class Standing:
     failures: int
     ratio: Estimate
     middle: Estimate
-
-
-@dataclass(frozen=True)
-class Unranked:
-    """A method too many of whose cells failed, or that has no result at all."""
-
-    method: str
-    failures: int
-    cells: int
 
 
 @dataclass(frozen=True)
@@ -128,22 +120,22 @@ def rank_runs(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) 
     InputError
         If the baseline is not among the methods, or no data set has enough runs.
     """
-    ready = _ready(methods, sets, baseline)
-    base = ready.methods.index(baseline)
+    found = ready(methods, sets, baseline)
+    base = found.methods.index(baseline)
     # (tasks, methods)
-    point = np.concatenate([_over_horizons(_median(data)).T for data in ready.sets])
+    point = np.concatenate([_over_horizons(_median(data)).T for data in found.sets])
 
     def redraw(first: int) -> Doubles:
         """Draw the runs of one data set after the other: all at once would fill the memory."""
-        total = np.zeros((3, DRAWS, len(ready.methods)))
-        for drawn in _redrawn(ready.sets):
+        total = np.zeros((3, DRAWS, len(found.methods)))
+        for drawn in _redrawn(found.sets):
             tasks = _over_horizons(drawn).swapaxes(1, 2)  # (draws, tasks, methods)
             total += _compared(tasks, base, first).sum(axis=-2)
         return total / len(point)
 
-    middles = middle_ratios(_run_ratios(ready.sets, base), ready.sets)
-    ranking = _ranking(ready.methods, baseline, point, redraw, middles, ready.failures)
-    return replace(ranking, tasks=ready.tasks, left_out=ready.left_out, unranked=ready.unranked)
+    middles = middle_ratios(_run_ratios(found.sets, base), found.sets)
+    ranking = _ranking(found.methods, baseline, point, redraw, middles, found.failures)
+    return replace(ranking, tasks=found.tasks, left_out=found.left_out, unranked=found.unranked)
 
 
 def horizon_skills(
@@ -161,17 +153,17 @@ def horizon_skills(
     dict of str to list of Estimate
         A skill a horizon; without the methods too many of whose cells failed.
     """
-    ready = _ready(methods, sets, baseline)
-    base = ready.methods.index(baseline)
-    point = np.concatenate([_median(data) for data in ready.sets], axis=1)
+    found = ready(methods, sets, baseline)
+    base = found.methods.index(baseline)
+    point = np.concatenate([_median(data) for data in found.sets], axis=1)
     skill = 1.0 - np.exp(_log_ratio(np.moveaxis(point, 0, -1), base).mean(axis=0))
-    total = np.zeros((DRAWS, point.shape[2], len(ready.methods)))
-    for drawn in _redrawn(ready.sets):
+    total = np.zeros((DRAWS, point.shape[2], len(found.methods)))
+    for drawn in _redrawn(found.sets):
         total += _log_ratio(np.moveaxis(drawn, 1, -1), base).sum(axis=1)
     skills = 1.0 - np.exp(total / point.shape[1])
     return {
         name: [_estimate(skill[h, i], skills[:, h, i]) for h in range(point.shape[2])]
-        for i, name in enumerate(ready.methods)
+        for i, name in enumerate(found.methods)
     }
 
 
@@ -183,16 +175,16 @@ def run_errors(
     A run's error is the median over a method's fits, and the geometric mean over horizons and
     contexts of these; failed cells are charged as `rank_runs` does.
     """
-    ready = _ready(methods, sets, baseline)
+    found = ready(methods, sets, baseline)
     tiny = np.finfo(np.float64).tiny
-    return ready.methods, [
+    return found.methods, [
         np.stack(
             [
                 np.exp(np.log(np.maximum(np.median(own, axis=-1), tiny)).mean(axis=(0, 1)))
                 for own in data.by_method()
             ]
         )
-        for data in ready.sets
+        for data in found.sets
     ]
 
 
@@ -204,60 +196,9 @@ def set_errors(
     It is the geometric mean over contexts and horizons of the median over runs and fits; failed
     cells are charged as `rank_runs` does.
     """
-    ready = _ready(methods, sets, baseline)
-    medians = [_over_horizons(_median(data)) for data in ready.sets]
-    return ready.methods, np.stack([_over_horizons(one) for one in medians], axis=1)
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """What is ranked, with a number in every cell.
-
-    Attributes
-    ----------
-    methods : list of str
-        Those that are ranked.
-    failures : list of int
-        Of each.
-    sets : list of SetErrors
-    """
-
-    methods: list[str]
-    failures: list[int]
-    unranked: list[Unranked]
-    sets: list[SetErrors]
-    tasks: list[str]
-    left_out: list[str]
-
-
-def _ready(methods: Sequence[str], sets: Sequence[SetErrors], baseline: str) -> _Ready:
-    """Tell who is ranked, charge failures, and leave out data sets with too few runs."""
-    _baseline(methods, baseline)
-    sets = [_usable(data) for data in sets]
-    # Of each set and method: which cells failed, (contexts, runs, repeats).
-    lacking = [[np.isnan(own).any(axis=1) for own in data.by_method()] for data in sets]
-    found = _Failures(
-        np.sum([[own.sum() for own in failed] for failed in lacking], axis=0, dtype=int),
-        np.sum([[own.size for own in failed] for failed in lacking], axis=0, dtype=int),
-    )
-    done = [[np.isfinite(own).any() for own in data.by_method()] for data in sets]
-    kept, unranked = found.split(methods, baseline, np.any(done, axis=0) if done else None)
-    base = [methods[i] for i in kept].index(baseline)
-    charged, left_out = [], []
-    tasks: list[str] = []
-    for data in sets:
-        if len(data.runs) < FEWEST_RUNS:
-            left_out.append(
-                f"{data.dataset}: {len(data.runs)} usable runs, {FEWEST_RUNS} are needed"
-            )
-            continue
-        ranked = data.only(kept, np.ones(len(data.runs), dtype=bool))
-        charged.append(_charged(ranked, base))
-        tasks += data.tasks
-    if not charged:
-        raise InputError(f"no data set has enough runs to rank: {'; '.join(left_out) or 'no runs'}")
-    failures = [int(found.failed[i]) for i in kept]
-    return _Ready([methods[i] for i in kept], failures, unranked, charged, tasks, left_out)
+    found = ready(methods, sets, baseline)
+    medians = [_over_horizons(_median(data)) for data in found.sets]
+    return found.methods, np.stack([_over_horizons(one) for one in medians], axis=1)
 
 
 def _redrawn(sets: Sequence[SetErrors]) -> Iterator[Doubles]:
@@ -282,16 +223,16 @@ def rank_tasks(
     tasks : sequence of str
     baseline : str
     """
-    _baseline(methods, baseline)
+    check_baseline(methods, baseline)
     failed = np.isnan(errors)
-    found = _Failures(failed.sum(axis=1), np.full(len(methods), errors.shape[1]))
+    found = Failures(failed.sum(axis=1), np.full(len(methods), errors.shape[1]))
     kept, unranked = found.split(methods, baseline, np.asarray(~failed.all(axis=1)))
     names = [methods[i] for i in kept]
     base = names.index(baseline)
     # A task has one error a method: the worst of its own there is none.
     places = tuple(range(len(tasks)))
     table = SetErrors("", places, (0,), errors[kept][:, :, None, None, None])
-    point = _charged(table, base).errors[:, :, 0, 0, 0].T
+    point = charge(table, base).errors[:, :, 0, 0, 0].T
     chosen = np.random.default_rng(123).integers(len(point), size=(DRAWS, len(point)))
     # Each task weighs as often as it was drawn; nothing is as large as draws × tasks × methods.
     weights = counted(chosen, len(point))
@@ -306,38 +247,6 @@ def rank_tasks(
     failures = [int(found.failed[i]) for i in kept]
     ranking = _ranking(names, baseline, point, redraw, np.stack(middles, axis=1), failures)
     return replace(ranking, tasks=list(tasks), unranked=unranked)
-
-
-@dataclass(frozen=True)
-class _Failures:
-    """How many cells of each method failed, of how many."""
-
-    failed: NDArray[np.int_]
-    cells: NDArray[np.int_]
-
-    def split(
-        self, methods: Sequence[str], baseline: str, done: NDArray[np.bool_] | None
-    ) -> tuple[list[int], list[Unranked]]:
-        """Tell methods that are ranked, by place, from those that are not; the baseline is."""
-        kept, unranked = [], []
-        for i, method in enumerate(methods):
-            failed, cells = int(self.failed[i]), int(self.cells[i])
-            fails = failed > MOST_FAILED * cells or (done is not None and not done[i])
-            if fails and method != baseline:
-                unranked.append(Unranked(method, failed, cells))
-            else:
-                kept.append(i)
-        return kept, sorted(
-            unranked, key=lambda one: (one.failures / max(1, one.cells), one.method)
-        )
-
-
-def _usable(data: SetErrors) -> SetErrors:
-    """Leave out runs that hardly move: no method has a relative error there, and none failed."""
-    finite = np.asarray(np.isfinite(data.errors).any(axis=-1))
-    # A run may begin to move only after the first horizon.
-    moving = np.asarray(finite.any(axis=(0, 1, 2)))
-    return data.only(range(len(data.errors)), moving)
 
 
 def _ranking(
@@ -378,27 +287,6 @@ def _ranking(
 def _estimate(value: float, draws: Doubles) -> Estimate:
     lower, upper = np.quantile(draws, [0.025, 0.975])
     return Estimate(float(value), float(lower), float(upper))
-
-
-def _baseline(methods: Sequence[str], baseline: str) -> int:
-    if baseline not in methods:
-        raise unknown("baseline", baseline, methods)
-    return list(methods).index(baseline)
-
-
-def _charged(data: SetErrors, base: int) -> SetErrors:
-    """Put a number where a method has none; the baseline has all."""
-    errors = data.errors.copy()
-    baseline = data.by_method()[base]
-    if np.isnan(baseline).any():
-        raise InputError("the baseline has no result on some tasks; choose another baseline")
-    beside = np.median(baseline, axis=-1)  # (contexts, horizons, runs)
-    for place, own in enumerate(data.by_method()):
-        failed = np.isnan(own)
-        worst = np.where(failed, 0.0, own).max(axis=(-2, -1), keepdims=True, initial=0.0)
-        charge = np.maximum(worst, beside[..., None])
-        errors[place, ..., : own.shape[-1]] = np.where(failed, charge, own)
-    return replace(data, errors=errors)
 
 
 def _median(data: SetErrors) -> Doubles:
