@@ -232,6 +232,23 @@ def test_when_learning_rates_stand_far_apart_then_the_board_says_so(results: Res
     assert not [note for note in loop_board(rows).notes if "may be the grid's" in note]
 
 
+def test_when_an_optimizer_is_not_tuned_then_board_and_report_name_it(results: Results) -> None:
+    """Adam's best rate is made its highest, 0.3375; SGD's own, as good, is inside its grid."""
+    moved = {0.1: 0.1, 0.15: 0.3375, 0.225: 0.225, 0.3375: 0.15}
+    adam = [
+        row
+        | {"optimizer": "adam", "key": f"{row['key']} adam"}
+        | dict.fromkeys(("learning_rate", "pool_rate"), moved[row["learning_rate"]])
+        for row in results.loops
+    ]
+    rows = [*results.loops, *adam]
+    said = [note for note in loop_board(rows).notes if "may not be tuned" in note]
+    assert [note.partition(":")[0] for note in said] == sorted(SETS)
+    assert all("adam with the schedule constant" in note for note in said)
+    assert html.escape(said[0]) in render_report(replace(results, loops=rows))
+    assert not [note for note in loop_board(results.loops).notes if "may not be tuned" in note]
+
+
 def test_when_runs_are_missing_then_the_board_says_which(results: Results) -> None:
     rows = [row for row in results.loops if row["seed_role"] == "calibration"]
     rows += [row for row in results.loops if row["dataset"] == SETS[0]]
