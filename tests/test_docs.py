@@ -12,6 +12,7 @@ import contextlib
 import csv
 import importlib
 import io
+import json
 import math
 import re
 import shlex
@@ -466,32 +467,60 @@ def test_when_correlations_of_gains_are_shown_then_they_are_the_released_ones() 
     assert all(float(row["rho_lower"]) < 0 < float(row["rho_upper"]) for row in found)
 
 
-def test_when_a_ratio_of_loop_factors_is_shown_then_it_is_the_released_one() -> None:
-    pools = rows(section("results.md", "## loop-factors"))
-    files = {file.stem: file.name for file in (PUBLISHED / "loop-factors").glob("*.csv")}
-    assert set(pools) == set(files)
+def check_ratio(cell: str, row: dict[str, str], where: object) -> None:
+    """See that a cell, e.g. ``0.77 [0.74, 0.80], faster; sees 7 %``, is of a released row."""
+    estimate, _, sees = cell.partition("; ")
+    ratio, end, verdict = estimate.partition("]")
+    verdict = verdict.removeprefix(", ")
+    assert ratio + end == shown(row, "ratio", ".2f", ""), where
+    assert (verdict or "not distinguishable") == row["verdict"].partition(":")[0], where
+    if sees:
+        assert sees == f"sees {math.ceil(100 * float(row['smallest_saving']))} %", where
+
+
+@pytest.mark.parametrize("readout", ["raw", "average"])
+def test_when_a_ratio_of_loop_factors_is_shown_then_it_is_the_released_one(readout: str) -> None:
+    raw, _, average = section("results.md", "## loop-factors").partition("moving average")
+    pools = rows(raw if readout == "raw" else average)
+    assert set(pools) == {folder.name for folder in (PUBLISHED / "loop-factors").iterdir()}
     for pool, cells in pools.items():
-        found = released(f"loop-factors/{files[pool]}")
-        for method, cell in zip(("ols-line", "denoise-only", "null"), cells[1:], strict=True):
-            ratio, _, verdict = cell.partition("], ")
-            row = found[method]
-            assert ratio.rstrip("]") == shown(row, "ratio", ".2f", "").rstrip("]"), (pool, method)
-            said = (verdict or "not distinguishable").partition(";")[0]
-            assert said == row["verdict"].partition(":")[0], (pool, method)
-        sees = cells[1].partition("; ")[2]
-        assert sees == f"sees {math.ceil(100 * float(found['ols-line']['smallest_saving']))} %"
+        found = released(f"loop-factors/{pool}/train-loss-{readout}.csv", "digits-mlp-sgd")
+        methods = ("ols-line", "denoise-only", "lookahead", "null")
+        for method, cell in zip(methods, cells[1:], strict=True):
+            check_ratio(cell, found[method], (pool, method))
 
 
-def test_when_a_ratio_of_the_loop_tier_is_shown_then_it_is_the_released_one() -> None:
+def test_when_a_ratio_of_loop_quick_is_shown_then_it_is_the_released_one() -> None:
+    datasets = ("digits-mlp-sgd", "digits-cnn-sgd")
     columns = [
-        released("loop-quick/train-loss-raw.csv", "digits-mlp-sgd"),
-        released("loop-quick/train-loss-raw.csv", "digits-cnn-sgd"),
-        released("loop-digits-mlp/train-loss-raw.csv", "digits-mlp-sgd"),
+        released(f"loop-quick/train-loss-{readout}.csv", dataset)
+        for dataset in datasets
+        for readout in ("raw", "average")
     ]
-    for method, cells in rows(section("results.md", "## loop-quick and loop")).items():
+    table = rows(section("results.md", "## loop-quick"))
+    assert set(table) == set(columns[0])
+    for method, cells in table.items():
         for cell, column in zip(cells, columns, strict=True):
-            ratio, _, verdict = cell.partition("], ")
-            row = column.get(method)
-            assert ratio.rstrip("]") == shown(row, "ratio", ".2f", "not run").rstrip("]"), method
-            said = row["verdict"].partition(":")[0] if row else ""
-            assert (verdict or "not distinguishable") == (said or "not distinguishable"), method
+            check_ratio(cell, column[method], method)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted({file.parent for file in PUBLISHED.glob("loop*/**/*.csv")}),
+    ids=lambda folder: str(folder.relative_to(PUBLISHED)),
+)
+def test_when_tables_of_the_loop_tier_are_released_then_suite_and_environment_lie_beside(
+    folder: Path,
+) -> None:
+    suite = tomllib.loads((folder / "suite.toml").read_text(encoding="utf-8"))
+    assert set(suite["datasets"]) <= set(all_datasets())
+    assert suite["loop"]["optimizers"] == load_suite(suite["name"]).loop.optimizers
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    assert f"--suite {suite['name']} " in environment["command"]
+    for file in folder.glob("*.csv"):
+        with file.open(encoding="utf-8", newline="") as opened:
+            found = list(csv.DictReader(opened))
+        assert {(row["metric"].replace("_", "-"), row["readout"]) for row in found} == {
+            tuple(file.stem.rsplit("-", 1))
+        }
+        assert {row["dataset"] for row in found} == {*suite["datasets"], "pooled"}
