@@ -322,7 +322,7 @@ class _Ends:
         return os._exit, (0,)
 
 
-#: Something that cannot be handed back: its process waits while it holds the pool's locks.
+#: Something that is never handed back: its process waits while it is being pickled.
 ENDLESS = "type('Endless', (), {'__reduce__': lambda self: __import__('time').sleep(3600)})()"
 
 
@@ -335,28 +335,9 @@ def test_when_a_process_ends_before_its_call_begins_then_nobody_waits_for_it(
     assert worker.call(eval, "6 * 7") == 42
 
 
-def test_when_a_process_is_stuck_where_its_pool_cannot_end_it_then_its_limit_holds(
+def test_when_a_process_is_stuck_with_its_answer_then_its_limit_holds(
     hasty: Worker,
 ) -> None:
     with pytest.raises(WorkerEnded, match="took longer than the limit of 1 s"):
         hasty.call(eval, ENDLESS)
     assert hasty.call(eval, "6 * 7") == 42
-
-
-def test_when_the_pool_ends_as_a_call_is_handed_to_it_then_the_call_has_another(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pebble import ProcessPool
-
-    first, schedule = _pid(worker), ProcessPool.schedule
-
-    def too_late(pool: ProcessPool, *args: object, **named: object) -> object:
-        monkeypatch.undo()
-        os.kill(first, signal.SIGKILL)
-        for loop in pool._loops[1:]:  # the first waits for calls
-            loop.join(timeout=10.0)
-        pool._check_pool_status = lambda: None  # it has looked a moment ago
-        return schedule(pool, *args, **named)
-
-    monkeypatch.setattr(ProcessPool, "schedule", too_late)
-    assert worker.call(eval, "6 * 7") == 42

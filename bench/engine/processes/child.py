@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import pickle
 import signal
 import tempfile
-from collections.abc import Callable
-from multiprocessing.reduction import DupFd
+import traceback
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import DupFd, ForkingPickler
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple
 
 from weightcast.bench.engine.processes.forks import settle_worker
-
-T = TypeVar("T")
 
 
 class SharedFile:
@@ -44,21 +44,60 @@ class SharedFile:
         return self._file
 
 
-_traces: IO[bytes] | None = None
-_begun: Any = None
+class Raised(NamedTuple):
+    """What a function raised, and where."""
+
+    error: BaseException
+    trace: str
 
 
-def start(pid: Any, begun: Any, traces: SharedFile, max_memory: int) -> None:
-    """Begin a worker process."""
-    global _begun, _traces
+def serve(calls: Connection, pid: Any, begun: Any, traces: SharedFile, max_memory: int) -> None:
+    """Be a worker's process: do one call after the other until nobody is there to make one.
+
+    Parameters
+    ----------
+    calls : Connection
+        Brings seconds, a function and its arguments; takes what it returns, or `Raised`.
+    pid, begun : shared integers
+        Told who this process is, and, the same again, that it has begun a call.
+    traces : SharedFile
+        Gets the process's stacks where it comes to a bad end.
+    max_memory : int
+    """
     settle_worker()
-    _begun = begun
-    _traces = traces.handler()
-    faulthandler.enable(_traces)
+    handler = traces.handler()
+    faulthandler.enable(handler)
     if hasattr(faulthandler, "register"):
-        faulthandler.register(signal.SIGUSR1, _traces)
+        faulthandler.register(signal.SIGUSR1, handler)
     _limit_allocation(max_memory)
     pid.value = os.getpid()
+    while True:
+        try:
+            call = calls.recv_bytes()
+        except (EOFError, OSError):
+            return
+        calls.send_bytes(_answer(call, begun, handler))
+
+
+def _answer(call: bytes, begun: Any, traces: IO[bytes]) -> bytes | memoryview:
+    """Do a call, with the process's stacks written just before its time is up."""
+    try:
+        seconds, function, args = pickle.loads(call)
+        begun.value = os.getpid()
+        faulthandler.dump_traceback_later(max(seconds - 0.05, 0.9 * seconds), file=traces)
+        try:
+            return ForkingPickler.dumps(function(*args))
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    except BaseException as error:  # told where the call was made
+        trace = "".join(traceback.format_exception(error))
+        try:
+            told = ForkingPickler.dumps(Raised(error, trace))
+            pickle.loads(told)  # not all exceptions come back whole
+            return told
+        except BaseException:
+            plain = RuntimeError(f"{type(error).__name__}: {error}")
+            return ForkingPickler.dumps(Raised(plain, trace))
 
 
 def _limit_allocation(max_memory: int) -> None:
@@ -79,14 +118,3 @@ def _limit_allocation(max_memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (held + max_memory, hard))
     except (ImportError, OSError, ValueError, StopIteration):
         pass  # not Linux
-
-
-def task(timeout: float, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    """Run a task in the process, which writes its stacks just before its time is up."""
-    assert _traces is not None
-    _begun.value = os.getpid()
-    faulthandler.dump_traceback_later(max(timeout - 0.05, 0.9 * timeout), file=_traces)
-    try:
-        return function(*args)
-    finally:
-        faulthandler.cancel_dump_traceback_later()

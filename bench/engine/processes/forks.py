@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
 
+from weightcast.methods.registry import BUILTIN
+
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
@@ -38,13 +40,17 @@ def worker_context(preload: Iterable[str] = ()) -> BaseContext:
     Parameters
     ----------
     preload : iterable of str
-        Modules that the fork server loads. What it has loaded is settled by the first call in a
-        process; workers load themselves what a later one asks for.
+        Modules that the fork server loads, beside those of this package that are loaded here and
+        all methods of its own. What it has loaded is settled by the first call in a process;
+        workers load themselves what a later one asks for.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(sorted({*preload, _SERVER_SIDE}))
+    # Each process imports the main script anew, and with it whatever that imports.
+    ours = {name for name in sys.modules if name.startswith("weightcast.bench.")}
+    methods = {f"weightcast.methods.{name}" for name in BUILTIN}
+    context.set_forkserver_preload(sorted({*preload, *ours, *methods, _SERVER_SIDE}))
     server_process()
     return context
 

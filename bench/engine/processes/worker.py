@@ -7,33 +7,28 @@ kept: it writes its stack to a file that both sides hold open.
 
 from __future__ import annotations
 
-import os
+import pickle
+import queue
 import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from enum import Enum
 from multiprocessing.context import BaseContext
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from weightcast.bench.engine.failure import Failure
-from weightcast.bench.engine.processes.child import SharedFile, start, task
+from weightcast.bench.engine.processes.child import Raised, SharedFile
 from weightcast.bench.engine.processes.forks import server_ended, server_process
 from weightcast.bench.engine.processes.limits import Limits
-
-if TYPE_CHECKING:
-    from pebble import ProcessFuture, ProcessPool
+from weightcast.bench.engine.processes.started import Started
 
 T = TypeVar("T")
 
 #: Seconds between looks at a worker's memory.
 _POLL = 0.05
-#: Seconds that a worker has to end by itself once it is told to.
-_GRACE = 0.5
-#: Seconds after which a dead worker's last message is no longer waited for, nor a limit's effect.
+#: Seconds after which it is no longer waited for how a process ended.
 _LOST = 5.0
 #: Seconds after which a process that only starts does not come any more.
 _STARTED = 120.0
@@ -43,8 +38,6 @@ _FROM_OUTSIDE = {
     for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGQUIT")
     if hasattr(signal, name)
 }
-#: Seconds within which the pool sees that a process ended, unless it takes that for an orderly end.
-_NOTICED = 1.0
 
 
 class By(Enum):
@@ -96,20 +89,30 @@ class Worker:
 
     def __init__(self, context: BaseContext, limits: Limits) -> None:
         self._context, self._limits = context, limits
-        self._pool: ProcessPool | None = None
-        # Written by each new process, read here; never written here, for that may come too late.
-        self._pid = context.RawValue("q", 0)
+        self._process: Started | None = None
         # The process that began the call under way; 0 until then.
         self._begun = context.RawValue("q", 0)
         self.method = ""
         self._server: int | None = None
         self._traces = SharedFile()
         self._killed = threading.Event()
+        self._beside: Worker | None = None
+
+    @property
+    def beside(self) -> Worker:
+        """A second process, that goes on whatever method this one serves.
+
+        It is killed and closed with this one.
+        """
+        if self._beside is None:
+            self._beside = Worker(self._context, self._limits)
+            self._beside._killed = self._killed
+        return self._beside
 
     def serve(self, method: str) -> None:
         """Work for a method from now on, in a process that no other one has worked in."""
         if self.method != method:
-            self._give_up_pool(wait=False)  # the next one need not wait for the last one's end
+            self._give_up(wait=False)  # the next one need not wait for the last one's end
         self.method = method
 
     def call(
@@ -138,25 +141,26 @@ class Worker:
         Stopped
             If ``stop`` was set, or the worker was killed from another thread.
         """
-        from pebble import ProcessExpired
-
         self._traces.clear()
         seconds = timeout or self._limits.timeout
-        future = self._watched(function, args, stop, seconds)
-        if isinstance(self._error(future), BrokenProcessPool) and not self._begun.value:
+        call = _Call((seconds, function, args), seconds, timeout is None)
+        for _ in range(2):
+            self._begun.value = 0
+            answer = self._answer(call, stop)
+            if answer is not None:
+                break
             # The process died while it had nothing to do, and nobody had seen it yet.
-            self._give_up_pool()
-            future = self._watched(function, args, stop, seconds)
-        error = self._error(future)
-        if isinstance(error, TimeoutError) and not _from_function(error):
-            named = "" if timeout else " (--timeout)"
-            raise self._ended("timeout", f"took longer than the limit of {seconds:g} s{named}")
-        if isinstance(error, ProcessExpired):
-            by = By.ANYBODY if -error.exitcode in _FROM_OUTSIDE else By.ITSELF
-            raise self._ended("crashed", f"its process {_last_words(error.exitcode)}", by)
-        if isinstance(error, BrokenProcessPool):
+            self._give_up()
+        else:
             raise self._ended("crashed", "its process could not be reached", By.ANYBODY)
-        return future.result()
+        try:
+            found = pickle.loads(answer)
+        except Exception:
+            raise self._ended("crashed", "its process sent what nobody can read") from None
+        if isinstance(found, Raised):
+            raise found.error from _Remote(found.trace)
+        result: T = found
+        return result
 
     def kill(self) -> None:
         """End the process, whatever it is doing; a call in another thread raises `Stopped`."""
@@ -164,155 +168,103 @@ class Worker:
 
     def close(self) -> None:
         """End the process and give back what it held."""
-        self._give_up_pool()
+        self._give_up()
         self._traces.close()
+        if self._beside is not None:
+            self._beside.close()
 
-    def _watched(
-        self,
-        function: Callable[..., T],
-        args: tuple[Any, ...],
-        stop: threading.Event | None,
-        seconds: float,
-    ) -> ProcessFuture[T]:
-        """Have a function run; return once it has, or once it is plain that it never will."""
-        self._begun.value = 0
-        future = self._schedule(function, args, seconds)
-        seen = _Seen()
-        while not wait([future], timeout=_POLL).done:
+    def _answer(self, call: _Call, stop: threading.Event | None) -> bytes | None:
+        """Hand a call over and wait; None where the process was gone before it began."""
+        process = self._process = self._process or self._start()
+        try:
+            process.send(call.message)
+        except OSError:
+            return None
+        handed, began = time.monotonic(), 0.0
+        while True:
+            try:
+                answer = process.answer(_POLL)
+                over = answer is None
+            except queue.Empty:
+                answer, over = None, process.status() is not None
+            if answer is not None:
+                return answer
+            if over:
+                return self._over(process)
             if self._killed.is_set() or (stop is not None and stop.is_set()):
-                self._give_up_pool()
+                self._give_up()
                 raise Stopped
             if self._memory() > self._limits.max_memory:
-                raise self._out_of_memory()
-            since = seen.since(int(self._pid.value), int(self._begun.value))
-            if since.gone > _NOTICED and self._begun.value:
-                # The pool counts status 0 as no failure and would wait for the result.
-                raise self._ended("crashed", f"its process {_last_words(0)}")
-            if since.gone > _NOTICED or since.waiting > _STARTED or since.begun > seconds + _LOST:
-                break  # nor does the pool see what died between two calls, or with its locks
-        return future
+                process.interrupt()
+                time.sleep(_POLL)
+                text = f"its process passed {self._limits.memory_text}"
+                raise self._ended("out-of-memory", text)
+            now = time.monotonic()
+            if self._begun.value:
+                began = began or now
+                if now - began > call.seconds:
+                    raise self._ended("timeout", call.late)
+            elif now - handed > _STARTED:
+                return None
 
-    def _schedule(
-        self, function: Callable[..., T], args: tuple[Any, ...], seconds: float
-    ) -> ProcessFuture[T]:
-        for _ in range(2):
-            if self._pool is None:
-                self._pool = self._new_pool()
-            try:
-                return self._pool.schedule(task, args=(seconds, function, args), timeout=seconds)
-            except RuntimeError:  # the process died while it had nothing to do
-                self._give_up_pool()
-        raise self._ended("crashed", "its process could not be started", By.ANYBODY)
+    def _over(self, process: Started) -> bytes | None:
+        """Take the last answer of a process that has ended, or say how it ended."""
+        with suppress(queue.Empty):
+            if (answer := process.answer(0)) is not None:
+                return answer
+        if not self._begun.value:
+            return None
+        code = process.status(_LOST)
+        if code is None:
+            raise self._ended("crashed", "its process could not be reached", By.ANYBODY)
+        by = By.ANYBODY if -code in _FROM_OUTSIDE else By.ITSELF
+        raise self._ended("crashed", f"its process {_last_words(code)}", by)
 
-    def _new_pool(self) -> ProcessPool:
-        from pebble import CONSTS, ProcessPool
-
-        CONSTS.term_timeout = _GRACE
+    def _start(self) -> Started:
         self._server = server_process()
-        # Each process has one of its own: another's would hide that this one is only starting.
-        self._pid = self._context.RawValue("q", 0)
-        return ProcessPool(
-            max_workers=1,
-            context=self._context,
-            initializer=start,
-            initargs=(self._pid, self._begun, self._traces, self._limits.max_memory),
-        )
+        return Started(self._context, self._begun, self._traces, self._limits.max_memory)
 
     def _ended(self, status: str, reason: str, by: By = By.ITSELF) -> WorkerEnded:
-        # Not used again: a process that dies in the middle of a message leaves the pool's channel
-        # locked, and one that is dying now might still be given the next call.
-        self._give_up_pool()
+        self._give_up()
         # How a process ended is then not known: its parent alone would have been told.
         if status == "crashed" and server_ended(self._server):
             reason, by = "its process was ended with the one that starts processes", By.OTHERS
         return WorkerEnded(Failure(status, reason, self._traces.text()), by)
 
-    def _out_of_memory(self) -> WorkerEnded:
-        if self._pid.value and hasattr(signal, "SIGUSR1"):
-            _send(int(self._pid.value), signal.SIGUSR1)  # writes its stacks
-            time.sleep(_POLL)
-        return self._ended("out-of-memory", f"its process passed {self._limits.memory_text}")
-
     def _memory(self) -> int:
         """Bytes resident in the process, 0 where it is gone or not here yet."""
         import psutil
 
+        pid = self._process.pid if self._process is not None else 0
         try:
-            return int(psutil.Process(self._pid.value).memory_info().rss) if self._pid.value else 0
+            return int(psutil.Process(pid).memory_info().rss) if pid else 0
         except psutil.Error:
             return 0
 
-    def _error(self, future: ProcessFuture[Any]) -> BaseException | None:
-        """Return what a call failed with, also where the pool has no answer and never will."""
-        if future.done():
-            return future.exception()
-        return TimeoutError() if self._begun.value else BrokenProcessPool()
-
-    def _give_up_pool(self, wait: bool = True) -> None:
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        # First of all, or the pool starts another process in place of the one that is killed.
-        pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
-        if self._pid.value:
-            _send(int(self._pid.value), signal.SIGKILL)
-        else:  # it is only starting, and the pool may not know of it
-            coming = threading.Thread(target=_end_once_here, args=(self._pid,), daemon=True)
-            coming.start()
-            if wait:  # what it is given at its start is gone once this process ends
-                coming.join(timeout=_LOST)
-        # Its own threads may wait for a message that will never be whole.
-        ending = threading.Thread(target=pool.join, daemon=True)
-        ending.start()
-        if wait:
-            ending.join(timeout=_LOST)
+    def _give_up(self, wait: bool = True) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill(wait)
 
 
-class _Since(NamedTuple):
-    """Seconds since a call was handed over, began, and lost its process; 0 where it has not."""
+class _Call(NamedTuple):
+    """What is handed over, and how long it may take."""
 
-    waiting: float
-    begun: float
-    gone: float
+    message: tuple[float, Callable[..., Any], tuple[Any, ...]]
+    seconds: float
+    by_option: bool
 
-
-class _Seen:
-    """What is seen of a call from outside, whatever the pool knows of it."""
-
-    def __init__(self) -> None:
-        self._first = 0
-        self._handed, self._begun, self._gone = time.monotonic(), 0.0, 0.0
-
-    def since(self, pid: int, begun: int) -> _Since:
-        """Look at the process that is there now, and the one that began the call."""
-        import psutil
-
-        now = time.monotonic()
-        self._first = begun or self._first or pid
-        if begun:
-            self._begun = self._begun or now
-        # The pool may have started another one, which knows nothing of the call.
-        gone = self._first and (self._first != pid or not psutil.pid_exists(self._first))
-        self._gone = (self._gone or now) if gone else 0.0
-        return _Since(
-            0.0 if begun else now - self._handed,
-            now - self._begun if self._begun else 0.0,
-            now - self._gone if self._gone else 0.0,
-        )
+    @property
+    def late(self) -> str:
+        named = " (--timeout)" if self.by_option else ""
+        return f"took longer than the limit of {self.seconds:g} s{named}"
 
 
-def _end_once_here(pid: Any) -> None:
-    """Kill a process as soon as it says who it is."""
-    deadline = time.monotonic() + _STARTED
-    while not pid.value and time.monotonic() < deadline:
-        time.sleep(_POLL)
-    if pid.value:
-        _send(int(pid.value), signal.SIGKILL)
+class _Remote(Exception):
+    """Where in the process something was raised."""
 
-
-def _send(pid: int, number: int) -> None:
-    with suppress(OSError):  # it is gone
-        os.kill(pid, number)
+    def __str__(self) -> str:
+        return f"\n\n{self.args[0]}"
 
 
 def _last_words(code: int) -> str:
@@ -325,8 +277,3 @@ def _last_words(code: int) -> str:
         name = f"signal {-code}"
     hint = ", which the system sends where memory runs out" if name == "SIGKILL" else ""
     return f"was ended by {name}{hint}"
-
-
-def _from_function(error: BaseException) -> bool:
-    """Whether the function itself raised this: then it came with a traceback from there."""
-    return error.__cause__ is not None
