@@ -8,13 +8,13 @@ of which tensors are read when they are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.datasets.evaluator import Evaluator, evaluator_for
+from weightcast.datasets.evaluator import evaluator_for
 from weightcast.datasets.files.context_file import ContextFile, WeightsOnDisk
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory, block_ranges
@@ -23,23 +23,40 @@ from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory, block
 IN_MEMORY = 2**29
 
 
-@dataclass
+#: Measures the training loss at some weights, one array a tensor.
+Measure = Callable[[Mapping[str, Floats]], float]
+
+
 class TrainLoss:
     """The run's own training loss as a function of its weights; every call is counted.
+
+    Parameters
+    ----------
+    measure : callable
 
     Attributes
     ----------
     evaluations : int
         Calls so far; the benchmark charges them as compute.
+    cpu_elsewhere : float
+        CPU seconds that they took in another process.
     """
 
-    _evaluator: Evaluator
-    evaluations: int = 0
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self.evaluations = 0
+        self.cpu_elsewhere = 0.0
 
     def __call__(self, weights: Mapping[str, Floats]) -> float:
         """Return the training loss at the given weights, one array a tensor."""
         self.evaluations += 1
-        return self._evaluator.train_loss(weights)
+        return self._measure(weights)
+
+
+def recorded_loss(run: Trajectory) -> TrainLoss | None:
+    """Rebuild a run's training loss in this process; None where its recipe is not known."""
+    evaluator = evaluator_for(run.meta, with_test=False)
+    return TrainLoss(evaluator.train_loss) if evaluator else None
 
 
 @dataclass
@@ -70,7 +87,7 @@ class History:
     loss: TrainLoss | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, run: Trajectory, task: ForecastTask, *, with_loss: bool = False) -> History:
+    def of(cls, run: Trajectory, task: ForecastTask, loss: TrainLoss | None = None) -> History:
         """Copy a run's context out of its trajectory."""
         rows = range(task.context + 1)
         weights: Mapping[str, Floats]
@@ -85,7 +102,6 @@ class History:
                 info.name: run.read(info, rows).reshape(len(rows), *info.shape)
                 for info in run.tensors
             }
-        evaluator = evaluator_for(run.meta, with_test=False) if with_loss else None
         return cls(
             tensors=run.tensors,
             weights=weights,
@@ -93,7 +109,7 @@ class History:
             steps=task.context_steps.copy(),
             train_loss=np.asarray(run.meta.train_loss[: task.context + 1], dtype=np.float64),
             optimizer=run.meta.optimizer,
-            loss=TrainLoss(evaluator) if evaluator else None,
+            loss=loss,
         )
 
     @property

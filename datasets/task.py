@@ -60,6 +60,7 @@ class ForecastTask:
     Attributes
     ----------
     dataset : str
+        Withheld from a method in a run of the benchmark.
     context : int
         n: the method sees w_0..w_n.
     horizons : ndarray, shape (m,), float32

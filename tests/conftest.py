@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -18,7 +19,9 @@ import pytest
 from hypothesis import settings
 
 from weightcast.bench.engine.processes.forks import worker_context
+from weightcast.bench.engine.processes.worker import Worker
 from weightcast.bench.engine.work import NETWORKS
+from weightcast.bench.scoring.border import desk, method_side
 from weightcast.datasets import Metadata, TensorInfo, Trajectory
 from weightcast.methods import registry
 
@@ -39,6 +42,27 @@ Slack = Callable[[], AbstractContextManager[Callable[[], float]]]
 #: A fifth of a second, with the start of the process, where nothing else runs.
 WORK = "import time\nwhile time.process_time() < 0.15: pass"
 MAIN = "from weightcast.bench.cli import main; main()"
+BORDER = (desk.__name__, method_side.__name__)
+
+
+class ThisProcess(Worker):
+    """Calls functions here, where no limit holds, on both sides of the border."""
+
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def beside(self) -> Worker:
+        return self
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        stop: threading.Event | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        return function(*args)
 
 
 def make_run(values: np.ndarray, seed: int = 0, dataset: str = "toy") -> Trajectory:
@@ -86,10 +110,16 @@ def make_network_run(seed: int, snapshots: int = 51, steps: np.ndarray | None = 
     return Trajectory.from_arrays(arrays, where, meta, infos)
 
 
+@pytest.fixture(scope="session")
+def this_process() -> Worker:
+    """Give a worker whose calls run here."""
+    return ThisProcess()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def loaded_workers() -> None:
     """Have workers start with what most need: what they do is settled by a process's first one."""
-    worker_context([*NETWORKS, "sklearn.base", "weightcast.bench.scoring.worker_side"])
+    worker_context([*NETWORKS, "sklearn.base", *BORDER])
 
 
 @pytest.fixture(autouse=True)

@@ -68,7 +68,7 @@ def note(file, line):
 def drawn():
     """Whether this forecast is for a picture of the report and no cell's."""
     frame = sys._getframe()
-    while frame is not None and frame.f_code.co_name != "example_forecast":
+    while frame is not None and frame.f_code.co_name != "draw_forecast":
         frame = frame.f_back
     return frame is not None
 

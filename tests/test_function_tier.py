@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,17 +11,24 @@ import pytest
 import torch
 from torch import nn
 
+from weightcast.bench.engine.events import CellDone, Event
+from weightcast.bench.engine.processes.worker import Worker
 from weightcast.bench.engine.records import CellRow
-from weightcast.bench.engine.site import Setup
+from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.plan.batch_norm import BatchNorm
 from weightcast.bench.plan.fits import Fit, make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite
-from weightcast.bench.scoring import worker_side
-from weightcast.bench.scoring.batch_norm import Statistics, statistics_for
-from weightcast.bench.scoring.cell import evaluate_cell
+from weightcast.bench.scoring.batch_norm import (
+    ForecastStatistics,
+    Statistics,
+    are_forecast,
+    statistics_for,
+)
+from weightcast.bench.scoring.cell import evaluate_cell, forecast_statistics
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.scoring.sample import coordinate_sample
+from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import (
     InputError,
     Recipe,
@@ -144,9 +152,13 @@ def _cell(
 
 
 def _statistics(method: Forecaster, run: Trajectory, batch_norm: BatchNorm) -> Statistics:
-    evaluator = evaluator_for(run.meta)
+    evaluator, task, found = evaluator_for(run.meta), make_task(run, CONTEXT), {}
     assert evaluator is not None
-    return statistics_for(batch_norm, method, run, make_task(run, CONTEXT), evaluator, [4, 5])
+    if are_forecast(batch_norm, run, evaluator):
+        forecast = ForecastStatistics(run, task, [4, 5])
+        forecast_statistics(method, forecast, task)
+        found = forecast.found
+    return statistics_for(batch_norm, run, task, evaluator, [4, 5], found)
 
 
 def _forecast(method: Forecaster, run: Trajectory, column: int) -> dict[str, Floats]:
@@ -427,16 +439,25 @@ def test_when_the_rule_changes_then_cells_of_networks_with_batch_norm_get_other_
 
 
 @pytest.mark.usefixtures("registered")
-def test_when_a_worker_does_a_cell_then_it_follows_the_suites_rule(
-    folder: Path, tmp_path: Path
+@pytest.mark.parametrize("rule", ["keep", "forecast"])
+def test_when_a_unit_does_a_cell_then_it_follows_the_suites_rule(
+    rule: str, folder: Path, this_process: Worker, tmp_path: Path
 ) -> None:
-    suite = load_suite(_suite(tmp_path, datasets=[NAME], batch_norm="keep")).resolve()
-    fit = make_plan(suite, RunCache(folder))[0]
-    setup = Setup(data=folder)
-    record, fitted = worker_side.make_fit(setup, fit)
-    assert record.failure is None
-    rows = worker_side.make_cell(setup, fit, fit.split.test[0], fitted)
-    assert rows[-1].metrics["batch_norm"] == "keep"
+    methods = ["last-two-line"]
+    asked = _suite(tmp_path, datasets=[NAME], batch_norm=rule, methods=methods)
+    fit = make_plan(load_suite(asked).resolve(), RunCache(folder))[0]
+    events: list[Event] = []
+    seed = fit.split.test[0]
+    setup, stop = Setup(data=folder), threading.Event()
+    Unit(fit, (seed,)).run(this_process, setup, Site(), events.append, stop)
+    (done,) = (event for event in events if isinstance(event, CellDone))
+    assert [row.status for row in done.rows] == ["ok", "ok"]
+    assert done.rows[-1].metrics["batch_norm"] == rule
+    # What crosses the border is what a method of this process gives.
+    here = _cell(make_method("last-two-line"), RunCache(folder)(NAME, seed), BatchNorm(rule))
+    there = {row.tier: row for row in done.rows}
+    assert there["function"].metrics == here["function"].metrics
+    assert there["weights"].curve == here["weights"].curve
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from weightcast.datasets import (
     history,
     make_task,
 )
+from weightcast.datasets.history import recorded_loss
 from weightcast.datasets.window import named_window
 from weightcast.methods import NetworkForecaster, OneLookForecaster, all_methods, make_method
 
@@ -82,9 +83,8 @@ def test_when_a_network_method_forecasts_from_disk_in_blocks_then_it_is_as_all_a
     assert isinstance(method, OneLookForecaster)
     others = [get_dataset("digits-mlp-sgd").run(seed) for seed in (0, 1)]
     method.fit(others[:1], others[1:], task)
-    whole = method.predict(
-        History.of(run, task, with_loss="train-loss" in method.get_tag("needs")), task
-    )
+    loss = recorded_loss(run) if "train-loss" in method.get_tag("needs") else None
+    whole = method.predict(History.of(run, task, loss), task)
     monkeypatch.setattr(history, "IN_MEMORY", 0)
     moved = False
     for block in ForecastStream(method, run, task):

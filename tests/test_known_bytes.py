@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,11 +17,17 @@ from safetensors.numpy import save_file
 
 from weightcast.bench.commands.info import trajectory_info, trajectory_lines
 from weightcast.bench.commands.run import RunFailed, RunOptions, run_suite
+from weightcast.bench.engine.events import CellDone, Event
+from weightcast.bench.engine.processes.worker import Worker
+from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.fits import KnownRun, make_plan
-from weightcast.bench.plan.run_cache import RunCache
+from weightcast.bench.plan.run_cache import TRIES, RunCache
 from weightcast.bench.plan.suite import load_suite
+from weightcast.bench.scoring.cell import CellScore
+from weightcast.bench.scoring.forecasting import ForecastBlock
 from weightcast.bench.scoring.known_bytes import KnownBytes
+from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import (
     GeneratedDataSet,
     InputError,
@@ -149,17 +156,30 @@ CHANGES = [
 ]  # fmt: skip
 
 
+def reading(
+    worker: KnownBytes, known: list[KnownRun], work: Callable[[], object] = lambda: None
+) -> object:
+    """Read as a unit does: again where files were touched meanwhile."""
+    for _ in range(TRIES):
+        worker.check_all(known)
+        with suppress(OSError, InputError):  # of a file that was cut meanwhile
+            done = work()
+        if worker.untouched(known):
+            return done
+    raise AssertionError("it is written to again and again")
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_when_a_file_changes_after_the_plan_then_nothing_reads_it(
     data: _Data, change: Callable[[Path], None]
 ) -> None:
     before, _ = data.worker()  # has read all runs, and has them open
-    before.reading(data.known, lambda: None)
+    reading(before, data.known)
     change(data.file)
     for worker in (before, data.worker()[0]):
-        worker.reading(data.known[:1], lambda: None)
+        reading(worker, data.known[:1])
         with pytest.raises(ChangedMeanwhile, match=f"{NAME}, seed 1 was changed while") as caught:
-            worker.reading(data.known, lambda: None)
+            reading(worker, data.known)
         assert "\n" not in str(caught.value)
 
 
@@ -178,7 +198,7 @@ def test_when_a_file_changes_while_it_is_read_then_what_was_read_is_thrown_away(
 
     done: list[None] = []
     with pytest.raises(ChangedMeanwhile):
-        worker.reading(data.known, work)
+        reading(worker, data.known, work)
 
 
 def _touched(path: Path) -> None:
@@ -213,9 +233,9 @@ def test_when_a_file_is_touched_but_holds_what_it_held_then_work_goes_on(
 
     read: list[float] = []
     # What was read meanwhile might have been anything, so it is done again.
-    assert worker.reading(data.known, work) == 2
+    assert reading(worker, data.known, work) == 2
     assert read[0] == read[1]
-    assert worker.reading(data.known, work) == 3
+    assert reading(worker, data.known, work) == 3
 
 
 def test_when_nothing_changes_then_no_contents_are_read_to_know_it(
@@ -224,34 +244,54 @@ def test_when_nothing_changes_then_no_contents_are_read_to_know_it(
     monkeypatch.setattr(Trajectory, "content_hash", None)
     worker, _ = data.worker()
     for _ in range(3):
-        worker.reading(data.known, lambda: None)
+        reading(worker, data.known)
 
 
 def test_when_the_plan_is_another_machines_then_contents_are_read_once(
     data: _Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker, _ = data.worker(elsewhere=True)
-    worker.reading(data.known, lambda: None)
+    reading(worker, data.known)
     with monkeypatch.context() as patch:
         patch.setattr(Trajectory, "content_hash", None)
-        worker.reading(data.known, lambda: None)
+        reading(worker, data.known)
     _same_size_and_time(data.file)
     with pytest.raises(ChangedMeanwhile, match="reads other data than the client"):
-        worker.reading(data.known, lambda: None)
+        reading(worker, data.known)
 
 
-def test_when_a_file_is_written_to_all_the_time_then_reading_it_ends(data: _Data) -> None:
-    worker, _ = data.worker()
-    began = time.monotonic()
-    with pytest.raises(ChangedMeanwhile, match="again and again"):
-        worker.reading(data.known, data.file.touch)
-    assert time.monotonic() - began < 60
+def test_when_a_file_is_written_to_all_the_time_then_its_cells_fail_and_are_tried_again(
+    data: _Data,
+    toy_run: Callable[..., Trajectory],
+    this_process: Worker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeds = range(4)
+    for seed in seeds:
+        write_stacked(_drawn(toy_run, seed), data.folder / f"{seed}.safetensors")
+    kept = RecordedDataSet(NAME, tuple(seeds), "a toy", "drawn", "BSD-3-Clause")
+    monkeypatch.setitem(registry._DATASETS, NAME, kept)
+    asked = f'name = "all"\nrotations = 4\ndatasets = ["{NAME}"]\ncontexts = [2]\n'
+    (tmp_path / "suite.toml").write_text(asked + 'methods = ["last-value"]\n', encoding="utf-8")
+    suite = load_suite(str(tmp_path / "suite.toml")).resolve()
+    plan = make_plan(suite, RunCache(data.folder.parent))
+    fit = next(fit for fit in plan if 1 in fit.split.test)
+    made = CellScore.add
 
+    def touched(score: CellScore, block: ForecastBlock) -> None:
+        data.file.touch()
+        made(score, block)
 
-def test_when_work_fails_and_no_file_changed_then_it_is_the_works_own_error(data: _Data) -> None:
-    worker, _ = data.worker()
-    with pytest.raises(ZeroDivisionError):
-        worker.reading(data.known, lambda: 1 / 0)
+    monkeypatch.setattr(CellScore, "add", touched)
+    events: list[Event] = []
+    setup, stop = Setup(data=data.folder.parent), threading.Event()
+    Unit(fit, fit.split.test).run(this_process, setup, Site(), events.append, stop)
+    rows = {event.run: event.rows[0] for event in events if isinstance(event, CellDone)}
+    assert {seed: (row.status, row.again) for seed, row in rows.items() if row.again} == {
+        1: ("failed", True)
+    }
+    assert "again and again" in rows[1].reason
 
 
 def test_when_generated_runs_come_out_otherwise_in_a_worker_then_they_are_refused(
@@ -266,7 +306,7 @@ def test_when_generated_runs_come_out_otherwise_in_a_worker_then_they_are_refuse
     monkeypatch.setitem(registry._DATASETS, NAME, drawn)
     data = _Data(tmp_path / "data" / NAME)
     with pytest.raises(ChangedMeanwhile):
-        data.worker()[0].reading(data.known, lambda: None)
+        reading(data.worker()[0], data.known)
 
 
 @pytest.fixture
@@ -299,10 +339,10 @@ def test_when_one_of_many_checkpoints_changes_then_the_run_is_not_read(
 ) -> None:
     data = _Data(folders.parent)
     worker, _ = data.worker()
-    worker.reading(data.known, lambda: None)
+    reading(worker, data.known)
     change(folders / name)
     with pytest.raises(ChangedMeanwhile, match=f"{NAME}, seed 1 was changed"):
-        worker.reading(data.known, lambda: None)
+        reading(worker, data.known)
 
 
 SUITE = """

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,7 +33,7 @@ from weightcast.bench.plan.suite import MethodEntry, Suite
 from weightcast.bench.results.inference.charging import Unranked
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.tables import Results, load_results
-from weightcast.bench.scoring import worker_side
+from weightcast.bench.scoring.border import desk
 from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods, load_plugin, registry
@@ -72,7 +72,7 @@ class Explodes(CoordinateForecaster):
 '''
 
 
-def write_folder(folder: Path, plugin: Path, suite: Suite) -> None:
+def write_folder(folder: Path, plugin: Path, suite: Suite, worker: Worker) -> None:
     """Run a suite in this process and store it as `weightcast run` does."""
     suite = suite.resolve()
     site, stop = Site(describe_machine(), 2, 1), threading.Event()
@@ -82,24 +82,8 @@ def write_folder(folder: Path, plugin: Path, suite: Suite) -> None:
         for fit in make_plan(suite, RunCache(None)):
             events: list[Event] = []
             unit = Unit(fit, fit.split.test)
-            unit.run(ThisProcess(), Setup((plugin,)), site, events.append, stop)
+            unit.run(worker, Setup((plugin,)), site, events.append, stop)
             store.add(events)
-
-
-class ThisProcess(Worker):
-    """Calls functions here, where no limit holds."""
-
-    def __init__(self) -> None:
-        pass
-
-    def call(
-        self,
-        function: Callable[..., Any],
-        *args: Any,
-        stop: threading.Event | None = None,
-        timeout: float | None = None,
-    ) -> Any:
-        return function(*args)
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +96,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             patch.setenv(name, "1")
         patch.setattr(registry, "_METHODS", dict(registry._METHODS))
-        patch.setattr(worker_side, "_desk", None)
+        patch.setattr(desk, "_desk", None)
         load_plugin(plugin)
         yield plugin
 
 
 @pytest.fixture(scope="module")
-def results(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results(
+    engine: Path, this_process: Worker, tmp_path_factory: pytest.TempPathFactory
+) -> Results:
     folder = tmp_path_factory.mktemp("results") / "small"
     methods = ["last-value", "last-two-line", "damped-line", "lfd2-ols"]
     suite = Suite(
@@ -131,7 +117,7 @@ def results(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
             *(MethodEntry(name=n) for n in ("always-fails", "on-the-sample", "explodes")),
         ],
     )
-    write_folder(folder, engine, suite)
+    write_folder(folder, engine, suite, this_process)
     return load_results(folder)
 
 
@@ -224,7 +210,7 @@ def test_when_rendered_twice_then_the_page_is_the_same(results: Results, report:
 def test_when_rendered_then_no_folder_of_this_machine_is_told(
     results: Results, report: str, engine: Path
 ) -> None:
-    for place in (results.folder.parent, engine.parent, Path(worker_side.__file__).parent):
+    for place in (results.folder.parent, engine.parent, Path(desk.__file__).parent):
         assert str(place) not in report
     assert "File &#34;plugin.py&#34;" in report
     assert f"weightcast export {results.folder.name} cells.csv" in report
@@ -366,14 +352,16 @@ def test_when_environment_and_suite_are_lost_then_the_report_still_renders(
     assert "the folder has no environment.json" in page
 
 
-def test_when_there_are_two_contexts_then_each_is_a_task(engine: Path, tmp_path: Path) -> None:
+def test_when_there_are_two_contexts_then_each_is_a_task(
+    engine: Path, this_process: Worker, tmp_path: Path
+) -> None:
     suite = Suite(
         name="contexts",
         datasets=["digits-mlp-sgd"],
         methods=[MethodEntry(name="last-value"), MethodEntry(name="last-two-line")],
         contexts=[10, 20],
     )
-    write_folder(tmp_path / "contexts", engine, suite)
+    write_folder(tmp_path / "contexts", engine, suite, this_process)
     page = render_report(load_results(tmp_path / "contexts"))
     ids = [a["id"] for _, a in Elements(page).found if "id" in a]
     assert len(ids) == len(set(ids))

@@ -24,10 +24,15 @@ class RunCache:
     ----------
     data : Path, optional
         Folder of recorded data sets.
+    most : int, optional
+        Bytes that runs may take which have no file; of more the first are made anew when they are
+        asked for. All are kept by default.
     """
 
-    def __init__(self, data: Path | None) -> None:
-        self._data = data
+    def __init__(self, data: Path | None, most: int | None = None) -> None:
+        self._data, self._most = data, most
+        #: Bytes of the runs that lie in memory, those first that were made first.
+        self._held: dict[tuple[str, int], int] = {}
         self._runs: dict[tuple[str, int], Trajectory] = {}
         self._paths: dict[tuple[str, int], tuple[Path, ...]] = {}
         self._files: dict[tuple[str, int], Files] = {}
@@ -46,10 +51,18 @@ class RunCache:
             # Once more, now that it is known of which files: another may have come in between.
             run = get_dataset(dataset).run(seed, self._data)
         self._runs[dataset, seed], self._files[dataset, seed] = run, files
+        if not files:
+            self._held[dataset, seed] = 4 * run.n_snapshots * run.n_coordinates
+            while self._most is not None and sum(self._held.values()) > self._most:
+                self.forget(*next(iter(self._held)))
+                if (dataset, seed) not in self._runs:  # larger than all that may be kept
+                    self._runs[dataset, seed] = run
+                    break
 
     def forget(self, dataset: str, seed: int) -> None:
         """Have a run opened anew when it is asked for next."""
         self._runs.pop((dataset, seed), None)
+        self._held.pop((dataset, seed), None)
 
     def files(self, dataset: str, seed: int) -> Files:
         """Return what a run's files were just before it was opened."""

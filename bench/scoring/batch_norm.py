@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 import numpy as np
 
@@ -25,11 +26,10 @@ from weightcast.bench.plan.batch_norm import (
     has_statistics,
     statistic_names,
 )
-from weightcast.bench.scoring.forecasting import ForecastStream
+from weightcast.bench.scoring.forecasting import ForecastBlock
 from weightcast.datasets.evaluator import Evaluator, FirstBatches, NetworkEvaluator
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, State, TensorInfo, Trajectory
-from weightcast.methods.forecaster import Forecaster
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,71 @@ class Statistics:
 ESTIMATED = Statistics()
 
 
+def are_forecast(
+    batch_norm: BatchNorm, run: Trajectory, evaluator: Evaluator | None
+) -> TypeGuard[NetworkEvaluator]:
+    """Whether a rule asks for a forecast of a run's statistics, which it recorded."""
+    return batch_norm.rule == "forecast" and _has_norms(evaluator) and has_statistics(run)
+
+
+class ForecastStatistics:
+    """Collects a forecast of batch-norm statistics while blocks stream by.
+
+    They are a network of their own to a method: its forecast of the weights is the same under every
+    rule. What it abstains on is kept.
+
+    Parameters
+    ----------
+    run : Trajectory
+    task : ForecastTask
+    columns : sequence of int
+        The columns of the horizons that are measured.
+
+    Attributes
+    ----------
+    context : Trajectory
+        What is to be forecast: the statistics that the run recorded up to its origin.
+    """
+
+    def __init__(self, run: Trajectory, task: ForecastTask, columns: Sequence[int]) -> None:
+        self.context = _recorded(run, task.context + 1)
+        self._columns = list(columns)
+        self._found = {
+            info.name: np.empty((len(self._columns), info.size), dtype=np.float32)
+            for info in self.context.tensors
+        }
+
+    def add(self, block: ForecastBlock) -> None:
+        """Keep a block's values at the measured horizons."""
+        name = block.tensor.name
+        if block.abstained:
+            self._found.pop(name, None)
+        elif name in self._found:
+            self._found[name][:, block.rows] = block.forecast[:, self._columns].T
+
+    def give_up(self) -> None:
+        """Do without: a method that fails here has no forecast of them."""
+        self._found = {}
+
+    @property
+    def found(self) -> dict[str, Floats]:
+        """The statistics by name, each (columns, *shape); variances are not negative."""
+        for name, values in self._found.items():
+            if name.endswith(VARIANCE):
+                np.maximum(values, 0.0, out=values)
+        return {
+            name: values.reshape(len(self._columns), *self.context.tensor_info(name).shape)
+            for name, values in self._found.items()
+        }
+
+
 def statistics_for(
     batch_norm: BatchNorm,
-    method: Forecaster,
     run: Trajectory,
     task: ForecastTask,
     evaluator: Evaluator,
     columns: Sequence[int],
+    forecast: Mapping[str, Floats],
 ) -> Statistics:
     """Follow a rule for one run.
 
@@ -100,15 +158,15 @@ def statistics_for(
     ----------
     batch_norm : BatchNorm
         A run that recorded no statistics can neither keep nor forecast them: they are estimated.
-    method : Forecaster
-        Fitted.
     run : Trajectory
     task : ForecastTask
     evaluator : Evaluator
     columns : sequence of int
         The columns of the horizons that are measured.
+    forecast : mapping of str to ndarray
+        Those that were forecast, as `ForecastStatistics.found`.
     """
-    if not isinstance(evaluator, NetworkEvaluator) or not evaluator.needs_own_network:
+    if not _has_norms(evaluator):
         return ESTIMATED
     if batch_norm.rule == "re-estimate" or not has_statistics(run):
         batches = None
@@ -117,9 +175,6 @@ def statistics_for(
         said = f"re-estimate on {evaluator.estimated_on(batches):,} examples"
         return Statistics(said, batches=batches)
     kept = run.state(task.context)
-    forecast = {}
-    if batch_norm.rule == "forecast":
-        forecast = _forecast(method, run, task, columns)
     left = len(statistic_names(kept)) - len(forecast)
     said = f"forecast, {left} of {len(statistic_names(kept))} kept" if left else "forecast"
     states = {
@@ -129,37 +184,8 @@ def statistics_for(
     return Statistics(said if forecast else "keep", states, kept)
 
 
-def _forecast(
-    method: Forecaster, run: Trajectory, task: ForecastTask, columns: Sequence[int]
-) -> dict[str, Floats]:
-    """Forecast the statistics that the method does not abstain on, each (columns, *shape).
-
-    They are a network of their own to the method: its forecast of the weights is the same under
-    every rule.
-    """
-    context = _recorded(run, task.context + 1)
-    found = {
-        info.name: np.empty((len(columns), info.size), dtype=np.float32) for info in context.tensors
-    }
-    try:
-        for block in ForecastStream(method, context, task):
-            if block.abstained:
-                found.pop(block.tensor.name, None)
-            elif block.tensor.name in found:
-                found[block.tensor.name][:, block.rows] = block.forecast[:, list(columns)].T
-    except MemoryError:
-        raise
-    except Exception:
-        # A method may know weights by their names, or need the loss that none of these has; then it
-        # has no forecast of them.
-        return {}
-    for name, values in found.items():
-        if name.endswith(VARIANCE):
-            np.maximum(values, 0.0, out=values)
-    return {
-        name: values.reshape(len(columns), *context.tensor_info(name).shape)
-        for name, values in found.items()
-    }
+def _has_norms(evaluator: Evaluator | None) -> TypeGuard[NetworkEvaluator]:
+    return isinstance(evaluator, NetworkEvaluator) and evaluator.needs_own_network
 
 
 def _recorded(run: Trajectory, snapshots: int) -> Trajectory:

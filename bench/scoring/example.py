@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.scoring.forecasting import ForecastStream
+from weightcast.bench.scoring.forecasting import ForecastBlock
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Trajectory
-from weightcast.methods.forecaster import Forecaster
 
 Doubles = NDArray[np.float64]
 
@@ -78,31 +77,49 @@ def example_truth(run: Trajectory, task: ForecastTask, sample: NDArray[np.int64]
     }
 
 
-def example_forecast(
-    method: Forecaster, run: Trajectory, task: ForecastTask, sample: NDArray[np.int64]
-) -> dict[str, Any]:
-    """Return what is drawn of a forecast: values (k, m) and its path (m, 2) in the plane."""
-    sampled = bool(method.get_tag("sampled"))
-    count = task.context + 1 + len(task.horizons)
-    plane = main_plane(run, count)
-    chosen = example_coordinates(run, task, sample)
-    values: dict[int, list[float]] = {}
-    path = np.zeros((len(task.horizons), 2))
-    for block in ForecastStream(method, run, task, sample if sampled else None):
+class ExampleForecast:
+    """What is drawn of a forecast, gathered while its blocks stream by.
+
+    Parameters
+    ----------
+    run : Trajectory
+    task : ForecastTask
+    sample : ndarray of int
+    sampled : bool
+        Whether the sample alone is forecast; then there is no path.
+    """
+
+    def __init__(
+        self, run: Trajectory, task: ForecastTask, sample: NDArray[np.int64], sampled: bool
+    ) -> None:
+        self._run, self._sampled = run, sampled
+        self._count = task.context + 1 + len(task.horizons)
+        self._plane = main_plane(run, self._count)
+        self._chosen = example_coordinates(run, task, sample)
+        self._values: dict[int, list[float]] = {}
+        self._path = np.zeros((len(task.horizons), 2))
+
+    def add(self, block: ForecastBlock) -> None:
+        """Draw a block."""
         first = block.tensor.offset + block.rows
-        for flat in chosen:
+        for flat in self._chosen:
             if flat in first:
                 row = int(np.flatnonzero(first == flat)[0])
-                values[flat] = block.forecast[row].astype(float).tolist()
-        if not sampled:
+                self._values[flat] = block.forecast[row].astype(float).tolist()
+        if not self._sampled:
             begin, end = int(block.rows[0]), int(block.rows[-1]) + 1
-            truth = run.read(block.tensor, range(count), begin, end).astype(np.float64)  # (T, c)
+            rows = range(self._count)
+            truth = self._run.read(block.tensor, rows, begin, end).astype(np.float64)  # (T, c)
             centre = truth.mean(axis=0)
-            path += (block.forecast.T - centre) @ ((truth - centre).T @ plane.mix)
-    return {
-        "values": [values[flat] for flat in chosen],
-        "plane": None if sampled else path.tolist(),
-    }
+            self._path += (block.forecast.T - centre) @ ((truth - centre).T @ self._plane.mix)
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Values (k, m) and the path (m, 2) in the plane, once the last block is added."""
+        return {
+            "values": [self._values[flat] for flat in self._chosen],
+            "plane": None if self._sampled else self._path.tolist(),
+        }
 
 
 def _coordinates(

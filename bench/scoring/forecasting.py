@@ -13,7 +13,7 @@ one for a forecaster; what a plugin declares does not matter.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.history import History
+from weightcast.datasets.history import History, TrainLoss, recorded_loss
 from weightcast.datasets.task import ForecastTask, Pair
 from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory, block_ranges
 from weightcast.methods.forecaster import CoordinateForecaster, Forecaster, OneLookForecaster
@@ -41,6 +41,12 @@ class NeedsTruth(Protocol):
 def needs_truth(cls: type[Forecaster]) -> bool:
     """Whether a class asks for the truth; the class, for an instance's tags can be changed."""
     return "truth" in cls.get_class_tag("needs", ())
+
+
+def is_told_the_truth(cls: type[Forecaster]) -> bool:
+    """Whether a class is one of this package's references, and asks for the truth."""
+    ours = cls.__module__.startswith("weightcast.methods.")
+    return ours and needs_truth(cls) and cls.get_class_tag("role", "forecaster") == "reference"
 
 
 @dataclass
@@ -94,10 +100,14 @@ class ForecastStream:
     task : ForecastTask
     sample : ndarray of int, optional
         Flat indices, ascending; only these coordinates are forecast.
+    loss_of : callable
+        Gives a run's training loss, for a method that needs it; measured in this process by
+        default.
 
     Attributes
     ----------
     stopwatch : Stopwatch
+        Of its CPU seconds, those of training losses are there wherever they were measured.
     evaluations : int
         Training losses that the method measured.
     """
@@ -106,6 +116,7 @@ class ForecastStream:
     run: Trajectory
     task: ForecastTask
     sample: NDArray[np.int64] | None = None
+    loss_of: Callable[[Trajectory], TrainLoss | None] = recorded_loss
 
     def __post_init__(self) -> None:
         self.stopwatch = Stopwatch()
@@ -117,7 +128,7 @@ class ForecastStream:
             history = self._history()
             with self.stopwatch:
                 method = method.look(history, self.task)
-            self.evaluations = history.loss.evaluations if history.loss else 0
+            self._count(history.loss)
             del history  # not held while blocks stream, but by a method that still needs it
         if isinstance(method, CoordinateForecaster):
             yield from self._coordinates(method)
@@ -127,8 +138,7 @@ class ForecastStream:
     def _told(self) -> Forecaster:
         """Show the run's future to a copy of the method, if it is one of our own references."""
         cls = type(self.method)
-        ours = cls.__module__.startswith("weightcast.methods.")
-        if not ours or cls.get_class_tag("role", "forecaster") != "reference":
+        if not is_told_the_truth(cls):
             raise InputError(
                 f"{cls.__name__} asks for the truth, which references of this package alone are "
                 "told; take 'truth' out of its tag needs"
@@ -166,7 +176,7 @@ class ForecastStream:
         history = self._history()
         with self.stopwatch:
             forecast = method.predict(history, self.task)
-        self.evaluations = history.loss.evaluations if history.loss else 0
+        self._count(history.loss)
         for tensor in self.run.tensors:
             values = forecast.get(tensor.name)
             if values is not None:
@@ -181,7 +191,12 @@ class ForecastStream:
 
     def _history(self) -> History:
         needs_loss = "train-loss" in self.method.get_tag("needs")
-        return History.of(self.run, self.task, with_loss=needs_loss)
+        return History.of(self.run, self.task, self.loss_of(self.run) if needs_loss else None)
+
+    def _count(self, loss: TrainLoss | None) -> None:
+        if loss is not None:
+            self.evaluations = loss.evaluations
+            self.stopwatch.cpu += loss.cpu_elsewhere
 
     def _block(
         self,

@@ -6,15 +6,12 @@ is not what it was when the plan was made, its contents decide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable
 
 from weightcast.bench.plan.fits import KnownRun
-from weightcast.bench.plan.run_cache import TRIES, Files, RunCache
+from weightcast.bench.plan.run_cache import Files, RunCache
 from weightcast.datasets.admission.lineage import fingerprint
 from weightcast.datasets.errors import ChangedMeanwhile, InputError
-
-T = TypeVar("T")
 
 
 class KnownBytes:
@@ -32,27 +29,20 @@ class KnownBytes:
         #: What files were when their contents were last found right.
         self._right: dict[tuple[str, int], Files] = {}
 
-    def reading(self, known: Sequence[KnownRun], work: Callable[[], T]) -> T:
-        """Do what reads some runs; again where their files were touched meanwhile.
+    def check_all(self, known: Iterable[KnownRun]) -> None:
+        """See that runs have the bytes that the plan knows.
 
         Raises
         ------
         ChangedMeanwhile
-            If a run is no longer what the plan knows.
+            If one has others, or none.
         """
-        for _ in range(TRIES):
-            for run in known:
-                self.check(run)
-            failed: Exception | None = None
-            try:
-                done = work()
-            except Exception as error:  # perhaps for a file that was cut while it was read
-                failed = error
-            if all(self._runs.unchanged(run.dataset, run.seed) for run in known):
-                if failed is not None:
-                    raise failed
-                return done
-        raise ChangedMeanwhile(f"{_named(known[0])} or another run is written to again and again")
+        for run in known:
+            self.check(run)
+
+    def untouched(self, known: Iterable[KnownRun]) -> bool:
+        """Whether nobody has written to any run's files since they were checked."""
+        return all(self._runs.unchanged(run.dataset, run.seed) for run in known)
 
     def check(self, known: KnownRun) -> None:
         """See that a run has the bytes that the plan knows.

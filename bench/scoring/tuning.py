@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.scoring.forecasting import ForecastStream
+from weightcast.datasets.history import TrainLoss, recorded_loss
 from weightcast.datasets.rel import RelSums
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Trajectory
 from weightcast.methods.forecaster import Forecaster
+
+#: Gives a run's training loss, None where it cannot be rebuilt.
+LossOf = Callable[[Trajectory], TrainLoss | None]
 
 
 def configurations(method: Forecaster, budget: int, seed: int) -> list[dict[str, Any]]:
@@ -40,6 +44,7 @@ def validation_error(
     runs: Sequence[Trajectory],
     task: ForecastTask,
     sample: NDArray[np.int64],
+    loss_of: LossOf = recorded_loss,
 ) -> float:
     """Return the median `rel_sum` over validation runs; a method on a sample is judged on it."""
     only = sample if method.get_tag("sampled") else None
@@ -47,7 +52,7 @@ def validation_error(
     errors = []
     for run in runs:
         sums = RelSums(len(task.horizons))
-        for block in ForecastStream(method, run, task, only):
+        for block in ForecastStream(method, run, task, only, loss_of):
             start = int(block.rows[0])
             target = run.read(block.tensor, targets, start, int(block.rows[-1]) + 1)
             sums.add(block.forecast, target[:, block.rows - start].T, block.last)
@@ -62,6 +67,7 @@ def fit_tuned(
     task: ForecastTask,
     sample: NDArray[np.int64],
     budget: int,
+    loss_of: LossOf = recorded_loss,
 ) -> tuple[Forecaster, dict[str, Any], list[dict[str, Any]]]:
     """Fit a method, with the best of its configurations where there is a budget.
 
@@ -92,7 +98,7 @@ def fit_tuned(
         start = time.perf_counter()
         try:
             fitted = method.clone().set_params(**point).fit(train, validation, task)
-            error = validation_error(fitted, validation, task, sample)
+            error = validation_error(fitted, validation, task, sample, loss_of)
         except Exception as reason:
             failure = failure or reason
             said = f"{type(reason).__name__}: {reason}"

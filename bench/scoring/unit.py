@@ -1,7 +1,8 @@
-"""A unit of work: a fit and those of its cells that are missing, in one worker.
+"""A unit of work: a fit and those of its cells that are missing.
 
-A worker that ends over the fit costs the unit's cells; one that ends over a cell costs that cell.
-The next one goes on with the same fitted method.
+Two processes work on it, with a border between them: `weightcast.bench.scoring.border`. One that
+ends over the fit costs the unit's cells; one that ends over a cell costs that cell. The next one
+goes on with the same fitted method.
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ from weightcast.bench.engine.records import CellRow, FitRecord, rows_without_res
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.work import NETWORKS, heavy_libraries
 from weightcast.bench.plan.fits import Fit
-from weightcast.bench.scoring.worker_side import (
-    NotHere,
-    finish_fit,
-    make_cell,
-    make_fit,
-    make_ready,
+from weightcast.bench.plan.run_cache import TRIES
+from weightcast.bench.scoring.border import desk, method_side
+from weightcast.bench.scoring.border.crossing import READY, crossing_of
+from weightcast.bench.scoring.border.method_side import NotHere
+from weightcast.bench.scoring.border.offers import (
+    FitOffer,
+    FitReport,
+    ForecastOffer,
+    Order,
+    Told,
 )
 
 T = TypeVar("T")
@@ -45,8 +50,9 @@ SLOW = ("arima", "transformer", "patchtst", "wnn", "nino-mlp", "lstm", "lfd2-gra
 #: After so many cells in a row that ended their worker, the unit's others are not tried: each may
 #: take the whole time limit.
 ENOUGH = 2
-#: Seconds that a process has to load plugins, data and libraries.
-READY = 600.0
+_WRITTEN_TO = Failure(
+    "failed", "its runs are written to again and again while they are read", "", again=True
+)
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,9 @@ class Unit:
     @property
     def modules(self) -> frozenset[str]:
         networks = NETWORKS if "function" in self.fit.tiers else frozenset()
-        # To clone a method, as tuning does, skbase loads what else it could clone.
-        cloned = frozenset({"sklearn.base"}) if self.fit.tuning else frozenset()
-        own = heavy_libraries(self.fit.method)
-        return frozenset({make_cell.__module__}) | networks | cloned | own
+        # To clone a method skbase loads what else it could clone.
+        always = frozenset({desk.__name__, method_side.__name__, "sklearn.base"})
+        return always | networks | heavy_libraries(self.fit.method)
 
     @property
     def like_others(self) -> bool:
@@ -155,12 +160,16 @@ def _not_tried(why: Failure) -> Failure:
 
 @dataclass
 class _Hands:
-    """What a unit has its worker do; whatever a stranger ends is done again."""
+    """What a unit has its processes do; whatever a stranger ends is done again."""
 
     worker: Worker
     setup: Setup
     of: Fit
     stop: threading.Event
+
+    def __post_init__(self) -> None:
+        self._crossing = crossing_of(self.worker)
+        self._order = Order.of(self.setup, self.of)
 
     def fit(self) -> tuple[FitRecord, bytes | None]:
         """Make the fit; return what it was, and the fitted method where it can be pickled."""
@@ -171,7 +180,7 @@ class _Hands:
             doing = "getting ready"
             self._get_ready()
             doing = "the fit"
-            return self._call(make_fit)
+            return self._fit(self.stop)
 
         try:
             return undisturbed(self.worker, attempt, self.stop)
@@ -201,31 +210,103 @@ class _Hands:
 
     def finish(self, fitted: bytes | None) -> Afterwards:
         """Ask for what the report draws; nothing that is scored depends on it."""
+        examples: dict[str, Any] = {}
         with suppress(WorkerEnded, NotHere):
-            return Afterwards(self.of, *self._call(finish_fit, fitted))
-        return Afterwards(self.of, {}, None)
+            offer = self._desk(desk.open_example, self.stop)
+            if offer is not None:
+                told = self._forecast(method_side.draw_forecast, offer, fitted, self.stop)
+                examples = self._desk(desk.close_example, self.stop, told)
+            diagnostics = self._crossing.ask_method(
+                method_side.diagnostics, self.stop, self._order, fitted
+            )
+            return Afterwards(self.of, examples, diagnostics)
+        return Afterwards(self.of, examples, None)
+
+    def _fit(self, stop: threading.Event | None) -> tuple[FitRecord, bytes | None]:
+        """Fit on runs that nobody writes to meanwhile."""
+        for _ in range(TRIES):
+            offer = self._desk(desk.open_fit, stop)
+            if isinstance(offer, Failure):
+                return FitRecord(self.of, offer), None
+            report, fitted = self._crossing.ask_method(
+                method_side.make_fit, stop, self._order, offer
+            )
+            closed = self._desk(desk.close_fit, stop)
+            if isinstance(closed, Failure):
+                return FitRecord(self.of, closed), None
+            if closed:
+                return _record(self.of, report, offer), fitted
+        return FitRecord(self.of, _WRITTEN_TO), None
 
     def _cell(self, seed: int, fitted: bytes | None) -> list[CellRow]:
-        make = self.worker.call  # not to be given up once it is to stop
+        """Make a cell; it is not given up once the run is to stop."""
+        for _ in range(TRIES):
+            offer = self._desk(desk.open_cell, None, seed)
+            if isinstance(offer, Failure):
+                return rows_without_result(seed, self.of.tiers, offer)
+            try:
+                told = self._forecast(method_side.make_forecast, offer, fitted, None)
+            except NotHere:
+                # A method that cannot be pickled is fitted again after its process ended.
+                record, fitted = self._fit(None)
+                if why := record.failure:
+                    why = replace(why, reason=f"the fit, made again: {why.reason}")
+                    return rows_without_result(seed, self.of.tiers, why)
+                continue
+            rows = self._desk(desk.close_cell, None, seed, told, timeout=None)
+            if rows is not None:
+                return rows
+        return rows_without_result(seed, self.of.tiers, _WRITTEN_TO)
+
+    def _forecast(
+        self,
+        make: Callable[..., Told],
+        offer: ForecastOffer,
+        fitted: bytes | None,
+        stop: threading.Event | None,
+    ) -> Told:
+        """Have the method forecast what the desk laid out.
+
+        Raises
+        ------
+        NotHere
+            If its process has no method, nor can have one of these bytes.
+        """
+        ask = self._crossing.ask_method
         with suppress(NotHere):
-            return make(make_cell, self.setup, self.of, seed, None)
+            return ask(make, stop, self._order, offer, None)
+        # A new process. Bytes go along only where they are needed; they may be large.
         self._get_ready()
-        # Bytes go along only where the method is not in the process already; they may be large.
-        if fitted is not None:
-            with suppress(NotHere):
-                return make(make_cell, self.setup, self.of, seed, fitted)
-        # A method that cannot be pickled is fitted again after its process ended.
-        record, _ = self._call(make_fit)
-        if why := record.failure:
-            why = replace(why, reason=f"the fit, made again: {why.reason}")
-            return rows_without_result(seed, self.of.tiers, why)
-        return make(make_cell, self.setup, self.of, seed, None)
+        return ask(make, stop, self._order, offer, fitted)
 
     def _get_ready(self) -> None:
-        """Have the process load what fit and cells take for granted; none counts as theirs."""
-        self._call(make_ready, timeout=READY)
+        """Have the method's process load what it takes for granted; none counts as its own."""
+        self.worker.call(method_side.make_ready, self._order, stop=self.stop, timeout=READY)
 
-    def _call(self, function: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
-        return self.worker.call(
-            function, self.setup, self.of, *args, stop=self.stop, timeout=timeout
-        )
+    def _desk(
+        self,
+        function: Callable[..., T],
+        stop: threading.Event | None,
+        *args: Any,
+        timeout: float | None = READY,
+    ) -> T:
+        call = self._crossing.ask_desk
+        return call(function, self.setup, self.of, *args, stop=stop, timeout=timeout)
+
+
+def _record(fit: Fit, report: FitReport, offer: FitOffer) -> FitRecord:
+    if report.failure is not None:
+        return FitRecord(fit, report.failure)
+    return FitRecord(
+        fit,
+        chosen=report.chosen,
+        trials=report.trials,
+        fit_seconds=report.seconds,
+        fit_cpu_seconds=report.cpu_seconds,
+        fit_memory_bytes=report.memory_bytes,
+        training_runs_seconds=offer.training_seconds if report.learned else 0.0,
+        parameters=report.parameters,
+        flops_per_coordinate=report.flops_per_coordinate,
+        diagnostics=report.diagnostics,
+        site=Site(threads=report.threads),
+    )
