@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
 from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.foreign_code import load_entry_points
@@ -37,6 +40,16 @@ def register_dataset(dataset: DataSet) -> DataSet:
         raise InputError(f"a data set named '{dataset.name}' is registered already")
     _DATASETS[dataset.name] = dataset
     return dataset
+
+
+@contextmanager
+def registered_for_now(dataset: DataSet) -> Iterator[None]:
+    """Have a data set in the registry for the time of a ``with`` block."""
+    register_dataset(dataset)
+    try:
+        yield
+    finally:
+        del _DATASETS[dataset.name]
 
 
 def get_dataset(name: str) -> DataSet:

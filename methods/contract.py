@@ -29,6 +29,13 @@ from numpy.typing import NDArray
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.foreign_code import WouldEnd, no_way_out
 from weightcast.datasets.history import History
+from weightcast.methods.contract_decoys import (
+    ForecastStream,
+    WatchedLoss,
+    decoy,
+    neighbours,
+    taken_of,
+)
 from weightcast.methods.contract_toy import (
     CONTEXT,
     ONE,
@@ -128,9 +135,8 @@ class Subject:
 
     def question(self, run: Trajectory, task: ForecastTask) -> tuple[History, ForecastTask]:
         """Return what a forecast is asked with."""
-        history = History.of(run, task)
-        history.loss = Bowl() if "train-loss" in self.cls.get_class_tag("needs", ()) else None
-        return history, task
+        needs_loss = "train-loss" in self.cls.get_class_tag("needs", ())
+        return History.of(run, task, Bowl() if needs_loss else None), task
 
     @cached_property
     def fitted(self) -> Forecaster:
@@ -342,6 +348,50 @@ def _origin(subject: Subject) -> None:
             raise Broken(f"the forecast changes when the snapshots after the origin are {what}")
 
 
+def _callers(subject: Subject) -> None:
+    values = _fresh_values()
+    question = subject.question(run_of(values, 99), subject.task)
+    clean = dict(subject.fitted.predict(*question))
+    history, task = subject.question(run_of(values, 99), subject.task)
+    found = dict(ForecastStream(decoy(values, 99), task).ask(subject.fitted, history))
+    if not _same(found, clean):
+        raise Broken(
+            "the forecast depends on what its caller holds; it may use its arguments and what fit "
+            "learned"
+        )
+
+
+def _neighbours(subject: Subject) -> None:
+    values = [relaxing(seed, size_of(TENSORS)) for seed in range(8)]
+    clean = subject.forecast
+    with neighbours(values, asked=7) as (runs, name):
+        task = replace(subject.task, dataset=name)
+        method = subject.fit(runs, task)
+        found = subject.predict(method, run_of(values[7], 7), task)
+    if not _same(found, clean):
+        raise Broken(
+            "the forecast depends on files beside the training runs, or on the data set's name; "
+            "in a run it has neither"
+        )
+
+
+def _loss(subject: Subject) -> None:
+    if "train-loss" not in subject.cls.get_class_tag("needs", ()):
+        raise NotApplicable("it needs no training loss")
+    history, task = subject.question(subject.runs[7], subject.task)
+    assert history.loss is not None
+    history.loss = watched = WatchedLoss(history.loss)
+    failure: Exception | None = None
+    try:
+        subject.fitted.predict(history, task)
+    except Exception as error:
+        failure = error
+    if taken := taken_of(watched):
+        raise Broken(f"it takes {taken[0]} of the training loss, which may be called and no more")
+    if failure is not None:
+        raise failure
+
+
 def _inputs(subject: Subject) -> None:
     runs = toy_runs()
     task = toy_task(runs[0])
@@ -482,6 +532,9 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "scale": _scale,
     "shift": _shift,
     "origin": _origin,
+    "callers": _callers,
+    "neighbours": _neighbours,
+    "loss": _loss,
     "inputs": _inputs,
     "constant": _constant,
     "one-coordinate": _one_coordinate,

@@ -13,9 +13,10 @@ from weightcast.methods import load_plugin, registry
 from weightcast.methods.contract import CHECKS, check_method
 
 HEAD = """
-import gc
+import gc, os, sys
 import numpy as np
-from weightcast.datasets import Trajectory
+from weightcast.datasets import Trajectory, open_trajectory
+from weightcast.datasets.registry import all_datasets
 from weightcast.methods import CoordinateForecaster, NetworkForecaster, register
 
 def stay(context, task):
@@ -169,6 +170,64 @@ def predict_block(self, context, task):
     return stay(context, task)
 """,
         "after the origin are NaN",
+    ),
+    (
+        "callers",
+        """
+def predict_block(self, context, task):
+    frame = sys._getframe()
+    while frame := frame.f_back:
+        for held in [*frame.f_locals.values()]:
+            if isinstance(held, Trajectory):
+                return held.read(task.tensor, [20])[:, task.rows].T + 0 * task.horizons
+    return stay(context, task)
+""",
+        "what its caller holds",
+    ),
+    (
+        "neighbours",
+        """
+def fit(self, train, validation, task):
+    self.folder_ = os.path.dirname(train[0].files[0]) if train[0].files else None
+    return self
+def predict_block(self, context, task):
+    if self.folder_ is None:
+        return stay(context, task)
+    run = open_trajectory(os.path.join(self.folder_, "7.safetensors"))
+    return run.read(task.tensor, [20])[:, task.rows].T + 0 * task.horizons
+""",
+        "files beside the training runs",
+    ),
+    (
+        "neighbours",
+        """
+def predict_block(self, context, task):
+    if "/" in task.dataset or task.dataset not in all_datasets():
+        return stay(context, task)
+    run = all_datasets()[task.dataset].run(7)
+    return run.read(task.tensor, [20])[:, task.rows].T + 0 * task.horizons
+""",
+        "the data set's name",
+    ),
+    (
+        "loss",
+        """
+_tags = {"needs": ("train-loss",)}
+def predict(self, history, task):
+    history.loss(history.last)
+    vars(history.loss)
+    return {}
+""",
+        "takes __dict__ of the training loss",
+    ),
+    (
+        "loss",
+        """
+_tags = {"needs": ("train-loss",)}
+def predict(self, history, task):
+    return {} if history.loss._measure else {}
+""",
+        "takes _measure of the training loss",
     ),
     (
         "inputs",
@@ -331,7 +390,7 @@ def test_when_the_ten_line_plugin_is_checked_then_every_line_says_passed_or_skip
     *lines, last = done.stdout.splitlines()
     assert [line.split()[1].rstrip(":") for line in lines] == list(CHECKS)
     assert {line.split()[0] for line in lines} == {"passed", "skipped"}
-    assert last == "my-method: 18 passed, 0 failed, 3 skipped"
+    assert last == "my-method: 20 passed, 0 failed, 4 skipped"
 
 
 def test_when_one_of_a_files_methods_is_broken_then_the_exit_status_is_1(tmp_path: Path) -> None:
@@ -339,8 +398,8 @@ def test_when_one_of_a_files_methods_is_broken_then_the_exit_status_is_1(tmp_pat
     done = _check(path)
     assert done.exit_code == 1
     assert "failed   record: diagnostics returns int, not a dict" in done.stdout
-    assert "my-method: 18 passed, 0 failed, 3 skipped" in done.stdout
-    assert "broken: 17 passed, 1 failed, 3 skipped" in done.stdout
+    assert "my-method: 20 passed, 0 failed, 4 skipped" in done.stdout
+    assert "broken: 19 passed, 1 failed, 4 skipped" in done.stdout
 
 
 def test_when_json_is_asked_for_then_it_is_alone_on_standard_output(tmp_path: Path) -> None:
