@@ -21,7 +21,8 @@ from weightcast.bench.engine.processes.limits import Limits
 from weightcast.bench.engine.processes.worker import Worker
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.work import Work, in_turn
-from weightcast.bench.plan.fits import RunCache, make_plan
+from weightcast.bench.plan.fits import make_plan
+from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.scoring.unit import Unit
 

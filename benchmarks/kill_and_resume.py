@@ -57,7 +57,7 @@ from weightcast.methods import CoordinateForecaster, register
 def drawn():
     """Whether a forecast is for a picture of the report and no cell's."""
     frame = sys._getframe()
-    while frame is not None and frame.f_code.co_name != "example_forecast":
+    while frame is not None and frame.f_code.co_name != "draw_forecast":
         frame = frame.f_back
     return frame is not None
 
