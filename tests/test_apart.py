@@ -123,6 +123,14 @@ def test_when_a_ranking_is_taken_apart_by_horizon_then_each_context_has_its_own(
         by_horizon(rank_results(_results({"a": (LINEAR,)}), metric=LINEAR))
 
 
+def test_when_runs_hardly_move_by_a_horizon_then_taking_apart_by_it_is_refused() -> None:
+    results = _results({"a": ()})
+    late = results.cells["run"] >= 4  # no run of these has an error at the first horizon
+    results.cells.loc[late, "rel_h5"] = np.nan
+    with pytest.raises(InputError, match="rel_sum is not defined at single horizons here"):
+        by_horizon(rank_results(results))
+
+
 def _replaced(results: Results, cells: pd.DataFrame) -> Results:
     empty = pd.DataFrame()
     return Results(results.folder, cells, empty, empty, {}, [], [], {}, {}, [], "")

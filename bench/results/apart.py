@@ -178,7 +178,7 @@ def by_horizon(board: Leaderboard) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the metric is not told at single horizons.
+        If the metric is not told at single horizons, or not defined there on some runs.
     """
     import pandas as pd
 
@@ -204,6 +204,10 @@ def by_horizon(board: Leaderboard) -> pd.DataFrame:
             for method, own in skills.items()
             for label, metric, error, skill in zip(labels, metrics, errors, own, strict=True)
         ]
+    if not rows:  # runs that hardly move by one of the horizons have no error there
+        raise InputError(
+            f"{board.metric} is not defined at single horizons here, by which some runs hardly move"
+        )
     return _in_order(pd.DataFrame(rows), board)
 
 

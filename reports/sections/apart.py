@@ -66,9 +66,12 @@ def parts(view: View) -> Apart | None:
 
 def horizons(view: View, board: Leaderboard | None) -> list[Picture]:
     """Draw one tier's skills at each context and horizon: where forecasting beats the baseline."""
-    if board is None or not board.horizons:
+    try:
+        table = by_horizon(board) if board else None
+    except InputError:
         return []
-    table = by_horizon(board)
+    if board is None or table is None:
+        return []
     contexts = table["context"].unique()
     found = []
     for context, part in table.groupby("context"):
