@@ -361,6 +361,9 @@ def test_when_a_forecaster_is_ahead_then_the_first_sentence_says_by_how_much(
     said = takeaway(LoopView(results.loops, View(results).looks))
     assert best.label == "ols-line"
     assert f"ols-line takes {fixed(best.ratio.value)} {interval(best.ratio)}" in said
+    average = loop_board(results.loops, readout="average").pooled[0]
+    by_average = f"{fixed(average.ratio.value)} {interval(average.ratio)}"
+    assert f"by raw weights, and {by_average} by their moving average (faster)" in said
     assert said in page
     slower = [row for row in results.loops if row["method"] != "ols-line"]
     said = takeaway(LoopView(slower, View(replace(results, loops=slower)).looks))

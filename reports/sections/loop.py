@@ -132,7 +132,7 @@ def takeaway(loop: LoopView) -> str:
         said = (
             f"In the loop, {best.label} takes {fixed(best.ratio.value)} "
             f"{interval(best.ratio)} of the step-equivalents of tuned plain training "
-            f"to the hard target {where}"
+            f"to the hard target {where}{_by_average(loop, best.label)}"
         )
         if others := [s.label for s in ahead[1:]]:
             said += f"; {', '.join(others)} {'is' if len(others) == 1 else 'are'} faster too"
@@ -157,6 +157,16 @@ def takeaway(loop: LoopView) -> str:
     amounts = ((behind, "slower"), (some, "without a verdict"))
     counts = [f"{amount} of {len(own)} {what}" for amount, what in amounts if amount]
     return f"{said} ({', '.join(counts)})." if counts else f"{said}."
+
+
+def _by_average(loop: LoopView, label: str) -> str:
+    """Say what a method that is ahead by raw weights is by their average, which costs no jump."""
+    for s in loop.board("average").pooled:
+        if s.label == label:
+            verdict = s.verdict.partition(":")[0]
+            said = f"{fixed(s.ratio.value)} {interval(s.ratio)}".rstrip()
+            return f" by raw weights, and {said} by their moving average ({verdict})"
+    return " by raw weights"
 
 
 def setting_table(loop: LoopView) -> Table:
