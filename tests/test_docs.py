@@ -167,6 +167,9 @@ def at_a_tiny_size(arguments: list[str], suites: Path) -> list[str]:
             value = arguments[place].split(",")[0]
             tiny = option == "--suite" and value in suite_names()
             arguments[place] = str(suites / f"{value}.toml") if tiny else value
+    if arguments[0] == "audit":
+        arguments = [word for word in arguments if word not in ("--fresh", "12")]
+        arguments += ["--fresh", "4"]
     if arguments[0] == "record" and "--seeds" not in arguments:
         arguments += ["--seeds", "0"]
     return arguments

@@ -99,7 +99,7 @@ def leaderboard(
 ) -> None:
     """Rank methods, with run-level 95 % intervals."""
     from weightcast.bench.commands.arguments import check_output_file
-    from weightcast.bench.results.leaderboard import BASELINE
+    from weightcast.bench.results.headline import BASELINE
 
     check_output_file("--csv", csv)
     check_output_file("--errors", errors)

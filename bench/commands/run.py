@@ -160,7 +160,7 @@ def run_suite(options: RunOptions) -> dict[str, int]:
                 _say_what_is_missing("cells", len(keys), units)
                 if units:
                     _check_gates(suite, runs, store)
-                    _run(units, suite, options, store)
+                    run_units(units, suite, options, store)
             if looped:
                 keys |= _run_loop(suite, options, store)
         except StoreFailed as error:
@@ -185,7 +185,7 @@ def _run_loop(suite: Suite, options: RunOptions, store: Store) -> set[str]:
         units = [LoopUnit(group) for group in missing_groups(groups, _finished(store, options))]
         _say_what_is_missing("training runs", len(keys), units)
         if units:
-            _run(units, suite, options, store)
+            run_units(units, suite, options, store)
         rows = [row for row in store.loops() if row["key"] in keys]
         grown = widened(grids, edges(rows), first, suite.loop.widenings)
         if grown == grids:
@@ -209,7 +209,7 @@ def _say_what_is_missing(what: str, total: int, units: Sequence[Work]) -> None:
     print(f"{total - missing:,} of {total:,} {what} are here, {missing:,} to run", file=sys.stderr)
 
 
-def _run(units: Sequence[Work], suite: Suite, options: RunOptions, store: Store) -> None:
+def run_units(units: Sequence[Work], suite: Suite, options: RunOptions, store: Store) -> None:
     """Run what is missing, in this machine's processes or on a cluster."""
     # Imported late: it brings the workers, which no check before needs.
     from weightcast.bench.engine.processes.inside import registered_by

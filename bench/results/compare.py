@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.estimate import Estimate
-from weightcast.bench.results.horizons import OVER_HORIZONS, columns_of, horizon_labels
+from weightcast.bench.results.headline import DEFAULT_METRIC, with_error
 from weightcast.bench.results.inference.pairwise import holm
-from weightcast.bench.results.leaderboard import DEFAULT_METRIC
 from weightcast.bench.results.tables import Results
 from weightcast.datasets.errors import InputError, unknown
 
@@ -148,7 +147,7 @@ def change_rows(changes: Sequence[Change]) -> list[dict[str, Any]]:
 
 
 def _changes(before: pd.DataFrame, after: pd.DataFrame, tier: str, metric: str) -> list[Change]:
-    old, new = (_with_error(part[part["tier"] == tier], metric) for part in (before, after))
+    old, new = (with_error(part[part["tier"] == tier], metric) for part in (before, after))
     found = []
     for key, theirs in new.groupby([*_TASK, "label"], sort=True):
         dataset, trained_on, track, split, context, label = key
@@ -190,22 +189,6 @@ def _changes(before: pd.DataFrame, after: pd.DataFrame, tier: str, metric: str) 
 def _of(part: pd.DataFrame, cells: set[tuple[int, int]]) -> pd.DataFrame:
     keys = zip(part["run"], part["repeat"], strict=True)
     return part[[key in cells for key in keys]]
-
-
-def _with_error(part: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Add the column ``error``: the metric, of a sampled method that on its sample."""
-    if metric in OVER_HORIZONS:
-        labels = horizon_labels(part, metric)
-        logs = np.log(part[columns_of(metric, labels)].clip(lower=np.finfo(float).tiny))
-        errors = np.exp(logs.mean(axis=1, skipna=False))
-    elif metric in part.columns:
-        errors = part[metric]
-        if f"{metric}_sample" in part.columns:
-            errors = errors.fillna(part[f"{metric}_sample"])
-    else:
-        known = [name for name in part.columns if name.startswith(("rel_", "train_", "test_"))]
-        raise unknown("metric", metric, [*known, *OVER_HORIZONS])
-    return part.assign(error=errors.where(part["status"] == "ok").astype(float))
 
 
 def _change(change: Change, before: Doubles, after: Doubles) -> Change:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weightcast.bench.estimate import Estimate
+from weightcast.bench.results.headline import BASELINE
 from weightcast.bench.results.inference.errors import RunErrors
 from weightcast.bench.results.inference.pairwise import Pairwise
 from weightcast.bench.results.inference.ranking import Ranking, horizon_skills, rank_tasks
 from weightcast.bench.results.leaderboard import (
-    BASELINE,
     compare_pairs,
     rank_sets,
     ranking_table,

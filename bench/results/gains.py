@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.verdicts import MOST_FAILED
+from weightcast.bench.results.headline import BASELINE
 from weightcast.bench.results.horizons import LABELS
-from weightcast.bench.results.leaderboard import BASELINE
 from weightcast.bench.results.tables import OWN, Results
 
 if TYPE_CHECKING:

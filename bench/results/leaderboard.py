@@ -13,7 +13,9 @@ from weightcast.bench.estimate import Estimate
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import sharing_line
 from weightcast.bench.results.at_length import AtLength, at_length, length_columns, measured
+from weightcast.bench.results.audit import audit_notes
 from weightcast.bench.results.common import common_cells, place_name
+from weightcast.bench.results.headline import BASELINE, DEFAULT_METRIC
 from weightcast.bench.results.horizons import (
     AT_HORIZONS,
     OVER_HORIZONS,
@@ -41,9 +43,6 @@ from weightcast.methods import all_methods
 if TYPE_CHECKING:
     import pandas as pd
 
-BASELINE = "last-value"
-#: Of the function tier it is the geometric mean over the horizons at which networks are measured.
-DEFAULT_METRIC = {"weights": "rel_sum", "function": "train_loss"}
 
 # What a standing has from the comparison with all the others, blank.
 _ALONE: dict[str, Any] = {"win_rate": Estimate(), "mean_rank": np.nan, "ratio": Estimate()}
@@ -187,6 +186,8 @@ def rank_results(
     ranking = rank_sets(methods, sets, baseline)
     ranking.unranked.extend(common.unranked)
     notes += [*ranking.left_out, *failure_notes(ranking)]
+    if (track, split) == ("main", WHOLE):
+        notes += audit_notes(results, tier)
     lengths = None
     if measured(cells, best := length_columns(columns)):
         lengths = at_length(cells, methods, sets, lay_out(cells, best, methods), baseline)

@@ -15,8 +15,8 @@ from weightcast.bench.results.gains import (
     all_gains,
     gain_correlations,
 )
+from weightcast.bench.results.headline import BASELINE
 from weightcast.bench.results.horizons import LABELS, spoken
-from weightcast.bench.results.leaderboard import BASELINE
 from weightcast.reports.figures import CLIP, Picture
 from weightcast.reports.numbers import fixed, interval, median, number, plural
 from weightcast.reports.plots.agreement import Gain, agreement_plot

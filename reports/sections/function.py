@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from weightcast.bench.results.headline import BASELINE
 from weightcast.bench.results.horizons import LABELS
-from weightcast.bench.results.leaderboard import BASELINE
 from weightcast.reports.figures import Picture, slug
 from weightcast.reports.numbers import DASH, median, values
 from weightcast.reports.plots.function import Outcome, function_plot

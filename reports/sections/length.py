@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.results.at_length import CONTROL, AtLength
+from weightcast.bench.results.headline import BASELINE
 from weightcast.bench.results.horizons import listed, spoken
-from weightcast.bench.results.leaderboard import BASELINE, Leaderboard
+from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.methods.registry import is_reference
 from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.tables import Cell, Column, Table, amount, estimated, value, words

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from weightcast.bench.results.headline import BASELINE
 from weightcast.bench.results.horizons import listed, spoken
 from weightcast.bench.results.inference.charging import Unranked
-from weightcast.bench.results.leaderboard import BASELINE, Leaderboard
+from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.view import Ranked
 
