@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from markupsafe import Markup
@@ -72,7 +73,8 @@ def _diagram(
     import pandas as pd
     from scikit_posthocs import critical_difference_diagram
 
-    labels = [shown[method] for method in found.methods]
+    label = {method: _Label(shown[method]) for method in found.methods}
+    labels = pd.Index(list(label.values()), dtype=object)
     drawn: dict[str, Any] = critical_difference_diagram(
         pd.Series(found.mean_ranks, index=labels),
         pd.DataFrame(found.pairs, index=labels, columns=labels),
@@ -84,12 +86,21 @@ def _diagram(
         marker_props={"s": 24, "clip_on": False},
         elbow_props={"linewidth": 1.1, "clip_on": False},
         crossbar_props={"color": INK, "linewidth": 3.2, "solid_capstyle": "round"},
-        color_palette={shown[method]: looks[method].colour for method in found.methods},
+        color_palette={label[method]: looks[method].colour for method in found.methods},
         text_h_margin=0.0,
     )
     for text in drawn["labels"]:
         text.set_color(INK)
     return drawn
+
+
+class _Label(str):
+    """A label with one hash in all processes: the library draws bars in the order of a set."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return crc32(self.encode())
 
 
 def _bars(found: Friedman) -> int:
