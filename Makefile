@@ -17,7 +17,9 @@ bench: $(VENV)/bench.stamp
 	@echo
 	@$(VENV)/bin/weightcast report $(OUT)
 
+# A left-over build folder would ship, and test, deleted modules.
 test: $(VENV)/tox.stamp
+	rm -rf build
 	$(VENV)/bin/tox run
 
 # Everything that is cheap to check before a commit.

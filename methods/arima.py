@@ -98,7 +98,9 @@ class Arima(CoordinateForecaster):
         # Not the task's seed: the choice is the same under all, so that one fit stands for them.
         random = np.random.default_rng(0)
         each = max(1, round(self.coordinates / max(1, len(validation))))
-        drawn = [draw_rows([run], task, each, random)[""].values for run in validation]
+        # In one order, whatever order runs come in: else others would be drawn of each.
+        runs = sorted(validation, key=lambda run: run.meta.seed)
+        drawn = [draw_rows([run], task, each, random)[""].values for run in runs]
         best = np.inf
         for order in candidates:
             errors = [_error(rows, task, order) for rows in drawn]

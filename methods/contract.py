@@ -3,7 +3,8 @@
 `weightcast check NAME|FILE.py` runs them on one method, our tests on every registered one. Each
 check fits and asks the method on the toy runs of `weightcast.methods.contract_toy`; a check that
 does not apply to a method (an order of coordinates where it has the whole network, say) is skipped.
-Methods with the parameter ``updates`` get 40 of them: the contract is about form, not accuracy.
+Methods with the parameter ``updates`` get 40 of them, one that chooses on ``coordinates`` four: the
+contract is about form, not accuracy.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ Forecast = Mapping[str, Any]
 
 NEEDS = ("train-loss", "truth")
 ROLES = ("forecaster", "reference")
-QUICK = {"updates": 40}
+QUICK = {"updates": 40, "coordinates": 4}
 
 
 class Broken(Exception):
