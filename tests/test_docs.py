@@ -507,6 +507,19 @@ def test_when_a_ratio_of_loop_quick_is_shown_then_it_is_the_released_one() -> No
             check_ratio(cell, column[method], method)
 
 
+def test_when_a_ratio_of_loop_lengths_is_shown_then_it_is_the_released_one() -> None:
+    columns = [
+        released(f"{suite}/train-loss-{readout}.csv", "digits-mlp-sgd")
+        for suite in ("loop-lengths", "loop-lengths-whole")
+        for readout in ("raw", "average")
+    ]
+    table = rows(section("results.md", "## loop-lengths"))
+    assert set(table) == set(columns[0])
+    for method, cells in table.items():
+        for cell, column in zip(cells, columns, strict=True):
+            check_ratio(cell, column[method], method)
+
+
 @pytest.mark.parametrize(
     "folder",
     sorted({file.parent for file in PUBLISHED.glob("loop*/**/*.csv")}),
