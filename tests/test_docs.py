@@ -210,7 +210,9 @@ def tiny_suites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in suite_names():
         tiny: dict[str, Any] = {"datasets": ["digits-mlp-sgd"], "shifts": [], "contexts": [10]}
         tiny["methods"] = methods[1:] if name.startswith("loop") else methods
-        suite = load_suite(name).model_copy(update=tiny | {"loop": loop, "windows": []})
+        whole = load_suite(name)
+        tiny["train_runs"] = [1, 3] if whole.train_runs else []
+        suite = whole.model_copy(update=tiny | {"loop": loop, "windows": []})
         (folder / f"{name}.toml").write_text(suite.to_toml(), encoding="utf-8")
     return folder
 

@@ -58,7 +58,10 @@ def leaderboard(
     baseline: Annotated[str | None, typer.Option(help="What skill is relative to.")] = None,
     track: Annotated[str, typer.Option(help="main, fine-tune or a shift.")] = "main",
     split: Annotated[
-        str, typer.Option(help="seeds (whole runs), early, middle or late.")
+        str,
+        typer.Option(
+            help="seeds (whole runs), early, middle, late, or train-N (fitted on N runs)."
+        ),
     ] = "seeds",
     csv: Annotated[Path | None, typer.Option(help="Write the ranking here too.")] = None,
     errors: Annotated[

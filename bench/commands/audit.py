@@ -139,7 +139,7 @@ def _suite(options: AuditOptions) -> Suite:
     tiers = [tier for tier in suite.tiers if tier != "loop"]
     if not kept or not tiers:
         raise InputError("no data set is left to audit; name one with --datasets")
-    update = {"datasets": kept, "tiers": tiers, "windows": [], "shifts": []}
+    update = {"datasets": kept, "tiers": tiers, "windows": [], "train_runs": [], "shifts": []}
     return suite.model_copy(update=update)
 
 

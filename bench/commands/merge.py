@@ -325,7 +325,7 @@ def _suites(parts: Sequence[Path]) -> list[tuple[Path, Suite]]:
 def _united_suite(found: Sequence[tuple[Path, Suite]]) -> tuple[Suite, list[str]]:
     """Unite what the parts were asked to run; the last one's other settings hold."""
     suites = [suite for _, suite in found]
-    several = ("datasets", "methods", "contexts", "windows", "shifts", "tiers")
+    several = ("datasets", "methods", "contexts", "windows", "train_runs", "shifts", "tiers")
     update: dict[str, Any] = {
         name: _united([getattr(suite, name) for suite in suites]) for name in several
     }

@@ -178,7 +178,8 @@ def rank(
     track : str
         ``"main"``, ``"fine-tune"`` or a shift's name.
     split : str
-        ``"seeds"`` for whole runs; ``"early"``, ``"middle"`` or ``"late"``.
+        ``"seeds"`` for whole runs; ``"early"``, ``"middle"`` or ``"late"`` for a window;
+        ``"train-3"`` for fits on three training runs.
 
     Returns
     -------

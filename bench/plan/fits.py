@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from weightcast.bench.plan.batch_norm import BatchNorm, has_statistics
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.parameters import files_hash, keyed_params
-from weightcast.bench.plan.place import WHOLE, Place
+from weightcast.bench.plan.place import WHOLE, Place, few
 from weightcast.bench.plan.run_cache import Files, RunCache
 from weightcast.bench.plan.sharing import Sharing, find_sharing, traits
 from weightcast.bench.plan.suite import MethodEntry, Suite
@@ -113,6 +113,7 @@ class Fit:
     def label(self) -> str:
         """Method, data set and rotation, for messages."""
         track = "" if self.place.track == "main" else f" ({self.place.track})"
+        track += "" if self.place.split == WHOLE else f" ({self.place.split})"
         return (
             f"{self.method} on {self.place.dataset}{track}, context {self.context}, "
             f"rotation {self.split.rotation}" + f", repeat {self.repeat}" * (self.repeat > 0)
@@ -191,7 +192,8 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
     ------
     InputError
         If a run has NaN or infinity, runs of one data set differ in tensors or steps, a context
-        does not fit, or training and test runs share what they must not.
+        does not fit, a rotation has fewer training runs than asked for, or training and test runs
+        share what they must not.
     """
     codes = {entry.name: code_hash(get_method(entry.name)) for entry in suite.methods}
     fits = []
@@ -230,6 +232,8 @@ def _places(suite: Suite, runs: RunCache) -> Iterator[Place]:
         yield Place(name, name, track)
         for window in suite.windows:
             yield Place(name, name, track, split=window)
+        for count in dict.fromkeys(suite.train_runs):
+            yield Place(name, name, track, split=few(count))
     for shift in suite.shifts:
         first = [runs(n, get_dataset(n).seeds[0]).n_snapshots for n in (shift.train, shift.test)]
         count = min(first[0], (first[1] - 1) // shift.every + 1)
@@ -264,7 +268,7 @@ def _splits(place: Place, rotations: int) -> list[Split]:
     """Rotate over the seeds of the tested set; train on the other set's runs of other seeds."""
     splits = rotate(get_dataset(place.dataset).seeds, rotations)
     if place.trained_on == place.dataset:
-        return splits
+        return splits if place.train_runs is None else _narrowed(splits, place, place.train_runs)
     found = []
     for there, here in zip(
         rotate(get_dataset(place.trained_on).seeds, rotations), splits, strict=True
@@ -281,6 +285,17 @@ def _splits(place: Place, rotations: int) -> list[Split]:
             )
         found.append(Split(here.rotation, train, validation, here.test))
     return found
+
+
+def _narrowed(splits: list[Split], place: Place, count: int) -> list[Split]:
+    """Leave each rotation its first training runs, by seed; all else stays."""
+    most = min(len(split.train) for split in splits)
+    if count > most:
+        raise InputError(
+            f"{place.dataset} has {most} training runs in each of {len(splits)} rotations, and "
+            f"train_runs asks for {count}; name at most {most}, or leave the data set out"
+        )
+    return [replace(split, train=split.train[:count]) for split in splits]
 
 
 def _known(place: Place, split: Split, runs: RunCache) -> Iterator[KnownRun]:

@@ -90,6 +90,10 @@ class Suite(BaseModel):
         Folds over runs; every run is tested once.
     windows : list of str
         ``"early"``, ``"middle"``, ``"late"``: halves of each run, as tasks beside the whole run.
+    train_runs : list of int
+        Numbers of training runs: for each, tasks whose fits learn from that many of a rotation's
+        training runs, the first by seed, beside those on all of them. Validation and test runs are
+        the same.
     shifts : list of Shift
         Tracks that fit here and test there.
     repeats : int
@@ -131,6 +135,7 @@ class Suite(BaseModel):
     rotations: int = Field(default=4, ge=3, le=LARGEST)
     repeats: int = Field(default=1, ge=1, le=LARGEST)
     windows: list[Literal["early", "middle", "late"]] = []
+    train_runs: list[Annotated[int, Field(ge=1, le=LARGEST)]] = []
     shifts: list[Shift] = []
     tuning: int = Field(default=0, ge=0, le=LARGEST)
     tiers: list[Literal["weights", "function", "loop"]] = ["weights", "function"]

@@ -132,7 +132,7 @@ def rank_results(
         ``"main"`` ranks on the data sets that pass their admission gates. The others are ranked
         apart from it; there a gate that failed is said and no more, for a fine-tune hardly moves.
     split : str
-        ``"seeds"`` for whole runs, or a window's name.
+        ``"seeds"`` for whole runs, a window's name, or ``"train-3"`` for fits on three runs.
 
     Raises
     ------

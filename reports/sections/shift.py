@@ -1,8 +1,8 @@
-"""Windows and shifts: the same methods on parts of a run, or fitted here and tested there."""
+"""The same methods on parts of a run, fitted on few runs, or fitted here and tested there."""
 
 from __future__ import annotations
 
-from weightcast.bench.plan.place import WHOLE
+from weightcast.bench.plan.place import WHOLE, Place
 from weightcast.bench.results.tables import OWN
 from weightcast.reports.tables import Cell, Column, Table, estimated, words
 from weightcast.reports.view import View
@@ -19,14 +19,13 @@ _WHAT = {
 
 
 def shift_table(view: View) -> Table | None:
-    """Tabulate skill by window and shift track beside the whole run's; None where none was run."""
+    """Tabulate skill by window, number of training runs and shift track; None where there is none.
+
+    Whole runs stand beside them.
+    """
     cells = view.results.cells
     there = {(str(t), str(s)) for t, s in zip(cells["track"], cells["split"], strict=True)}
-    order = list(_WHAT)
-    places = sorted(
-        there - {(track, WHOLE) for track in OWN},
-        key=lambda place: (order.index(place[1] if place[1] in _WHAT else place[0]), place[0]),
-    )
+    places = sorted(there - {(track, WHOLE) for track in OWN}, key=_order)
     if not places:
         return None
     columns = [*sorted(there & {("main", WHOLE)}), *places]
@@ -38,7 +37,7 @@ def shift_table(view: View) -> Table | None:
         + [
             Column(
                 "whole runs" if place == ("main", WHOLE) else _title(place),
-                _WHAT.get(place[1]) or _WHAT.get(place[0], ""),
+                _what(place),
             )
             for place in columns
         ],
@@ -52,6 +51,28 @@ def shift_table(view: View) -> Table | None:
             row.append(estimated(found[0].skill, signed=True) if found else Cell("—"))
         table.rows.append(row)
     return table
+
+
+def _order(place: tuple[str, str]) -> tuple[int, int, str]:
+    """Windows first, then numbers of training runs, then shifts."""
+    track, split = place
+    names = list(_WHAT)
+    count = _train_runs(split)
+    if count is not None:
+        return names.index("late"), count, track
+    return names.index(split if split in _WHAT else track), 0, track
+
+
+def _what(place: tuple[str, str]) -> str:
+    track, split = place
+    count = _train_runs(split)
+    if count is not None:
+        return f"fitted on {count} training run" + "s" * (count > 1)
+    return _WHAT.get(split) or _WHAT.get(track, "")
+
+
+def _train_runs(split: str) -> int | None:
+    return Place("", "", split=split).train_runs
 
 
 def _title(place: tuple[str, str]) -> str:
