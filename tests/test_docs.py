@@ -445,6 +445,23 @@ def test_when_the_readme_shows_a_skill_then_it_is_the_released_one_on_common_set
         assert cells == [shown(weights[method], "skill", "+.2f", "—"), *own], method
 
 
+def test_when_ratios_of_paper_few_are_shown_then_they_are_the_released_ones() -> None:
+    lines = [
+        line for line in section("results.md", "## paper-few").splitlines() if "| `paper" in line
+    ]
+    assert len(lines) == 7
+    for line in lines:
+        (place, runs, *cells) = [cell.strip() for cell in line.split("|")[1:-1]]
+        suite, tier = place.replace("`", "").split(", ")
+        found = released(f"{suite}/beside-weight-0-{tier}-train-{runs}.csv")
+        for weight, cell in zip(("0.1", "1.0", "10.0", "100.0"), cells, strict=True):
+            row = found[f"lfd2-grad(weight={weight})"]
+            ratio = [
+                format(1 - float(row[f"skill{end}"]), ".3f") for end in ("", "_upper", "_lower")
+            ]
+            assert cell == "{} [{}, {}]".format(*ratio), (place, runs, weight)
+
+
 def check_correlations(name: str) -> None:
     """See that a section of the results shows the released correlations."""
     with (PUBLISHED / name / "correlations.csv").open(encoding="utf-8", newline="") as file:
