@@ -23,8 +23,8 @@ class Lfd2Grad(Lfd2):
     """LFD-2 plus λ · L_grad, where L_grad punishes growing steps of the forecast.
 
     Near an optimum gradients shrink, and so do steps. Shou et al. (arXiv 2505.02714) derive their
-    L_grad from that; its exact formula is not public. This is the hinge that the description
-    allows: with ŵ_0 = w_n and s_j = ‖ŵ_j − ŵ_{j−1}‖/√d over the d coordinates of a training run,
+    L_grad from that. This is the hinge that descriptions of it allow, not compared with the paper's
+    own formula: with ŵ_0 = w_n and s_j = ‖ŵ_j − ŵ_{j−1}‖/√d over a training run's d coordinates,
 
         L_grad = mean over runs of Σ_j max(0, s_j − s_{j−1}),   j = 2..m.
 
