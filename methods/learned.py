@@ -36,13 +36,12 @@ class LearnedForecaster(CoordinateForecaster):
     Parameters
     ----------
     learning_rate : float
-        Adam's, falling to zero along a cosine.
+        Adam's, after a warm-up; see `weightcast.methods.training.train_network`.
     updates : int
-        Optimizer updates at most. A budget in updates, not epochs, trains on a data set of a few
-        hundred coordinates as long as on one of thousands.
+        Optimizer updates at most; training ends before, once it improves no more.
     patience : int
-        Stop after so many checks without a better validation loss, one check every 20 updates; the
-        best state is kept.
+        Training ends after so many checks without a validation loss that is better by a percent,
+        one check every 50 updates; the best state is kept.
     batch_size : int
         At most a quarter of the training sample is taken.
     rows : int
@@ -54,8 +53,8 @@ class LearnedForecaster(CoordinateForecaster):
     ----------
     network_ : torch.nn.Module
         On the CPU, wherever it was trained.
-    updates_ : int
-        Updates until the best validation loss.
+    trained_ : Trained
+        How its training went.
     """
 
     _tags: ClassVar[dict[str, Any]] = {"provenance": "fit-on-train-split", "random": True}
@@ -65,8 +64,8 @@ class LearnedForecaster(CoordinateForecaster):
     def __init__(
         self,
         learning_rate: float = 3e-3,
-        updates: int = 800,
-        patience: int = 10,
+        updates: int = 8000,
+        patience: int = 16,
         batch_size: int = 256,
         rows: int = 8192,
         device: str = "cpu",
@@ -132,21 +131,25 @@ class LearnedForecaster(CoordinateForecaster):
         validation: _Material,
         random: np.random.Generator,
     ) -> None:
-        def loss(batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        def loss(
+            of: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+        ) -> torch.Tensor:
             x, y, importance = batch
-            error: torch.Tensor = (network(x) - y).abs().mean(dim=1) * importance
+            error: torch.Tensor = (of(x) - y).abs().mean(dim=1) * importance
             return error.mean()
+
+        check = validation.take(slice(None), 1.0)
 
         def batch_loss(rows: NDArray[np.int64]) -> torch.Tensor:
             # The mirror image of a trajectory is as good a trajectory.
             sign = random.choice(np.array([-1.0, 1.0], np.float32), size=(len(rows), 1))
-            return loss(train.take(rows, sign))
+            return loss(network, train.take(rows, sign))
 
-        self.validation_loss_, self.updates_ = train_network(
+        self.trained_ = train_network(
             network,
             batch_loss,
             train.count,
-            lambda: loss(validation.take(slice(None), 1.0)),
+            lambda mean: loss(mean, check),
             random,
             learning_rate=self.learning_rate,
             updates=self.updates,
@@ -171,7 +174,7 @@ class LearnedForecaster(CoordinateForecaster):
         return sum(parameter.numel() for parameter in self.network_.parameters())
 
     def diagnostics(self) -> dict[str, Any]:
-        return {"updates": self.updates_, "validation_loss": self.validation_loss_}
+        return self.trained_.told()
 
 
 class _Material:

@@ -36,10 +36,10 @@ class Lstm(LearnedForecaster):
     def __init__(
         self,
         hidden: int = 32,
-        learning_rate: float = 3e-3,
-        updates: int = 800,
-        patience: int = 10,
-        batch_size: int = 256,
+        learning_rate: float = 1e-2,
+        updates: int = 8000,
+        patience: int = 40,
+        batch_size: int = 64,
         rows: int = 8192,
         device: str = "cpu",
     ) -> None:

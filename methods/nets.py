@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from weightcast.methods.encoder import encoder, mapped
+
 
 class LstmNet(nn.Module):
     """LSTM over (c, n + 1) values, linear head on the last state: (c, m)."""
@@ -13,6 +15,9 @@ class LstmNet(nn.Module):
         super().__init__()
         self.recurrent = nn.LSTM(1, hidden, batch_first=True)
         self.head = nn.Linear(hidden, m)
+        # A state that is kept at first learns from early values sooner (Jozefowicz et al. 2015).
+        bias = dict(self.recurrent.named_parameters())["bias_hh_l0"]
+        nn.init.ones_(bias.detach()[hidden : 2 * hidden])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states, _ = self.recurrent(x.unsqueeze(-1))
@@ -27,15 +32,14 @@ class TransformerNet(nn.Module):
         super().__init__()
         self.embed = nn.Linear(1, width)
         self.position = nn.Parameter(0.02 * torch.randn(n + 1, width))
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.encoder = encoder(width, layers, heads, last_only=True)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, m))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        tokens = self.encoder(self.embed(x.unsqueeze(-1)) + self.position)
-        out: torch.Tensor = self.head(tokens[:, -1])
+        # (width, 1, 1) · (1, n + 1, c) + (width, n + 1, 1)
+        start = self.position.T + self.embed.bias[:, None]
+        tokens = self.embed.weight[:, :, None] * x.T + start[:, :, None]
+        out: torch.Tensor = self.head(self.encoder(tokens)[:, -1].T)
         return out
 
 
@@ -54,17 +58,15 @@ class PatchNet(nn.Module):
         self.patches = (n + 1 - patch) // stride + 2
         self.embed = nn.Linear(patch, width)
         self.position = nn.Parameter(0.02 * torch.randn(self.patches, width))
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.encoder = encoder(width, layers, heads, last_only=False)
         self.head = nn.Linear(self.patches * width, m)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        padded = torch.cat([x, x[:, -1:].expand(-1, self.stride)], dim=1)
-        patches = padded.unfold(1, self.patch, self.stride)  # (c, patches, patch)
-        tokens = self.encoder(self.embed(patches) + self.position)
-        out: torch.Tensor = self.head(tokens.flatten(1))
+        padded = torch.cat([x, x[:, -1:].expand(-1, self.stride)], dim=1).T
+        patches = padded.unfold(0, self.patch, self.stride)  # (patches, c, patch)
+        start = self.position.T + self.embed.bias[:, None]
+        tokens = mapped(self.embed.weight, patches.permute(2, 0, 1)) + start[:, :, None]
+        out: torch.Tensor = self.head(self.encoder(tokens).permute(2, 1, 0).flatten(1))
         return out
 
 

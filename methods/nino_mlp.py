@@ -99,8 +99,8 @@ class NinoMlp(OneLookForecaster):
         self,
         state: str | None = None,
         learning_rate: float = 3e-3,
-        updates: int = 800,
-        patience: int = 10,
+        updates: int = 8000,
+        patience: int = 16,
         batch_size: int = 256,
         rows: int = 8192,
         device: str = "cpu",
@@ -186,22 +186,24 @@ class NinoMlp(OneLookForecaster):
         validation: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         random: np.random.Generator,
     ) -> None:
-        def loss(x: torch.Tensor, kind: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            error: torch.Tensor = (network(x, kind)[:, : self.reach_] - y).abs().mean()
+        def loss(
+            of: torch.nn.Module, x: torch.Tensor, kind: torch.Tensor, y: torch.Tensor
+        ) -> torch.Tensor:
+            error: torch.Tensor = (of(x, kind)[:, : self.reach_] - y).abs().mean()
             return error
 
-        found = train_network(
+        trained = train_network(
             network,
-            lambda rows: loss(*(part[rows] for part in train)),
+            lambda rows: loss(network, *(part[rows] for part in train)),
             len(train[0]),
-            lambda: loss(*validation),
+            lambda mean: loss(mean, *validation),
             random,
             learning_rate=self.learning_rate,
             updates=self.updates,
             patience=self.patience,
             batch_size=self.batch_size,
         )
-        self.found_["validation_loss"], self.found_["updates"] = found
+        self.found_ |= trained.told()
 
     def look(self, history: History, task: ForecastTask) -> CoordinateForecaster:
         if len(history.steps) < SEEN:

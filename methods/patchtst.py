@@ -22,7 +22,7 @@ class PatchTst(LearnedForecaster):
     is normalised as `LearnedForecaster` does it, and the encoder normalises layers before their
     blocks, not batches after them.
 
-    With width W and L layers it has L(8W² + 11W) + W(P + N + 1) + m(NW + 1) parameters: 25,458 by
+    With width W and L layers it has L(8W² + 7W) + W(P + N + 1) + m(NW + 1) parameters: 25,202 by
     default at n = 10, m = 50.
 
     Parameters
@@ -59,9 +59,9 @@ class PatchTst(LearnedForecaster):
         layers: int = 2,
         heads: int = 4,
         learning_rate: float = 3e-3,
-        updates: int = 800,
-        patience: int = 10,
-        batch_size: int = 256,
+        updates: int = 8000,
+        patience: int = 16,
+        batch_size: int = 128,
         rows: int = 8192,
         device: str = "cpu",
     ) -> None:

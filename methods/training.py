@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
 
 DEVICES = ("cpu", "cuda")
-CHECK_EVERY = 20  # updates between looks at the validation loss
-_SLICE = 4096  # rows that a network sees at once when it forecasts
+CHECK_EVERY = 50  # updates between looks at the validation loss
+WARM_UP = 100  # updates until the rate is the full one
+MEMORY = 100  # updates that the mean of the weights goes back, about
+WORTH = 0.01  # the relative improvement that is waited for
+_SLICE = 512  # rows that a network sees at once when it forecasts; more fall out of the cache
 
 _copies: WeakKeyDictionary[torch.nn.Module, torch.nn.Module] = WeakKeyDictionary()
 
@@ -171,64 +174,107 @@ def draw_rows(
     }
 
 
+@dataclass(frozen=True)
+class Trained:
+    """How a network's training went.
+
+    Attributes
+    ----------
+    loss : float
+        The best validation loss.
+    update : int
+        The update that it was found after.
+    updates : int
+        Updates that were made.
+    stopped : bool
+        Whether it ended because nothing improved any more, and not at the most updates allowed.
+    """
+
+    loss: float
+    update: int
+    updates: int
+    stopped: bool
+
+    def told(self) -> dict[str, Any]:
+        """Return this as diagnostics."""
+        return {
+            "validation_loss": self.loss,
+            "updates": self.update,
+            "updates_made": self.updates,
+            "stopped_improving": self.stopped,
+        }
+
+
 def train_network(
     network: torch.nn.Module,
     batch_loss: Callable[[NDArray[np.int64]], torch.Tensor],
     count: int,
-    check_loss: Callable[[], torch.Tensor],
+    check_loss: Callable[[torch.nn.Module], torch.Tensor],
     random: np.random.Generator,
     *,
     learning_rate: float,
     updates: int,
     patience: int,
     batch_size: int,
-) -> tuple[float, int]:
-    """Train with Adam, its rate falling to zero along a cosine, and keep the best state.
+) -> Trained:
+    """Train with Adam until the validation loss improves no more, and keep the best mean weights.
+
+    The rate rises over the first `WARM_UP` updates and then stays; what is looked at, and kept, is
+    a moving mean of the weights over the last `MEMORY` updates or so. The mean is about as good as
+    weights at the end of a falling rate, and needs no guess of how many updates there will be.
+
+    Training ends once ``patience`` checks, one every `CHECK_EVERY` updates, have not together
+    improved the best validation loss by `WORTH` of it.
 
     Parameters
     ----------
     network : torch.nn.Module
         Trained in place.
     batch_loss : callable
-        The loss on some of the training rows.
+        The network's loss on some of the training rows.
     count : int
         How many training rows there are.
     check_loss : callable
-        The loss on validation rows.
+        A network's loss on validation rows.
     random : Generator
         Shuffles the rows.
     learning_rate, updates, patience, batch_size
         As in `weightcast.methods.learned.LearnedForecaster`.
-
-    Returns
-    -------
-    loss : float
-        The best validation loss.
-    update : int
-        The update that it was found after.
     """
     import torch
 
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / WARM_UP, total_iters=WARM_UP)
+    mean = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_move)
     batches = _batches(count, min(batch_size, -(-count // 4)), random)
     best, best_update, state = np.inf, 0, _state(network)
-    for update in range(1, updates + 1):
+    waited_for, waited, update = np.inf, 0, 0
+    while update < updates and waited < patience:
+        update += 1
         optimizer.zero_grad()
         batch_loss(next(batches)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        schedule.step()
+        warm_up.step()
+        mean.update_parameters(network)
         if update % CHECK_EVERY and update != updates:
             continue
         with torch.no_grad():
-            loss = float(check_loss())
+            loss = float(check_loss(mean.module))
         if loss < best:
-            best, best_update, state = loss, update, _state(network)
-        elif update - best_update >= patience * CHECK_EVERY:
-            break
+            best, best_update, state = loss, update, _state(mean.module)
+        waited += 1
+        if loss < waited_for * (1 - WORTH):
+            waited_for, waited = loss, 0
     network.load_state_dict(state)
     network.eval()
-    return best, best_update
+    return Trained(best, best_update, update, waited >= patience)
+
+
+def _move(means: Any, weights: Any, taken: torch.Tensor | int) -> None:
+    """Move means towards weights; early on, when there are few, by more."""
+    share = max(1 / MEMORY, 8 / (int(taken) + 8))
+    for mean, weight in zip(means, weights, strict=True):
+        mean.lerp_(weight, share)
 
 
 def _state(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -123,8 +123,8 @@ class Wnn(CoordinateForecaster):
         slope: float = 0.3,
         state: str | None = None,
         learning_rate: float = 1e-3,
-        updates: int = 800,
-        patience: int = 10,
+        updates: int = 8000,
+        patience: int = 16,
         batch_size: int = 256,
         rows: int = 8192,
         device: str = "cpu",
@@ -198,11 +198,11 @@ class Wnn(CoordinateForecaster):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = WnnNet(self.slope).to(device)
-        loss, update = train_network(
+        trained = train_network(
             network,
             lambda rows: (network(x[rows]) - y[rows]).abs().mean(),
             len(x),
-            lambda: (network(x_check) - y_check).abs().mean(),
+            lambda mean: (mean(x_check) - y_check).abs().mean(),
             random,
             learning_rate=self.learning_rate,
             updates=self.updates,
@@ -210,7 +210,7 @@ class Wnn(CoordinateForecaster):
             batch_size=self.batch_size,
         )
         self.networks_[name] = network.cpu()
-        self.found_[name] = {"updates": update, "validation_loss": loss}
+        self.found_[name] = trained.told()
 
     def predict_block(self, context: Floats, task: ForecastTask) -> Floats | None:
         network = self._network(task.tensor)

@@ -28,7 +28,7 @@ def test_when_encoders_are_built_then_their_documented_counts_hold(n: int, m: in
         return sum(p.numel() for p in method.build(n, m).parameters())
 
     w, layers = 32, 2
-    inside = layers * (8 * w * w + 11 * w)
+    inside = layers * (8 * w * w + 7 * w)
     assert count("transformer") == inside + w * (n + 5) + m * (w + 1)
     patch = min(4, n + 1)
     tokens = (n + 1 - patch) // 2 + 2
@@ -61,13 +61,123 @@ def test_when_patches_are_cut_then_they_are_those_of_a_loop() -> None:
     method: Any = make_method("patchtst", {"patch": 3, "stride": 2})
     network = method.build(7, 4)
     seen = []
-    network.embed.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    network.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     rows = np.arange(16, dtype=np.float32).reshape(2, 8)
     with torch.no_grad():
         network(torch.from_numpy(rows))
     padded = np.concatenate([rows, np.repeat(rows[:, -1:], 2, axis=1)], axis=1)
     expected = np.stack([padded[:, i : i + 3] for i in range(0, 8, 2)], axis=1)
-    np.testing.assert_array_equal(seen[0].numpy(), expected)
+    start = network.position + network.embed.bias
+    tokens = torch.from_numpy(expected) @ network.embed.weight.T + start  # (c, patches, width)
+    np.testing.assert_allclose(
+        seen[0].permute(2, 1, 0).numpy(), tokens.detach().numpy(), rtol=1e-5, atol=1e-6
+    )
+
+
+def _torch_layer(ours: Any) -> Any:
+    """Return torch's own encoder layer with our numbers in it."""
+    import torch
+
+    width = ours.join.out_features
+    layer = torch.nn.TransformerEncoderLayer(
+        width, ours.heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True
+    )
+    numbers = {
+        "self_attn.in_proj_": ours.attend, "self_attn.out_proj.": ours.join,
+        "linear1.": ours.up, "linear2.": ours.down,
+    }  # fmt: skip
+    state = {
+        name + kind: value
+        for name, part in numbers.items()
+        for kind, value in part.state_dict().items()
+    }
+    layer.load_state_dict(layer.state_dict() | state)
+    return layer
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize(("width", "heads", "tokens"), [(32, 4, 11), (8, 1, 5), (6, 3, 1)])
+def test_when_tokens_go_through_a_layer_then_it_is_that_of_torch(
+    width: int, heads: int, tokens: int, last_only: bool
+) -> None:
+    import torch
+
+    from weightcast.methods.encoder import EncoderLayer
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ours = EncoderLayer(width, heads, last_only=last_only)
+        for bias in (ours.attend.bias, ours.join.bias):
+            torch.nn.init.normal_(bias)
+        theirs = _torch_layer(ours)
+        x = torch.randn(width, tokens, 7)
+        above = torch.randn(width, 1 if last_only else tokens, 7)
+    results = []
+    for layer, given in ((ours, x.clone()), (theirs, x.permute(2, 1, 0).clone())):
+        given.requires_grad_()
+        out = layer(given)
+        out = out if layer is ours else out[:, -above.shape[1] :].permute(2, 1, 0)
+        (out * above).sum().backward()
+        slope = given.grad if layer is ours else given.grad.permute(2, 1, 0)
+        results.append((out.detach(), slope))
+    for mine, other in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=2e-5)
+    for mine, other in (
+        (ours.attend.weight, theirs.self_attn.in_proj_weight),
+        (ours.join.bias, theirs.self_attn.out_proj.bias),
+        (ours.down.weight, theirs.linear2.weight),
+    ):
+        np.testing.assert_allclose(mine.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["introspection", "nino-mlp", "wnn"])
+def test_when_training_is_let_on_then_it_ends_where_nothing_improves(
+    name: str, network_runs: list[Trajectory]
+) -> None:
+    task = make_task(network_runs[0], 10)
+    budget = {"patience": 1, "rows": 256}
+    method: Any = make_method(name, budget).fit(network_runs[:4], network_runs[4:], task)
+    told = method.diagnostics()
+    told = told.get("fc", told)
+    assert told["stopped_improving"]
+    assert told["updates"] <= told["updates_made"] < 8000
+    cut: Any = make_method(name, budget | {"updates": 60})
+    told = cut.fit(network_runs[:4], network_runs[4:], task).diagnostics()
+    told = told.get("fc", told)
+    assert told["updates_made"] == 60
+    assert not told["stopped_improving"]
+
+
+def test_when_a_loss_stands_still_then_patience_ends_training_at_the_best_mean() -> None:
+    """Least squares in one dimension: the mean of the weights goes to the mean of the targets."""
+    import torch
+
+    from weightcast.methods.training import CHECK_EVERY, train_network
+
+    targets = torch.tensor(np.random.default_rng(0).normal(3.0, 1.0, 400), dtype=torch.float32)
+    network = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(network.weight)
+
+    def error(of: torch.nn.Module, y: torch.Tensor) -> torch.Tensor:
+        return ((of(torch.zeros(len(y), 1))[:, 0] - y) ** 2).mean()
+
+    trained = train_network(
+        network,
+        lambda rows: error(network, targets[rows]),
+        400,
+        lambda mean: error(mean, targets),
+        np.random.default_rng(1),
+        learning_rate=0.03,
+        updates=5000,
+        patience=3,
+        batch_size=20,
+    )
+    assert trained.stopped
+    assert trained.updates < 2000
+    assert trained.updates % CHECK_EVERY == 0
+    # A single weight of the last batches would be off by some 0.1.
+    assert network.bias.item() == pytest.approx(float(targets.mean()), abs=0.03)
+    assert error(network, targets).item() == pytest.approx(trained.loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", LEARNED)
