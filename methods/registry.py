@@ -39,6 +39,7 @@ BUILTIN = (
     "rre",
     "snapshot_average",
     "arima",
+    "theta",
     "lstm",
     "transformer",
     "patchtst",

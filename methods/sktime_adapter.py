@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -111,11 +110,9 @@ def adapt(spec: AdapterName) -> type[Adapter]:
     Raises
     ------
     InputError
-        If sktime is not installed, has no such forecaster, or the forecaster refuses the
+        If sktime has no such forecaster, or the forecaster refuses the
         parameters or needs another package.
     """
-    if find_spec("sktime") is None:
-        raise InputError(f"{spec} needs sktime: pip install 'weightcast[sktime]'")
     with silence():
         from sktime.forecasting.base import BaseForecaster
         from sktime.utils.dependencies import _check_estimator_deps

@@ -235,16 +235,6 @@ def test_when_tags_are_asked_for_then_no_library_has_to_be_here() -> None:
     assert not is_reference("sktime:ThetaForecaster()")
 
 
-def test_when_sktime_is_missing_then_the_line_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from weightcast.methods import sktime_adapter
-
-    monkeypatch.setattr(sktime_adapter, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'weightcast\[sktime\]'"):
-        get_method("sktime:NaiveForecaster(strategy='no-sktime-here')")
-
-
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -256,7 +246,6 @@ def test_when_sktime_is_missing_then_the_line_says_how_to_get_it(
     ],
 )
 def test_when_an_sktime_name_is_wrong_then_one_line_says_how(name: str, says: str) -> None:
-    pytest.importorskip("sktime")
     with pytest.raises(InputError) as caught:
         get_method(name)
     assert says in str(caught.value)
@@ -265,7 +254,6 @@ def test_when_an_sktime_name_is_wrong_then_one_line_says_how(name: str, says: st
 def test_when_sktime_draws_the_drift_then_it_is_the_line_through_first_and_last(
     toy_runs: list[Trajectory],
 ) -> None:
-    pytest.importorskip("sktime")
     rows = np.concatenate([toy_runs[7].read(info).T for info in toy_runs[7].tensors]).astype(float)
     first, last = rows[:, :1], rows[:, CONTEXT, None]
     expected = last + (last - first) / CONTEXT * np.arange(1, AHEAD + 1)
@@ -274,7 +262,6 @@ def test_when_sktime_draws_the_drift_then_it_is_the_line_through_first_and_last(
 
 
 def test_when_sktime_fits_a_trend_then_it_agrees_with_polyfit(toy_runs: list[Trajectory]) -> None:
-    pytest.importorskip("sktime")
     rows = np.concatenate([toy_runs[7].read(info).T for info in toy_runs[7].tensors]).astype(float)
     fitted = np.polyfit(np.arange(CONTEXT + 1), rows[:, : CONTEXT + 1].T, 2)
     expected = np.stack([np.polyval(fitted, t) for t in range(CONTEXT + 1, 31)], axis=1)
@@ -282,32 +269,28 @@ def test_when_sktime_fits_a_trend_then_it_agrees_with_polyfit(toy_runs: list[Tra
     np.testing.assert_allclose(found, expected, atol=5e-5)
 
 
-def test_when_theta_is_asked_then_it_agrees_with_sktime_on_the_scaled_series(
+def test_when_theta_is_asked_then_it_is_smoothing_and_half_of_the_slope(
     toy_runs: list[Trajectory],
 ) -> None:
-    pytest.importorskip("sktime")
-    import warnings
-
-    import pandas as pd
-    from sktime.forecasting.theta import ThetaForecaster
+    from statsmodels.tsa.holtwinters import SimpleExpSmoothing
 
     rows = np.concatenate([toy_runs[7].read(info).T for info in toy_runs[7].tensors]).astype(float)
     expected = []
     for row in rows[:4]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            seen = row[: CONTEXT + 1]
-            scaled = pd.Series(1 + (seen - seen.min()) / np.ptp(seen))
-            model = ThetaForecaster().fit(scaled, fh=list(range(1, AHEAD + 1)))
-            expected.append(seen.min() + np.ptp(seen) * (model.predict().to_numpy() - 1))
-    found = _forecast("sktime:ThetaForecaster()", toy_runs)
-    np.testing.assert_allclose(found[:4], expected, atol=1e-6)
+        seen = row[: CONTEXT + 1]
+        scaled = 1 + (seen - seen.min()) / np.ptp(seen)
+        smooth = SimpleExpSmoothing(scaled, initialization_method="estimated").fit()
+        share = smooth.params["smoothing_level"]
+        half = np.polyfit(np.arange(CONTEXT + 1), scaled, 1)[0] / 2
+        lag = (1 - (1 - share) ** (CONTEXT + 1)) / share if share > 1e-8 else 0.0
+        path = smooth.forecast(1)[0] + half * (np.arange(1, AHEAD + 1) + lag)
+        expected.append(row[CONTEXT] + np.ptp(seen) * (path - scaled[-1]))
+    np.testing.assert_allclose(_forecast("theta", toy_runs)[:4], expected, atol=1e-5)
 
 
 def test_when_sktime_fails_on_a_coordinate_then_it_stays_and_is_counted(
     toy_runs: list[Trajectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("sktime")
     task = make_task(toy_runs[0], CONTEXT)
     method: Any = make_method("sktime:NaiveForecaster()").fit([], [], task)
     context = np.concatenate([toy_runs[0].read(i, range(11)).T for i in toy_runs[0].tensors])
@@ -337,7 +320,6 @@ def test_when_sktime_fails_on_a_coordinate_then_it_stays_and_is_counted(
 
 
 def test_when_sktime_cannot_work_at_all_then_the_fit_fails(toy_runs: list[Trajectory]) -> None:
-    pytest.importorskip("sktime")
     with pytest.raises(RuntimeError, match="cannot forecast a smooth series of 11 values"):
         _forecast("sktime:AutoREG(lags=20)", toy_runs)
 
@@ -378,7 +360,6 @@ def test_when_adapters_run_in_a_suite_then_each_name_has_its_own_results(
 
 
 def test_when_sktime_runs_in_a_suite_then_it_is_scored_on_the_sample(tmp_path: Path) -> None:
-    pytest.importorskip("sktime")
     path = tmp_path / "adapted.toml"
     path.write_text(SUITE, encoding="utf-8")
     name = "sktime:NaiveForecaster(strategy='drift')"
