@@ -45,6 +45,12 @@ class Lfd2Grad(Lfd2):
     ----------
     growth_ : float
         L_grad of the shared map on the training runs.
+    free_growth_ : float
+        The same of the map that the fit gives at weight 0, which is fitted beside it.
+    change_ : float
+        How far the regularizer moved the forecasts: root mean square over the training coordinates
+        and horizons of their difference from those at weight 0, in units of the latter's
+        displacements.
     """
 
     _tags: ClassVar[dict[str, Any]] = {
@@ -77,10 +83,28 @@ class Lfd2Grad(Lfd2):
         # In a basis that the mean Gram matrix makes orthonormal, L-BFGS converges far faster.
         self._basis = _whitener(by_run.mean(axis=0))
         self._grams = self._basis.T @ by_run @ self._basis
+        # First, so that the passes and the objective that are told are those of the map returned.
+        free = self._priced(0.0, grams, train, task) if only is None and self.weight > 0 else None
+        self._price = self.weight
         map_ = super().solve(grams, train, task, only)
-        self.growth_ = growth(self._coefficients(map_), self._grams)[0]
-        del self._basis, self._grams
+        self._compare(map_, map_ if free is None else free)
+        del self._basis, self._grams, self._price
         return map_
+
+    def _priced(
+        self, price: float, grams: list[Gram], train: Sequence[Trajectory], task: ForecastTask
+    ) -> Doubles:
+        """Return the shared map at another price of growth."""
+        self._price = price
+        return super().solve(grams, train, task, None)
+
+    def _compare(self, map_: Doubles, free: Doubles) -> None:
+        """Note what the regularizer did to a map. In this basis the mean Gram matrix is one."""
+        theta, free_theta = self._coefficients(map_), self._coefficients(free)
+        self.growth_ = growth(theta, self._grams)[0]
+        self.free_growth_ = growth(free_theta, self._grams)[0]
+        scale = float(np.linalg.norm(free_theta))
+        self.change_ = float(np.linalg.norm(theta - free_theta)) / scale if scale > 0 else 0.0
 
     def first_smoothing(
         self, map_: Doubles, train: Sequence[Trajectory], task: ForecastTask, only: str | None
@@ -93,9 +117,11 @@ class Lfd2Grad(Lfd2):
         return super().first_smoothing(np.zeros_like(map_), train, task, only)
 
     def penalty(self, map_: Doubles) -> float:
-        return self.weight * growth(self._coefficients(map_), self._grams)[0]
+        return self._price * growth(self._coefficients(map_), self._grams)[0]
 
     def step(self, equations: WeightedEquations, map_: Doubles) -> Doubles:
+        if self._price == 0:
+            return super().step(equations, map_)
         from scipy.optimize import minimize
 
         # The bound |r| ≤ r²/(2|r₀|) + |r₀|/2 is a quadratic in the map, one a horizon.
@@ -121,8 +147,8 @@ class Lfd2Grad(Lfd2):
             z = flat.reshape(pull.shape)
             grown, slope = growth(theta(z), self._grams, rounding)
             value = float(0.5 * np.sum(z * z) - np.sum(pull * z))
-            gradient = z - pull + self.weight * np.einsum("mpq,qm->mp", inverse, slope)
-            return value + self.weight * grown, gradient.ravel()
+            gradient = z - pull + self._price * np.einsum("mpq,qm->mp", inverse, slope)
+            return value + self._price * grown, gradient.ravel()
 
         options = {"maxiter": 500, "maxcor": 20, "ftol": 1e-14, "gtol": 1e-10}
         found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
@@ -130,7 +156,11 @@ class Lfd2Grad(Lfd2):
         return best
 
     def diagnostics(self) -> dict[str, Any]:
-        return super().diagnostics() | {"growth": self.growth_}
+        return super().diagnostics() | {
+            "growth": self.growth_,
+            "growth_at_weight_0": self.free_growth_,
+            "change_from_weight_0": self.change_,
+        }
 
     def _coefficients(self, map_: Doubles) -> Doubles:
         """Return a map in the orthonormal basis, (r, m)."""

@@ -224,6 +224,29 @@ def test_when_the_regularizer_weighs_nothing_then_the_map_is_that_of_lfd2(
     )
 
 
+def test_when_the_regularizer_moves_the_map_then_diagnostics_tell_by_how_much(
+    toy_runs: list[Trajectory],
+) -> None:
+    runs, task = toy_runs[:4], make_task(toy_runs[0], CONTEXT)
+    free, priced = (
+        make_method("lfd2-grad", {"weight": weight}).fit(runs, toy_runs[4:5], task)
+        for weight in (0.0, 10.0)
+    )
+    assert isinstance(free, CoordinateForecaster)
+    assert isinstance(priced, CoordinateForecaster)
+    squares = np.zeros(2)
+    for run in runs:
+        rows = _rows(run)[:, :11]
+        before, after = (m.predict_block(rows, task).astype(float) for m in (free, priced))
+        squares += ((after - before) ** 2).sum(), ((before - rows[:, -1:]) ** 2).sum()
+    told, plain = priced.diagnostics(), free.diagnostics()
+    assert told["change_from_weight_0"] == pytest.approx((squares[0] / squares[1]) ** 0.5, rel=1e-3)
+    assert told["change_from_weight_0"] > 0
+    assert told["growth_at_weight_0"] == pytest.approx(plain["growth"])
+    assert told["growth"] <= told["growth_at_weight_0"]
+    assert (plain["change_from_weight_0"], plain["growth_at_weight_0"]) == (0, plain["growth"])
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_when_the_regularizer_is_differentiated_then_finite_differences_agree(seed: int) -> None:
