@@ -90,6 +90,28 @@ class LearnedForecaster(CoordinateForecaster):
         """Return what is subtracted and what divides, each (c, 1); a scale of 0 leaves rows out."""
         return seen[:, -1:], value_range(seen)
 
+    def error(
+        self, network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, importance: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the mean absolute error in raw weights, what validation is judged by.
+
+        Parameters
+        ----------
+        network : torch.nn.Module
+        x, y : Tensor, shapes (c, k) and (c, m)
+            What is seen and what is to be said, normalised.
+        importance : Tensor, shape (c,)
+            Each row's scale, 1 on average.
+        """
+        said: torch.Tensor = (network(x) - y).abs().mean(dim=1) * importance
+        return said.mean()
+
+    def training_error(
+        self, network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, importance: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what training makes small, `error` unless a subclass says otherwise."""
+        return self.error(network, x, y, importance)
+
     def fit(
         self, train: Sequence[Trajectory], validation: Sequence[Trajectory], task: ForecastTask
     ) -> Self:
@@ -131,25 +153,18 @@ class LearnedForecaster(CoordinateForecaster):
         validation: _Material,
         random: np.random.Generator,
     ) -> None:
-        def loss(
-            of: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-        ) -> torch.Tensor:
-            x, y, importance = batch
-            error: torch.Tensor = (of(x) - y).abs().mean(dim=1) * importance
-            return error.mean()
-
         check = validation.take(slice(None), 1.0)
 
         def batch_loss(rows: NDArray[np.int64]) -> torch.Tensor:
             # The mirror image of a trajectory is as good a trajectory.
             sign = random.choice(np.array([-1.0, 1.0], np.float32), size=(len(rows), 1))
-            return loss(network, train.take(rows, sign))
+            return self.training_error(network, *train.take(rows, sign))
 
         self.trained_ = train_network(
             network,
             batch_loss,
             train.count,
-            lambda mean: loss(mean, check),
+            lambda mean: self.error(mean, *check),
             random,
             learning_rate=self.learning_rate,
             updates=self.updates,

@@ -70,6 +70,37 @@ class PatchNet(nn.Module):
         return out
 
 
+class FlowNet(nn.Module):
+    """A velocity field v(z, t | context), and its path: (c, n + 1) values to (c, m) places.
+
+    z is where a coordinate is, from 0 at the origin, and t the share of the way to the last
+    horizon; velocities are per unit of horizon.
+    """
+
+    times: torch.Tensor
+
+    def __init__(self, n: int, times: torch.Tensor, width: int) -> None:
+        super().__init__()
+        self.register_buffer("times", times)  # (m + 1,), from 0
+        self.body = nn.Sequential(
+            nn.Linear(n + 3, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+            nn.Linear(width, 1),
+        )  # fmt: skip
+
+    def velocity(self, x: torch.Tensor, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Return v (c, 1) at places z (c, 1) and times t (c, 1) of contexts x (c, n + 1)."""
+        out: torch.Tensor = self.body(torch.cat([x, z, t / self.times[-1]], dim=1))
+        return out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = x.new_zeros(len(x), 1)
+        path = []
+        for now, later in zip(self.times[:-1], self.times[1:], strict=True):
+            z = z + (later - now) * self.velocity(x, z, now.expand(len(x), 1))
+            path.append(z)
+        return torch.cat(path, dim=1)
+
+
 class IntrospectionNet(nn.Module):
     """Four values, 40 hidden units with ReLU, one value: 241 parameters."""
 

@@ -48,6 +48,7 @@ BUILTIN = (
     "lstm",
     "transformer",
     "patchtst",
+    "flow",
     "introspection",
     "wnn",
     "nino_mlp",

@@ -14,7 +14,7 @@ from weightcast.methods import make_method
 #: Run on other kernels, too: numbers hold however a processor rounds them.
 pytestmark = pytest.mark.kernels
 
-LEARNED = ("lstm", "transformer", "patchtst", "introspection", "wnn", "nino-mlp")
+LEARNED = ("lstm", "transformer", "patchtst", "flow", "introspection", "wnn", "nino-mlp")
 
 
 def _fit(name: str, runs: list[Trajectory], task: ForecastTask, **params: Any) -> None:
@@ -178,6 +178,34 @@ def test_when_a_loss_stands_still_then_patience_ends_training_at_the_best_mean()
     # A single weight of the last batches would be off by some 0.1.
     assert network.bias.item() == pytest.approx(float(targets.mean()), abs=0.03)
     assert error(network, targets).item() == pytest.approx(trained.loss, rel=1e-6)
+
+
+def test_when_a_field_is_known_then_its_path_and_what_it_learns_from_are(
+    network_runs: list[Trajectory],
+) -> None:
+    """v = (1 − z)/4, whose Euler steps from 0 leave (1 − dt/4) of the rest at each time."""
+    import torch
+
+    method: Any = make_method("flow", {"noise": 0.0})
+    method.times_ = np.array([0, 1, 2, 4, 7], np.float32)
+    network = method.build(3, 4)
+
+    class Known(torch.nn.Module):
+        def forward(self, given: torch.Tensor) -> torch.Tensor:
+            assert given[:, -1].max() <= 1  # the share of the way
+            return (1 - given[:, -2:-1]) / 4
+
+    network.body = Known()
+    path = network(torch.zeros(2, 4))
+    rest = np.cumprod(1 - np.array([1, 1, 2, 3]) / 4)
+    np.testing.assert_allclose(path.numpy(), np.tile(1 - rest, (2, 1)), rtol=1e-6)
+    # On a straight way whose velocity it is, there is nothing left to learn.
+    network.body.forward = lambda given: torch.full((len(given), 1), 0.5)
+    straight = 0.5 * network.times[1:].expand(3, 4)
+    error = method.training_error(network, torch.zeros(3, 4), straight, torch.ones(3))
+    assert error.item() == pytest.approx(0, abs=1e-12)
+    with pytest.raises(InputError, match="noise of flow is -1"):
+        _fit("flow", network_runs, make_task(network_runs[0], 10), noise=-1)
 
 
 @pytest.mark.parametrize("name", LEARNED)

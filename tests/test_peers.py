@@ -214,7 +214,7 @@ def test_when_nino_mlp_is_trained_then_it_learns_from_scaled_states_at_the_origi
     assert set(kind.tolist()) == {1, 2, 3, 4}
 
 
-@pytest.mark.parametrize("name", [*PEERS, pytest.param("patchtst", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*PEERS, "flow", pytest.param("patchtst", marks=pytest.mark.slow)])
 def test_when_weights_move_on_lines_then_trained_peers_are_near_them(
     name: str, toy_run: Callable[..., Trajectory]
 ) -> None:
