@@ -12,17 +12,20 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from linear_family import generate
 
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.scoring.memory import peak_memory
 from weightcast.datasets import make_task, open_trajectory
-from weightcast.methods import all_methods, make_method
+from weightcast.methods import all_methods, get_method, make_method
+
+sys.path.append(str(Path(__file__).parent))  # a safe path leaves a script's own folder out
+from linear_family import generate
 
 SAMPLE = 64
 
@@ -31,6 +34,7 @@ def main() -> None:
     """Generate two runs, measure every method, print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--coordinates", type=int, default=200_000)
+    parser.add_argument("--updates", type=int, help="at most so many, of networks that are trained")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{seed}.safetensors" for seed in range(2)]
@@ -40,7 +44,8 @@ def main() -> None:
         task = make_task(train, 9)
         print("method                fit s  predict s/M      MiB  parameters")
         for name in all_methods():
-            method = make_method(name)
+            trained = options.updates and "updates" in get_method(name).get_param_names()
+            method = make_method(name, {"updates": options.updates} if trained else {})
             if "train-loss" in method.get_tag("needs"):
                 print(f"{name:18} needs the training loss")
                 continue

@@ -43,7 +43,7 @@ RUNS, ROTATIONS, HORIZONS = 40, 4, 50
 #: Rows of one fit's cells, in two tiers.
 PER_FIT = 2 * RUNS // ROTATIONS
 #: Times the floor that a step may take.
-LIMITS = {"store": 20.0, "read the keys": 1.0, "leaderboard": 12.0, "export": 12.0}
+LIMITS = {"store": 20.0, "read the keys": 1.0, "leaderboard": 12.0, "export": 12.0, "report": 60.0}
 
 _WEIGHTCAST = [sys.executable, "-c", "from weightcast.bench.cli import main; main()"]
 
@@ -76,6 +76,7 @@ def _measure(folder: Path, cells: int) -> int:
     verbs = {
         "leaderboard": ["leaderboard", str(folder)],
         "export": ["export", str(folder), str(folder / "cells.parquet")],
+        "report": ["report", str(folder), "--out", str(folder / "report.html")],
     }
     for name, arguments in verbs.items():
         run = [*_WEIGHTCAST, *arguments]
