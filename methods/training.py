@@ -154,7 +154,11 @@ def draw_rows(
             group = group_of(info)
             places[r, info.name] = totals.setdefault(group, 0)
             totals[group] += info.size
-    chosen = {group: np.sort(random.permutation(totals[group])[:count]) for group in sorted(totals)}
+    # Without a permutation of all coordinates, which of large networks would take gigabytes.
+    chosen = {
+        group: np.sort(random.choice(size, min(count, size), replace=False, shuffle=False))
+        for group, size in sorted(totals.items())
+    }
     values: dict[str, list[Floats]] = {group: [] for group in chosen}
     sources: dict[str, list[NDArray[np.int64]]] = {group: [] for group in chosen}
     for r, run in order:
