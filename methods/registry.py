@@ -34,6 +34,7 @@ BUILTIN = (
     "ar1",
     "ar",
     "aitken",
+    "annealed",
     "exponential",
     "dmd",
     "rre",

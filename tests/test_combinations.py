@@ -172,3 +172,33 @@ def test_when_a_parameter_is_of_no_use_then_it_is_said(
     task = make_task(toy_runs[0], N)
     with pytest.raises(InputError, match=said):
         make_method(name, params).predict(History.of(toy_runs[0], task), task)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_when_paths_are_straight_then_annealed_is_on_them_at_every_horizon(k: int) -> None:
+    context, truth = _lines()
+    forecast = _forecast("annealed", context, k=k, gain=1e9)
+    np.testing.assert_allclose(forecast, truth, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("k", "gain"), [(5, 1.0), (5, 0.3), (2, 0.1), (1, 5.0)])
+def test_when_snapshots_are_noise_then_annealed_keeps_no_more_of_it_than_its_gain(
+    k: int, gain: float
+) -> None:
+    noise = np.random.default_rng(2).standard_normal((40_000, N + 1))
+    kept = _forecast("annealed", noise, k=k, gain=gain).var(axis=0)
+    ahead = (np.arange(1, AHEAD + 1) + (k - 1) / 2) / k
+    wanted = ((1 + ahead) ** 2 + ahead**2) / k
+    np.testing.assert_allclose(kept, np.minimum(wanted, max(gain, 1 / k)), rtol=0.05)
+
+
+def test_when_annealed_looks_as_far_as_merge_line_then_they_are_one() -> None:
+    context = _walk()
+    annealed = _forecast("annealed", context, k=4, gain=1e9)
+    merged = _forecast("merge-line", context, k=4, alpha=(1.5 + 3) / 4)
+    np.testing.assert_allclose(annealed[:, 2], merged[:, 2], rtol=1e-5, atol=1e-6)
+
+
+def test_when_the_gain_of_annealed_is_no_gain_then_it_is_said() -> None:
+    with pytest.raises(InputError, match="gain of annealed is 0; it must be above 0"):
+        _forecast("annealed", _walk(), gain=0)
