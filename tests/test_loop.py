@@ -22,8 +22,9 @@ from weightcast.bench.loop.one_by_one import OneByOne
 from weightcast.bench.loop.runs import Optimizer, TrainingRuns
 from weightcast.bench.loop.scores import edges
 from weightcast.bench.loop.side_by_side import SideBySide, can_stand_side_by_side
-from weightcast.bench.loop.training import LOOKAHEAD_RATE, LOOKAHEAD_STEPS, run_loop
+from weightcast.bench.loop.training import run_loop
 from weightcast.bench.loop.unit import LoopUnit
+from weightcast.bench.loop.uses.syncs import LOOKAHEAD_RATE, LOOKAHEAD_STEPS
 from weightcast.bench.plan.loop_groups import first_grids, loop_groups, missing_groups, widened
 from weightcast.bench.plan.loop_row import loop_row
 from weightcast.bench.plan.loop_settings import LoopGroup, LoopRun, LoopSettings, rates
@@ -156,15 +157,15 @@ def test_when_runs_are_trained_together_then_each_is_what_it_would_be_alone(
 def test_when_runs_are_stacked_or_not_then_losses_are_the_same() -> None:
     table, rows = np.full((2, 20), 0.05), np.arange(40)
     runs = [
-        kind(_recipe("digits-cnn-sgd"), Optimizer("adam"), table, [0, 1], ["0", "1"], 200)
+        kind(_recipe("digits-cnn-sgd"), Optimizer("adam"), table, [0, 1], ["0", "1"], 200, [100])
         for kind in (SideBySide, OneByOne)
     ]
     for _ in range(5):
         for each in runs:
             each.step()
     stacked, in_turn = runs
-    torch.testing.assert_close(stacked.average, in_turn.average, rtol=0, atol=1e-12)
-    weights = stacked.average
+    torch.testing.assert_close(stacked.averages[100], in_turn.averages[100], rtol=0, atol=1e-12)
+    weights = stacked.averages[100]
     found = [each.measure(weights) for each in runs]
     for name in ("train_loss", "test_loss", "test_accuracy"):
         np.testing.assert_allclose(*(getattr(one, name) for one in found), rtol=1e-7)

@@ -160,7 +160,7 @@ class Quadratic(SideBySide):
 
 @pytest.fixture
 def on_a_quadratic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("weightcast.bench.loop.training.SideBySide", Quadratic)
+    monkeypatch.setattr("weightcast.bench.loop.uses.start.SideBySide", Quadratic)
 
 
 def _rate_of(best: float) -> float:
@@ -236,7 +236,7 @@ def _rows(method: str, speed: Callable[[float, float], float]) -> list[Row]:
                 )
                 losses = np.exp(-speed(rate, length) * STEPS).tolist()
                 measured = {"step": STEPS.tolist()}
-                for prefix in ("", "average_"):
+                for prefix in ("", "average-100_"):
                     for what in ("train_loss", "test_loss", "test_accuracy"):
                         measured[prefix + what] = losses
                 rows.append(loop_row(group, run) | {"measured": measured, "step_seconds": 0.5})

@@ -68,7 +68,7 @@ def _row(dataset: str, method: str, rate: float, seed: int, role: str, speed: fl
     group = LoopGroup("s", dataset, method, "{}", "always", "sgd", "constant", (run,), SETTINGS)
     losses = np.exp(-speed * STEPS).tolist()
     measured = {"step": STEPS.tolist()}
-    for prefix in ("", "average_"):
+    for prefix in ("", "average-100_"):
         measured |= {
             f"{prefix}train_loss": losses,
             f"{prefix}test_loss": losses,
@@ -292,7 +292,7 @@ def test_when_loops_are_exported_then_each_run_is_a_row(
     # A jump of a second costs two steps of half a second.
     paid = jumping["step_equivalents_to_hard_train_loss"] - jumping["steps_to_hard_train_loss"]
     assert paid == 2 * (jumping["steps_to_hard_train_loss"] // 90)
-    assert jumping["average_steps_to_easy_test_accuracy"] > 0
+    assert jumping["average-100_steps_to_easy_test_accuracy"] > 0
     assert jumping["harmful_jumps"] == pytest.approx(1 / 3)
     assert (here.loc["lfd2-ols", "fit_steps"], here.loc["lfd2-ols", "fit_seconds"]) == (2700, 50.0)
     failed = here.loc["damped-line"]

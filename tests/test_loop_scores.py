@@ -76,7 +76,7 @@ def _row(
     losses = np.exp(-speed * STEPS).tolist()
     accuracies = (1 - np.exp(-speed * STEPS)).tolist()
     measured = {"step": STEPS.tolist()}
-    for prefix in ("", "average_"):
+    for prefix in ("", "average-100_"):
         measured |= {
             f"{prefix}train_loss": losses,
             f"{prefix}test_loss": losses,
@@ -139,8 +139,8 @@ def _noise(scale: float, salt: int) -> Speed:
 @pytest.mark.parametrize("step", [1.0, 46.0, 90.0, 333.3, 900.0])
 def test_when_the_loss_falls_exponentially_then_interpolation_in_log_is_exact(step: float) -> None:
     level = math.exp(-0.01 * step) * (1 + 1e-12)
-    for readout in ("raw", "average"):
-        found = arrival(_row(), "train_loss", level, readout)
+    for window in (0, 100):
+        found = arrival(_row(), "train_loss", level, window)
         assert found is not None
         assert found.step == pytest.approx(step, abs=1e-6)
 
@@ -195,9 +195,9 @@ def test_when_a_jump_lies_between_measurements_then_its_losses_are_points_of_the
     assert found is not None
     assert (found.step, found.jumps) == (pytest.approx(30.0), 1)
     # The moving average knows a jump from the next step on only.
-    row["measured"]["average_train_loss"] = [1.0, 0.25]
+    row["measured"]["average-100_train_loss"] = [1.0, 0.25]
     row["jumps"][0]["step"] = 40
-    found = arrival(row, "train_loss", 0.5, "average")
+    found = arrival(row, "train_loss", 0.5, 100)
     assert found is not None
     assert (found.step, found.jumps) == (pytest.approx(20.0), 0)
 
@@ -264,7 +264,8 @@ def test_when_a_method_is_twice_as_fast_then_its_ratio_is_a_half_with_no_width()
         assert found.plain_steps_mean == pytest.approx(450.0)
         assert (found.seconds_mean, found.plain_seconds_mean) == pytest.approx((112.5, 225.0))
         assert (found.verdict, found.null.value) == (FASTER, pytest.approx(1.0))
-        assert str(found.configuration) == "sgd, constant, 0.15"
+        by = ", average 100" if readout == "average" else ""
+        assert str(found.configuration) == f"sgd, constant, 0.15{by}"
         assert (found.runs, found.misses, found.plain_misses, found.left_out) == (8, 0, 0, "")
     null = _only(rows, "null")
     assert null.verdict == SAME

@@ -94,7 +94,10 @@ def leaderboard(
     ] = HorizonSet.common,
     readout: Annotated[
         str | None,
-        typer.Option(help="Of the loop tier: raw (by default) or average, the moving average."),
+        typer.Option(
+            help="Of the loop tier: raw (by default), average, the moving average, or tuned, "
+            "whichever is better."
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="Of the loop tier: hard (by default) or easy.")

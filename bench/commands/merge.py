@@ -32,8 +32,8 @@ _BUILD = ".merging"
 _TASK = ("method", "params", "dataset", "trained_on", "track", "split", "context")
 # What tells training runs of the loop tier apart.
 _LOOP_PLACE = (
-    "dataset", "method", "params", "accept", "optimizer", "schedule", "learning_rate", "length",
-    "seed",
+    "dataset", "method", "params", "accept", "use", "optimizer", "schedule", "learning_rate",
+    "length", "horizon", "momentum", "seed",
 )  # fmt: skip
 # What no option of `weightcast run` changes: where it differs, the suite itself was changed.
 _FIXED = ("rotations", "sample", "seed")

@@ -21,6 +21,7 @@ from weightcast.bench.loop.scores import (
     NO_NULL,
     UNREACHED,
     USES,
+    WINDOW_EDGE,
     LoopStanding,
     LoopSummary,
     loop_left_out,
@@ -41,6 +42,7 @@ POOLED = "pooled"
 SHORT = {
     EDGE: "refused: edge",
     LENGTH_EDGE: "refused: length edge",
+    WINDOW_EDGE: "refused: window edge",
     FAILED: "refused: failed",
     NO_NULL: "refused: no null row",
     UNREACHED: "refused: not reached",
@@ -167,6 +169,7 @@ def board_records(board: LoopBoard) -> list[dict[str, Any]]:
             "smallest_saving": summary.smallest_saving,
             "edge": summary.edge,
             "length_edge": summary.length_edge,
+            "window_edge": summary.window_edge,
             "untuned": "; ".join(
                 f"{s.dataset}: {_untuned(s)}"
                 for s in board.standings
@@ -211,6 +214,7 @@ def _standing_record(s: LoopStanding) -> dict[str, Any]:
         "smallest_saving": s.smallest_saving,
         "edge": s.edge,
         "length_edge": s.length_edge,
+        "window_edge": s.window_edge,
         "untuned": _untuned(s),
         **s.same_rate.columns("same_rate"),
         **{f"ratio_with_fit_{uses}_uses": s.uses[uses] for uses in USES},
@@ -230,8 +234,10 @@ def _standing_record(s: LoopStanding) -> dict[str, Any]:
         **_configuration("plain_", s.plain_configuration),
         **_configuration("swapped_", s.swapped_configuration),
         **_configuration("plain_swapped_", s.plain_swapped_configuration),
-        "length": s.configuration.length,
-        "swapped_length": s.swapped_configuration.length,
+        **_beside_the_pool("", s.configuration),
+        **_beside_the_pool("swapped_", s.swapped_configuration),
+        "plain_window": s.plain_configuration.window,
+        "plain_swapped_window": s.plain_swapped_configuration.window,
         "configurations": s.configurations,
         "plain_configurations": s.plain_configurations,
         "target_level": s.target.level,
@@ -247,6 +253,11 @@ def _configuration(prefix: str, chosen: Configuration) -> dict[str, Any]:
         f"{prefix}schedule": chosen.schedule,
         f"{prefix}learning_rate": chosen.learning_rate,
     }
+
+
+def _beside_the_pool(prefix: str, chosen: Configuration) -> dict[str, Any]:
+    names = ("length", "horizon", "momentum", "window")
+    return {f"{prefix}{name}": getattr(chosen, name) for name in names}
 
 
 def _terminal_row(s: LoopStanding) -> dict[str, Any]:
@@ -333,18 +344,23 @@ def _untuned(s: LoopStanding) -> str:
 
 
 def lengths_at_edges(standings: Sequence[LoopStanding]) -> list[str]:
-    """Say where a method's best length is the shortest or longest tried."""
+    """Say where a method's best length, or horizon, is the shortest or longest tried."""
     return [
-        f"{s.dataset}, {s.label}: its best length, "
-        f"{' or '.join(f'{length:g}' for length in sorted(_chosen_lengths(s)))}, ends the lengths "
-        "that were tried, and another beyond may be better"
+        f"{s.dataset}, {s.label}: its best {_what_is_tuned(s)}, "
+        f"{' or '.join(f'{length:g}' for length in sorted(_chosen_lengths(s)))}, ends the "
+        f"{_what_is_tuned(s)}s that were tried, and another beyond may be better"
         for s in sorted(standings, key=lambda s: s.dataset)
         if s.length_edge
     ]
 
 
 def _chosen_lengths(s: LoopStanding) -> set[float]:
-    return {s.configuration.length, s.swapped_configuration.length}
+    both = s.configuration, s.swapped_configuration
+    return {one.horizon or one.length for one in both}
+
+
+def _what_is_tuned(s: LoopStanding) -> str:
+    return "horizon" if s.configuration.horizon else "length"
 
 
 def coarse_grids(rows: Sequence[LoopRow]) -> list[str]:

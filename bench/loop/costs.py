@@ -2,9 +2,10 @@
 
 A step-equivalent is the time of one plain step of one run alone. At step t a run has cost t, and
 (seconds + forward passes · forward_seconds) / step_seconds for each jump so far; with Lookahead
-⌊t / every⌋ · seconds / step_seconds. A hiccup of the machine in one group must not decide: the
-seconds of a jump are the median over all jumps of the data set, method and optimizer, those of a
-step and of a forward pass the median over all rows of the data set and optimizer.
+⌊t / every⌋ · seconds / step_seconds. A read-out has cost t and, once there is one, the seconds of
+one forecast, the one that is at the target. A hiccup of the machine in one group must not decide:
+the seconds of a jump are the median over all jumps of the data set, method and optimizer, those of
+a step and of a forward pass the median over all rows of the data set and optimizer.
 
 A run that misses the target counts with what it has cost at the end of the budget (a restricted
 mean), and is counted as a miss. A run whose status is not ``ok`` is a miss and a failure.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.loop.curves import Arrival, Doubles, arrival, jumps_of
+from weightcast.bench.loop.curves import RAW, Arrival, Doubles, arrival, jumps_of, windows_of
 from weightcast.bench.loop.targets import Target
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.loop_row import LoopRow
@@ -33,7 +34,11 @@ class Configuration:
     optimizer, schedule : str
     learning_rate, length : float
     pool_rate : float
+    horizon : int
+    momentum : float
         As in `weightcast.bench.plan.loop_settings.LoopRun`.
+    window : int
+        Of the moving average that is read out; 0 where weights or forecasts are read as they are.
     """
 
     optimizer: str
@@ -41,10 +46,16 @@ class Configuration:
     learning_rate: float
     length: float
     pool_rate: float
+    horizon: int = 0
+    momentum: float = 0.0
+    window: int = RAW
 
     def __str__(self) -> str:
         where = f"{self.optimizer}, {self.schedule}, {self.learning_rate:g}"
-        return where if self.length == 1 else f"{where}, length {self.length:g}"
+        where += f", length {self.length:g}" if self.length != 1 else ""
+        where += f", horizon {self.horizon}" if self.horizon else ""
+        where += f", momentum {self.momentum:g}" if self.momentum else ""
+        return f"{where}, average {self.window}" if self.window else where
 
     @property
     def trained_as(self) -> tuple[str, str, float]:
@@ -66,6 +77,8 @@ class Price:
     jump, step, forward : float
     sync, every : float
         Of Lookahead: seconds of a sync, and steps from one to the next; 0 elsewhere.
+    reading : float
+        Of a read-out: seconds of a forecast; 0 elsewhere.
     """
 
     jump: float
@@ -73,6 +86,7 @@ class Price:
     forward: float
     sync: float = 0.0
     every: float = 0.0
+    reading: float = 0.0
 
     def equivalents(self, row: LoopRow, at: Arrival) -> float:
         """Return the step-equivalents that a run has cost when it arrives."""
@@ -80,6 +94,8 @@ class Price:
         seconds = sum(self.jump + jump["forwards"] * self.forward for jump in jumps)
         if self.every:
             seconds += at.step // self.every * self.sync
+        if at.step >= min((entry["step"] for entry in row["jumps"]), default=np.inf):
+            seconds += self.reading
         # A run without jumps needs no time of a step, and a failed row may have none.
         return at.step + seconds / self.step if seconds else at.step
 
@@ -133,7 +149,7 @@ class DataSetCosts:
 
 def label_of(row: LoopRow) -> str:
     """Name a row's method as `weightcast.bench.plan.loop_settings.LoopGroup.label` does."""
-    return method_label(row["method"], row["params"], row["accept"])
+    return method_label(row["method"], row["params"], row["accept"], row["use"])
 
 
 def budget_of(rows: Sequence[LoopRow]) -> float:
@@ -153,7 +169,7 @@ def data_set_costs(
         Of this data set; calibration runs count for the seconds of a step alone.
     target : Target
     readout : str
-        ``"raw"`` or ``"average"``.
+        As in `curves.READOUTS`.
     budget : float
     """
     prices = _prices(rows)
@@ -174,14 +190,17 @@ def data_set_costs(
     return DataSetCosts(dataset, target, validation, report, tables)
 
 
-def configuration_of(row: LoopRow) -> Configuration:
-    """Return what a row's run was one try of."""
+def configuration_of(row: LoopRow, window: int = RAW) -> Configuration:
+    """Return what a row's run, read out by a window, was one try of."""
     return Configuration(
         row["optimizer"],
         row["schedule"],
         float(row["learning_rate"]),
         float(row["length"]),
         float(row["pool_rate"]),
+        row["horizon"],
+        float(row["momentum"]),
+        window,
     )
 
 
@@ -194,10 +213,14 @@ def _table(
     budget: float,
     seeds: Mapping[tuple[str, int], int],
 ) -> CostTable:
-    configurations = tuple(sorted({configuration_of(row) for row in own}))
+    # A run that measured nothing stands with every window that others have.
+    windows = sorted({window for row in own for window in windows_of(row, readout)}) or [RAW]
+    tries = [(row, window) for row in own for window in windows]
+    configurations = tuple(sorted({configuration_of(*one) for one in tries}))
     index = {configuration: i for i, configuration in enumerate(configurations)}
     rows = {
-        (index[configuration_of(row)], seeds[row["seed_role"], row["seed"]]): row for row in own
+        (index[configuration_of(row, window)], seeds[row["seed_role"], row["seed"]]): row
+        for row, window in tries
     }
     shape = len(configurations), len(seeds)
     cost, seconds = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -205,7 +228,11 @@ def _table(
     for where, row in rows.items():
         price = prices[label, row["optimizer"]]
         failed[where] = row["status"] != "ok"
-        at = None if failed[where] else arrival(row, target.kind, target.level, readout)
+        at = (
+            None
+            if failed[where]
+            else arrival(row, target.kind, target.level, configurations[where[0]].window)
+        )
         reached[where] = at is not None
         at = at or Arrival(budget, len(row["jumps"]))
         # A target met before the first step would have no logarithm.
@@ -240,6 +267,7 @@ def _prices(rows: Sequence[LoopRow]) -> dict[tuple[str, str], Price]:
     times: dict[str, list[tuple[float, float]]] = {}
     jumps: dict[tuple[str, str], list[float]] = {}
     syncs: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    readings: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         group = label_of(row), row["optimizer"]
         known = times.setdefault(row["optimizer"], [])
@@ -249,12 +277,16 @@ def _prices(rows: Sequence[LoopRow]) -> dict[tuple[str, str], Price]:
         syncs.setdefault(group, []).extend(
             (jump["seconds"], jump["every"]) for jump in row["jumps"] if "every" in jump
         )
+        readings.setdefault(group, []).extend(
+            jump["seconds"] for jump in row["jumps"] if "reads" in jump
+        )
     found = {}
     for group, took in jumps.items():
         step, forward = _medians(times[group[1]])
         jump = float(np.median(took)) if took else 0.0
         sync, every = _medians(syncs[group]) if syncs[group] else (0.0, 0.0)
-        found[group] = Price(jump, step, forward, sync, every)
+        reading = float(np.median(readings[group])) if readings[group] else 0.0
+        found[group] = Price(jump, step, forward, sync, every, reading)
     return found
 
 

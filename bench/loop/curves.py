@@ -14,11 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.bench.plan.loop_row import Jump, LoopRow
+from weightcast.bench.plan.loop_settings import READ_OUT
 
 Doubles = NDArray[np.float64]
 
-#: What is read of a run: its weights, or their moving average.
-READOUTS = ("raw", "average")
+#: What is read of a run: its weights, a moving average of them, or whichever of these is best. A
+#: forecast that is a read-out itself is read as it is.
+READOUTS = ("raw", "average", "tuned")
+#: The window that stands for weights as they are.
+RAW = 0
 #: What a target is a level of.
 KINDS = ("train_loss", "test_accuracy")
 #: Measurements that an accuracy must stay at a level, the first included.
@@ -41,20 +45,41 @@ class Arrival:
     jumps: int
 
 
-def curve(row: LoopRow, kind: str, readout: str = "raw") -> tuple[Doubles, Doubles]:
+def average_prefix(window: int) -> str:
+    """Return what begins the names of a moving average's curves; nothing for raw weights'."""
+    return f"average-{window}_" if window else ""
+
+
+def windows_of(row: LoopRow, readout: str) -> list[int]:
+    """Return the windows among which a read-out of a run may choose; `RAW` for the weights.
+
+    A run that measured nothing has none; a read-out's forecasts are read as they are.
+    """
+    if readout == "raw" or row["use"] == READ_OUT:
+        return [RAW]
+    ends = "_train_loss"
+    averages = sorted(
+        int(name.removeprefix("average-").removesuffix(ends))
+        for name in row["measured"]
+        if name.startswith("average-") and name.endswith(ends)
+    )
+    return averages if readout == "average" else [RAW, *averages]
+
+
+def curve(row: LoopRow, kind: str, window: int = RAW) -> tuple[Doubles, Doubles]:
     """Return the steps and values of a run's curve; NaN where a value was not finite."""
     measured = row["measured"]
-    name = kind if readout == "raw" else f"average_{kind}"
+    name = average_prefix(window) + kind
     steps = np.asarray(measured.get("step", []), dtype=np.float64)
     return steps, np.asarray(measured.get(name, []), dtype=np.float64)
 
 
 def jumps_of(row: LoopRow) -> list[Jump]:
-    """Return a run's jumps in order, without Lookahead's entry, which stands for all its syncs."""
-    return [jump for jump in row["jumps"] if "every" not in jump]
+    """Return a run's jumps in order, without entries that stand for all syncs or readings."""
+    return [jump for jump in row["jumps"] if "accepted" in jump]
 
 
-def arrival(row: LoopRow, kind: str, level: float, readout: str = "raw") -> Arrival | None:
+def arrival(row: LoopRow, kind: str, level: float, window: int = RAW) -> Arrival | None:
     """Find where a run first reaches a level; None where it never does.
 
     A train loss reaches it at the first measurement at or below it, and the step is interpolated
@@ -67,7 +92,7 @@ def arrival(row: LoopRow, kind: str, level: float, readout: str = "raw") -> Arri
     jumps are not measured: all jumps are paid for that the measurement has behind it. The same
     holds for the moving average, into which a jump enters with the step after it.
     """
-    steps, values = curve(row, kind, readout)
+    steps, values = curve(row, kind, window)
     held = values <= level if kind == "train_loss" else _stays_at(values, level)
     found = np.flatnonzero(held)
     if not len(found):
@@ -75,13 +100,13 @@ def arrival(row: LoopRow, kind: str, level: float, readout: str = "raw") -> Arri
     last = int(found[0])
     jumps = jumps_of(row)
     at = [int(jump["step"]) for jump in jumps]
-    behind = int(np.searchsorted(at, steps[last], side="right" if readout == "raw" else "left"))
+    behind = int(np.searchsorted(at, steps[last], side="left" if window else "right"))
     if last == 0:
         return Arrival(float(steps[0]), behind)
     ends = (steps[last - 1], values[last - 1]), (steps[last], values[last])
     if kind == "test_accuracy":
         return Arrival(_between(*ends, level), behind)
-    if readout == "average":
+    if window:
         return Arrival(_between_logs(*ends, level), behind)
     return _through_jumps(*ends, level, jumps, behind)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weightcast.bench.loop.costs import budget_of, data_set_costs
-from weightcast.bench.loop.curves import READOUTS, arrival, jumps_of
+from weightcast.bench.loop.curves import arrival, average_prefix, jumps_of, windows_of
 from weightcast.bench.loop.targets import calibrated
 from weightcast.bench.plan.loop_row import LoopRow
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 _IDENTITY = ("suite", "dataset", "method", "params", "status", "reason")
 #: What is exported as it is stored.
 _STORED = (
-    "learning_rate", "length", "seed_role", "optimizer", "schedule", "accept", "step_seconds",
-    "forward_seconds", "fit_seconds", "fit_steps", "jobs", "threads",
+    "learning_rate", "length", "horizon", "momentum", "seed_role", "optimizer", "schedule",
+    "accept", "use", "step_seconds", "forward_seconds", "fit_seconds", "fit_steps", "jobs",
+    "threads",
 )  # fmt: skip
 
 
@@ -73,19 +74,20 @@ def _steps(rows: Sequence[LoopRow]) -> list[dict[str, Any]]:
         budget = budget_of(here)
         index_of = {id(rows[index]): index for index in indices}
         for (kind, name), target in calibrated(here, budget).items():
-            for readout in READOUTS:
-                column = f"{'average_' * (readout == 'average')}steps_to_{name}_{kind}"
-                for index in indices:
-                    row = rows[index]
-                    at = arrival(row, kind, target.level, readout) if _usable(row) else None
-                    found[index][column] = at.step if at else np.nan
-                    found[index][_equivalents(column)] = np.nan
-                costs = data_set_costs(dataset, here, target, readout, budget)
-                for table in costs.tables.values():
-                    for where, row in table.rows.items():
-                        if table.reached[where]:
-                            index = index_of[id(row)]
-                            found[index][_equivalents(column)] = float(table.cost[where])
+            windows = sorted({w for row in here for w in windows_of(row, "tuned")})
+            columns = {w: f"{average_prefix(w)}steps_to_{name}_{kind}" for w in windows}
+            for index in indices:
+                row = rows[index]
+                for window in windows_of(row, "tuned"):
+                    at = arrival(row, kind, target.level, window) if _usable(row) else None
+                    found[index][columns[window]] = at.step if at else np.nan
+                    found[index][_equivalents(columns[window])] = np.nan
+            costs = data_set_costs(dataset, here, target, "tuned", budget)
+            for table in costs.tables.values():
+                for where, row in table.rows.items():
+                    if table.reached[where]:
+                        column = columns[table.configurations[where[0]].window]
+                        found[index_of[id(row)]][_equivalents(column)] = float(table.cost[where])
     return found
 
 

@@ -13,13 +13,13 @@ may not be tuned, and how far it is behind at the end of its grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from weightcast.bench.loop.costs import Configuration, CostTable, DataSetCosts
-from weightcast.bench.loop.curves import Doubles
+from weightcast.bench.loop.curves import RAW, Doubles
 from weightcast.bench.loop.intervals import choose
 from weightcast.bench.loop.pairs import complete, cut
 from weightcast.bench.loop.targets import final_log_loss
@@ -54,7 +54,7 @@ class GridEnd:
         return f"{self.optimizer}, {self.schedule}, {self.learning_rate:g} of {self.label}"
 
 
-def grid_ends(label: str, table: CostTable, validation: int, readout: str) -> list[GridEnd]:
+def grid_ends(label: str, table: CostTable, validation: int) -> list[GridEnd]:
     """Return where an arm's own best, on either role's seeds, ends the grid of its optimizer.
 
     Of equally good learning rates one inside the grid counts. Where an arm reaches the target with
@@ -68,8 +68,6 @@ def grid_ends(label: str, table: CostTable, validation: int, readout: str) -> li
         Without holes.
     validation : int
         So many of the seeds are validation's, the first ones.
-    readout : str
-        ``"raw"`` or ``"average"``.
     """
     grids = grids_of(table.configurations)
     found: dict[tuple[str, str, str], GridEnd] = {}
@@ -79,9 +77,7 @@ def grid_ends(label: str, table: CostTable, validation: int, readout: str) -> li
             _parts(table, validation), choose(table.cost, validation), strict=True
         ):
             reached = bool(table.reached[np.ix_(arm, seeds)].any())
-            scores = (
-                _log_costs(table, arm, seeds) if reached else _losses(table, arm, seeds, readout)
-            )
+            scores = _log_costs(table, arm, seeds) if reached else _losses(table, arm, seeds)
             rates = {table.configurations[arm[i]].learning_rate for i in _lowest(scores)}
             if not rates or rates - ends.keys():
                 continue
@@ -96,14 +92,14 @@ def grid_ends(label: str, table: CostTable, validation: int, readout: str) -> li
     return list(found.values())
 
 
-def own_grid_ends(costs: DataSetCosts, readout: str) -> Iterator[GridEnd]:
+def own_grid_ends(costs: DataSetCosts) -> Iterator[GridEnd]:
     """Yield where arms end too early for a method, among all of its own runs that are done."""
     for label, table in costs.tables.items():
         configurations, seeds = complete(np.isfinite(table.cost))
         validation = sum(seed < len(costs.validation) for seed in seeds)
         if 0 < validation < len(seeds):
             own = cut(table, configurations, seeds)
-            yield from grid_ends(label, own, validation, readout)
+            yield from grid_ends(label, own, validation)
 
 
 def at_edge(table: CostTable, chosen: tuple[int, int], validation: int) -> bool:
@@ -117,11 +113,34 @@ def at_edge(table: CostTable, chosen: tuple[int, int], validation: int) -> bool:
 
 
 def lengths_at_edge(table: CostTable, chosen: tuple[int, int], validation: int) -> set[float]:
-    """Return the chosen lengths that end the grid of lengths; none where there is but one."""
-    grid = {one.length for one in table.configurations}
+    """Return the chosen lengths that end the grid of lengths; none where there is but one.
+
+    Of a read-out they are horizons, and none is shorter than one snapshot.
+    """
+    ends = _ends(table, chosen, validation, lambda one: one.horizon or one.length)
+    return ends - {1.0} if any(one.horizon for one in table.configurations) else ends
+
+
+def windows_at_edge(table: CostTable, chosen: tuple[int, int], validation: int) -> set[int]:
+    """Return the chosen windows of the average that end the grid of windows.
+
+    None where there is but one. Raw weights among them are the shortest, beyond which is nothing.
+    """
+    ends = _ends(table, chosen, validation, lambda one: one.window)
+    return {int(end) for end in ends} - {RAW}
+
+
+def _ends(
+    table: CostTable,
+    chosen: tuple[int, int],
+    validation: int,
+    what: Callable[[Configuration], float],
+) -> set[float]:
+    """Return of what was chosen which values end their grid; none where there is but one."""
+    grid = {what(one) for one in table.configurations}
     if len(grid) == 1:
         return set()
-    counting = {one.length for one in _that_count(table, chosen, validation)}
+    counting = {what(one) for one in _that_count(table, chosen, validation)}
     return counting & {min(grid), max(grid)}
 
 
@@ -151,10 +170,15 @@ def _log_costs(table: CostTable, configurations: list[int], seeds: range) -> Dou
     return found
 
 
-def _losses(table: CostTable, configurations: list[int], seeds: range, readout: str) -> Doubles:
+def _losses(table: CostTable, configurations: list[int], seeds: range) -> Doubles:
     return np.array(
         [
-            np.mean([final_log_loss(table.rows[i, seed], readout) for seed in seeds])
+            np.mean(
+                [
+                    final_log_loss(table.rows[i, seed], table.configurations[i].window)
+                    for seed in seeds
+                ]
+            )
             for i in configurations
         ]
     )

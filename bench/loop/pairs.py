@@ -25,7 +25,8 @@ class Pair:
     method, plain : CostTable
         Each with its own configurations.
     likes : ndarray of int, shape (configurations of the method,)
-        Plain training's configuration at the same optimizer, schedule and learning rate.
+        Plain training's configuration at the same optimizer, schedule and learning rate, and by the
+        same average; for a forecast that is read out raw weights, or the shortest average.
     validation : int
         So many of the seeds are validation's, the first ones.
     left_out : str
@@ -50,7 +51,9 @@ def pair_of(costs: DataSetCosts, method: CostTable) -> Pair | None:
     if plain is None:
         return None
     pool = sorted({one.of_the_pool for table in (method, plain) for one in table.configurations})
-    present = np.stack([_done(method, one) & _done(plain, one) for one in pool])
+    present = np.stack(
+        [_done(plain, one) & (_done(method, one) | _is_plains_alone(method, one)) for one in pool]
+    )
     present &= np.array([[_has_likes(method, plain, one)] for one in pool])
     kept, seeds = complete(present)
     validation = sum(seed < len(costs.validation) for seed in seeds)
@@ -64,9 +67,19 @@ def pair_of(costs: DataSetCosts, method: CostTable) -> Pair | None:
         )
     of = {pool[i] for i in kept}
     method, plain = (cut(table, _at(table, of), seeds) for table in (method, plain))
-    index = {one.trained_as: i for i, one in enumerate(plain.configurations)}
-    likes = np.array([index[one.trained_as] for one in method.configurations], dtype=np.int64)
-    return Pair(method, plain, likes, validation, left_out)
+    return Pair(method, plain, _likes(method, plain), validation, left_out)
+
+
+def _likes(method: CostTable, plain: CostTable) -> Choices:
+    index = {(one.trained_as, one.window): i for i, one in enumerate(plain.configurations)}
+    shortest = min(one.window for one in plain.configurations)
+    return np.array(
+        [
+            index.get((one.trained_as, one.window), index[one.trained_as, shortest])
+            for one in method.configurations
+        ],
+        dtype=np.int64,
+    )
 
 
 def _at(table: CostTable, pool: set[tuple[str, str, float]]) -> list[int]:
@@ -79,6 +92,12 @@ def _done(table: CostTable, of: tuple[str, str, float]) -> NDArray[np.bool_]:
     tries = np.isfinite(table.cost[_at(table, {of})])
     found: NDArray[np.bool_] = np.asarray(tries.all(axis=0))
     return found & (len(tries) > 0)
+
+
+def _is_plains_alone(method: CostTable, of: tuple[str, str, float]) -> bool:
+    """Tell whether a read-out stands in for a schedule, and is not read out of its runs."""
+    reads = any(one.horizon for one in method.configurations)
+    return reads and of[1] not in {one.schedule for one in method.configurations}
 
 
 def _has_likes(method: CostTable, plain: CostTable, of: tuple[str, str, float]) -> bool:

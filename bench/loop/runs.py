@@ -63,18 +63,18 @@ class TrainingRuns(ABC):
         What each run's batches are shuffled by; runs with the same see the same batches.
     measured : int, optional
         Losses are taken on so many of the first training and test examples; on all by default.
+    averages : sequence of int
+        Windows of moving averages, in steps.
 
     Attributes
     ----------
     weights : Tensor, shape (runs, coordinates)
-    average : Tensor, shape (runs, coordinates)
-        The exponential moving average of the weights.
+    averages : dict of int to Tensor, shape (runs, coordinates)
+        By window, an exponential moving average of the weights that keeps 1 - 1/window of itself
+        a step, once it is warm.
     tensors : list of TensorInfo
     steps_done : int
     """
-
-    #: What the moving average keeps of itself a step, once it is warm.
-    AVERAGE = 0.99
 
     def __init__(
         self,
@@ -84,13 +84,14 @@ class TrainingRuns(ABC):
         seeds: Sequence[int],
         orders: Sequence[str],
         measured: int | None = None,
+        averages: Sequence[int] = (),
     ) -> None:
         self.examples = load_examples(recipe.data, **recipe.data_options)
         self.network = build_network(recipe.network, **recipe.network_options)
         self.tensors = _placed(describe_tensors(self.network))
         starts = {seed: _initial(recipe, seed) for seed in dict.fromkeys(seeds)}
         self.weights = torch.stack([starts[seed] for seed in seeds])
-        self.average = self.weights.clone()
+        self.averages = {window: self.weights.clone() for window in averages}
         self.batches = Batches(recipe, self.examples, orders)
         self.measured = measured
         self.steps_done = 0
@@ -123,13 +124,17 @@ class TrainingRuns(ABC):
 
     def step(self) -> None:
         """Train each run by one batch."""
-        gradient = self.gradients(*self.batches.next())
+        rate = self._rates[:, self.steps_done, None]
+        # Where all rates have fallen to zero, and they stay there, a gradient moves nothing.
+        gradient = self.gradients(*self.batches.next()) if rate.any() else None
         with torch.no_grad():
-            self._update(gradient, self._rates[:, self.steps_done, None])
+            if gradient is not None:
+                self._update(gradient, rate)
             self.steps_done += 1
-            # Warm from the first step on: a fixed factor would keep the start in it for long.
-            keep = min(self.AVERAGE, (1 + self.steps_done) / (10 + self.steps_done))
-            self.average.lerp_(self.weights, 1 - keep)
+            for window, average in self.averages.items():
+                # Warm from the first step on: a fixed factor would keep the start in it for long.
+                keep = min(1 - 1 / window, (1 + self.steps_done) / (10 + self.steps_done))
+                average.lerp_(self.weights, 1 - keep)
 
     def reset_optimizer(self) -> None:
         """Forget momentum and second moments."""

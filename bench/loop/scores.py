@@ -13,7 +13,13 @@ import numpy as np
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import CostTable, DataSetCosts, budget_of, data_set_costs
 from weightcast.bench.loop.curves import KINDS, READOUTS, Doubles, jumps_of
-from weightcast.bench.loop.grid_ends import at_edge, grid_ends, lengths_at_edge, own_grid_ends
+from weightcast.bench.loop.grid_ends import (
+    at_edge,
+    grid_ends,
+    lengths_at_edge,
+    own_grid_ends,
+    windows_at_edge,
+)
 from weightcast.bench.loop.intervals import (
     DRAWS,
     Compared,
@@ -37,6 +43,7 @@ from weightcast.bench.loop.verdicts import (
     SAME,
     SLOWER,
     UNREACHED,
+    WINDOW_EDGE,
     LoopStanding,
     LoopSummary,
     break_even,
@@ -59,6 +66,7 @@ __all__ = [
     "SLOWER",
     "UNREACHED",
     "USES",
+    "WINDOW_EDGE",
     "LoopStanding",
     "LoopSummary",
     "edges",
@@ -88,7 +96,8 @@ def loop_standings(
         half done, a method is compared on the configurations and seeds that both sides have in
         full; what cannot be compared at all is in `loop_left_out`.
     readout : str
-        ``"raw"``, or ``"average"``: the moving average's curves, on both sides.
+        ``"raw"``, ``"average"``: the moving average's curves, on both sides, its window tuned, or
+        ``"tuned"``: each side chooses among both. Read-outs are read as they are.
     kind : str
         ``"train_loss"`` or ``"test_accuracy"``.
     target : str
@@ -133,10 +142,11 @@ def loop_summary(
             null = ratio_of(*_pooled([nulls[dataset][1] for dataset in found]))
         edge = any(standing.edge for standing in standings)
         length_edge = any(standing.length_edge for standing in standings)
+        window_edge = any(standing.window_edge for standing in standings)
         reached = any(s.misses < s.runs or s.plain_misses < s.runs for s in standings)
         failures = sum(standing.failures for standing in standings)
         runs = sum(standing.runs for standing in standings)
-        verdict = verdict_of(ratio, null, edge, reached, length_edge)
+        verdict = verdict_of(ratio, null, edge, reached, length_edge, window_edge)
         if failed_too_often(failures, runs):
             verdict = FAILED
         summaries.append(
@@ -151,6 +161,7 @@ def loop_summary(
                 smallest_saving=_would_see(verdict, log_ratio, null, seeds),
                 edge=edge,
                 length_edge=length_edge,
+                window_edge=window_edge,
                 datasets=tuple(sorted(found)),
                 misses=sum(standing.misses for standing in standings),
                 failures=failures,
@@ -172,9 +183,9 @@ def edges(rows: Sequence[LoopRow]) -> set[tuple[str, str, str]]:
     """
     return {
         (costs.dataset, end.optimizer, end.side)
-        for readout in READOUTS
+        for readout in ("raw", "average")
         for costs in _data_sets(rows, readout, "train_loss", "hard")
-        for end in own_grid_ends(costs, readout)
+        for end in own_grid_ends(costs)
     }
 
 
@@ -258,10 +269,14 @@ def _standing(
     ratio = ratio_of(compared.tuned, compared.seeds)
     edge = at_edge(method, chosen, validation) or at_edge(plain, plain_chosen, validation)
     length_edge = bool(lengths_at_edge(method, chosen, validation))
+    window_edge = bool(
+        windows_at_edge(method, chosen, validation)
+        or windows_at_edge(plain, plain_chosen, validation)
+    )
     reached = not (missed.all() and plain_missed.all())
     changes = _jump_changes(method, chosen, validation, len(cost))
     failures = int(scored(method.failed, chosen, validation).sum())
-    verdict = verdict_of(ratio, null, edge, reached, length_edge)
+    verdict = verdict_of(ratio, null, edge, reached, length_edge, window_edge)
     if failed_too_often(failures, len(cost)):
         verdict = FAILED
     return LoopStanding(
@@ -275,9 +290,10 @@ def _standing(
         smallest_saving=_would_see(verdict, compared.tuned, null, compared.seeds),
         edge=edge,
         length_edge=length_edge,
+        window_edge=window_edge,
         untuned=(
-            *grid_ends(NO_FORECAST, plain, validation, readout),
-            *grid_ends(label, method, validation, readout),
+            *grid_ends(NO_FORECAST, plain, validation),
+            *grid_ends(label, method, validation),
         ),
         same_rate=ratio_of(compared.same_rate, compared.seeds),
         uses={

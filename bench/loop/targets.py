@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weightcast.bench.loop.curves import KINDS, Doubles, arrival, curve, sustained
+from weightcast.bench.loop.curves import KINDS, RAW, Doubles, arrival, curve, sustained
 from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.bench.plan.loop_settings import NO_FORECAST
 
@@ -99,9 +99,9 @@ def _best_runs(plain: Sequence[LoopRow]) -> list[LoopRow]:
     return best
 
 
-def final_log_loss(row: LoopRow, readout: str = "raw") -> float:
+def final_log_loss(row: LoopRow, window: int = RAW) -> float:
     """Return the logarithm of a run's last train loss; inf where it failed or diverged."""
-    _, losses = curve(row, "train_loss", readout)
+    _, losses = curve(row, "train_loss", window)
     if row["status"] != "ok" or not len(losses) or not np.isfinite(losses[-1]):
         return np.inf
     return float(np.log(max(losses[-1], _TINY)))

@@ -14,6 +14,7 @@ from weightcast.bench.loop.targets import Target
 FASTER, SLOWER, SAME = "faster", "slower", "not distinguishable"
 EDGE = "refused: best learning rate at the edge of the grid"
 LENGTH_EDGE = "refused: best length at the edge of the lengths"
+WINDOW_EDGE = "refused: best window of the average at the edge of the windows"
 NO_NULL = "refused: no null row"
 UNREACHED = "refused: no run reaches the target"
 FEW_SEEDS = "refused: too few seeds"
@@ -48,7 +49,10 @@ class LoopStanding:
         of its optimizer. An optimum may then lie outside the grid, and there is no verdict.
     length_edge : bool
         Whether the method's choice, on either role's seeds, is the shortest or the longest of
-        several lengths.
+        several lengths; of a read-out, horizons.
+    window_edge : bool
+        Whether either side's choice, on either role's seeds, is the shortest or the longest of
+        several windows of the moving average; raw weights beside them are no edge.
     untuned : tuple of GridEnd
         Arms of the pool whose own best learning rate, for plain training or for the method, ends
         its grid. No reason to refuse where what was chosen is another arm's inner optimum; to be
@@ -94,6 +98,7 @@ class LoopStanding:
     smallest_saving: float
     edge: bool
     length_edge: bool
+    window_edge: bool
     untuned: tuple[GridEnd, ...]
     same_rate: Estimate
     uses: dict[int, float]
@@ -128,7 +133,7 @@ class LoopSummary:
         Geometric mean of the data sets' ratios; the draws of data sets are independent.
     null : Estimate
         Over the same data sets.
-    edge, length_edge : bool
+    edge, length_edge, window_edge : bool
         Whether any of its data sets is flagged.
     datasets : tuple of str
     """
@@ -143,6 +148,7 @@ class LoopSummary:
     smallest_saving: float
     edge: bool
     length_edge: bool
+    window_edge: bool
     datasets: tuple[str, ...]
     misses: int
     failures: int
@@ -173,7 +179,12 @@ def failed_too_often(failures: int, runs: int) -> bool:
 
 
 def verdict_of(
-    ratio: Estimate, null: Estimate, edge: bool, reached: bool, length_edge: bool = False
+    ratio: Estimate,
+    null: Estimate,
+    edge: bool,
+    reached: bool,
+    length_edge: bool = False,
+    window_edge: bool = False,
 ) -> str:
     """Say whether a method differs from plain training and from the null row.
 
@@ -190,7 +201,7 @@ def verdict_of(
     Where the best length is the shortest or longest tried, a better one may lie beyond. Only the
     method has lengths, so it is not ahead for that: ``"faster"`` stands, all else is refused.
     """
-    if why := _refused(ratio, null, edge, reached):
+    if why := _refused(ratio, null, edge, window_edge, reached):
         return why
     if ratio.upper < min(1.0, null.value) and ratio.value < null.lower:
         return FASTER
@@ -200,10 +211,10 @@ def verdict_of(
     return SLOWER if slower else SAME
 
 
-def _refused(ratio: Estimate, null: Estimate, edge: bool, reached: bool) -> str:
+def _refused(ratio: Estimate, null: Estimate, edge: bool, window_edge: bool, reached: bool) -> str:
     """Say why no verdict can be had, whichever it would be; nothing where one can."""
-    if edge:
-        return EDGE
+    if edge or window_edge:
+        return EDGE if edge else WINDOW_EDGE
     if not reached:
         return UNREACHED
     if not null.known:

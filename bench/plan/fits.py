@@ -28,7 +28,7 @@ from weightcast.methods import get_method
 from weightcast.methods.code import code_hash
 
 #: Raised whenever the meaning of a stored number changes.
-PROTOCOL = 4
+PROTOCOL = 5
 #: Far enough apart that no two repeats of a suite's rotations share a seed.
 _BETWEEN_REPEATS = 1_000_003
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 
-def method_label(method: str, params: str, accept: str = "always") -> str:
+def method_label(method: str, params: str, accept: str = "always", use: str = "jump") -> str:
     """Name a method with what parameters it was asked to have; defaults add nothing.
 
     Parameters
@@ -15,6 +15,8 @@ def method_label(method: str, params: str, accept: str = "always") -> str:
         As JSON.
     accept : str
         In the loop tier, which jumps are taken.
+    use : str
+        In the loop tier, what forecasts are for.
 
     Examples
     --------
@@ -22,5 +24,5 @@ def method_label(method: str, params: str, accept: str = "always") -> str:
     ('lfd2-grad(weight=10.0)', 'ols-line(if-better)')
     """
     inside = [f"{key}={value}" for key, value in sorted(json.loads(params).items())]
-    inside += [accept] * (accept != "always")
+    inside += [accept] * (accept != "always") + [use] * (use != "jump")
     return f"{method}({', '.join(inside)})" if inside else method

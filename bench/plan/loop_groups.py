@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from weightcast.bench.plan.fits import PROTOCOL, hash_of
 from weightcast.bench.plan.loop_settings import (
     CONTROLS,
+    JUMP,
     NO_FORECAST,
+    NULL,
+    READ_OUT,
     LoopGroup,
     LoopRun,
     LoopSettings,
@@ -32,8 +35,8 @@ Grids = dict[tuple[str, str], list[float]]
 
 #: What a run's numbers do not depend on.
 _APART = {
-    "optimizers", "schedules", "accept", "lengths", "calibration", "validation", "report",
-    "widenings",
+    "optimizers", "schedules", "accept", "lengths", "uses", "controls", "read_schedules",
+    "calibration", "validation", "report", "widenings",
 }  # fmt: skip
 
 
@@ -120,14 +123,14 @@ def loop_groups(suite: Suite, grids: Grids) -> list[LoopGroup]:
     for dataset in suite.datasets:
         recipe = recipe_of(dataset)
         material = [recipe.to_json(), data_identity(recipe)]
-        for method, params, accept in _rows(suite):
+        for method, params, accept, use in _rows(suite):
             code, files = _what_runs(method, params)
             for optimizer in suite.loop.optimizers:
-                tries = _tries(method, grids[dataset, optimizer], suite.loop, optimizer)
-                for schedule in suite.loop.schedules:
+                tries = _tries(method, use, grids[dataset, optimizer], suite.loop, optimizer)
+                for schedule in _schedules(use, suite.loop):
                     depends = [
-                        PROTOCOL, "loop", method, _keyed(method, params, files), accept, code,
-                        material, optimizer, schedule, suite.loop.model_dump(exclude=_APART),
+                        PROTOCOL, "loop", method, _keyed(method, params, files), accept, use,
+                        code, material, optimizer, schedule, suite.loop.model_dump(exclude=_APART),
                     ]  # fmt: skip
                     groups.append(
                         LoopGroup(
@@ -142,9 +145,14 @@ def loop_groups(suite: Suite, grids: Grids) -> list[LoopGroup]:
                             settings=suite.loop,
                             code=code,
                             files=files,
+                            use=use,
                         )
                     )
     return groups
+
+
+def _schedules(use: str, settings: LoopSettings) -> list[str]:
+    return (settings.read_schedules if use == READ_OUT else []) or settings.schedules
 
 
 def _what_runs(method: str, params: str) -> tuple[str, str]:
@@ -171,13 +179,18 @@ def missing_groups(groups: Sequence[LoopGroup], finished: set[str]) -> list[Loop
     return found
 
 
-def _rows(suite: Suite) -> list[tuple[str, str, str]]:
-    """Return method, parameters and rule of acceptance of every row of the tables."""
-    rows = [(name, "{}", "always") for name in CONTROLS]
-    for entry in suite.methods:
-        if jumps(entry):
-            rows += [(entry.name, entry.params_json, rule) for rule in suite.loop.accept]
-    if len(rows) == len(CONTROLS):
+def _rows(suite: Suite) -> list[tuple[str, str, str, str]]:
+    """Return method, parameters, rule of acceptance and use of every row of the tables."""
+    moving = suite.loop.controls if set(suite.loop.uses) != {READ_OUT} else []
+    controls = [(name, "{}", "always", JUMP) for name in (NO_FORECAST, NULL, *moving)]
+    rows = list(controls)
+    for use in suite.loop.uses:
+        # What is only measured is not taken or left.
+        rules = ["always"] if use == READ_OUT else suite.loop.accept
+        for entry in suite.methods:
+            if jumps(entry):
+                rows += [(entry.name, entry.params_json, rule, use) for rule in rules]
+    if len(rows) == len(controls):
         raise InputError("the loop tier has no forecaster to run; name some, e.g. ols-line")
     return rows
 
@@ -193,23 +206,37 @@ def jumps(entry: MethodEntry) -> bool:
     )
 
 
-def _tries(
-    method: str, grid: Sequence[float], settings: LoopSettings, optimizer: str
-) -> list[tuple[float, float, float]]:
-    """Return what a method may choose from at one optimizer: rate, its pool's rate, length.
+class _Try(NamedTuple):
+    """What a method may choose at one optimizer; as in `LoopRun`."""
 
-    As many for a control, which has nothing to tune but rates, as for a forecaster.
+    rate: float
+    length: float
+    pool_rate: float
+    horizon: int = 0
+    momentum: float = 0.0
+
+
+def _tries(
+    method: str, use: str, grid: Sequence[float], settings: LoopSettings, optimizer: str
+) -> list[_Try]:
+    """Return what a method may choose from at one optimizer.
+
+    As many for a control, which has nothing to tune but rates, as for a forecaster that jumps. What
+    a read-out tunes costs no training; plain training has its averages there.
     """
-    lengths = settings.lengths
+    if use == READ_OUT:
+        horizons = settings.horizons or [settings.horizon]
+        return [_Try(rate, 1.0, rate, horizon) for rate in grid for horizon in horizons]
     if method not in CONTROLS:
-        return [(rate, rate, length) for rate in grid for length in lengths]
+        return [_Try(rate, length, rate) for rate in grid for length in settings.lengths]
+    tried = 1 if set(settings.uses) == {READ_OUT} else len(settings.lengths)
     ratio = _ratio(settings.optimizers[optimizer])
-    return [(rate, of, 1.0) for rate, of in finer(grid, len(lengths), ratio)]
+    return [_Try(rate, 1.0, of) for rate, of in finer(grid, tried, ratio)]
 
 
 def _runs(
     method: str,
-    tries: Sequence[tuple[float, float, float]],
+    tries: Sequence[_Try],
     settings: LoopSettings,
     depends: list[Any],
 ) -> tuple[LoopRun, ...]:
@@ -217,13 +244,16 @@ def _runs(
     if method == NO_FORECAST:
         roles.append("calibration")
     return tuple(
-        LoopRun(rate, seed, role, _key(depends, rate, seed, role, length), length, pool_rate)
-        for rate, pool_rate, length in tries
+        LoopRun(one.rate, seed, role, _key(depends, one, seed, role), *one[1:])
+        for one in tries
         for role in roles
         for seed in settings.seeds(role)
     )
 
 
-def _key(depends: list[Any], rate: float, seed: int, role: str, length: float) -> str:
+def _key(depends: list[Any], one: _Try, seed: int, role: str) -> str:
     # A whole jump is what it is in a suite that tunes no lengths.
-    return hash_of([depends, rate, seed, role, *([length] if length != 1 else [])])
+    apart = [one.length] if one.length != 1 else []
+    if one.horizon or one.momentum:
+        apart += [one.horizon, one.momentum]
+    return hash_of([depends, one.rate, seed, role, *apart])

@@ -28,11 +28,20 @@ class Sync(TypedDict):
     seconds: float
 
 
+@final
+class Reading(TypedDict):
+    """All forecasts of a read-out as one: their number, and the median seconds of one."""
+
+    step: int
+    reads: int
+    seconds: float
+
+
 class LoopRow(TypedDict):
     """What is known of a run; a run without a result has measured nothing.
 
-    ``length`` and ``pool_rate`` are as in `loop_settings.LoopRun`. ``again`` marks what is not
-    stored, so that the next run tries it again.
+    ``length``, ``horizon``, ``momentum`` and ``pool_rate`` are as in `loop_settings.LoopRun`.
+    ``again`` marks what is not stored, so that the next run tries it again.
     """
 
     key: str
@@ -41,18 +50,21 @@ class LoopRow(TypedDict):
     method: str
     params: str
     accept: str
+    use: str
     optimizer: str
     schedule: str
     learning_rate: float
     pool_rate: float
     length: float
+    horizon: int
+    momentum: float
     seed: int
     seed_role: str
     status: str
     reason: str
     traceback: str
     measured: dict[str, list[Any]]
-    jumps: list[Jump | Sync]
+    jumps: list[Jump | Sync | Reading]
     step_seconds: float | None
     forward_seconds: float | None
     fit_seconds: float
@@ -73,11 +85,14 @@ def loop_row(group: LoopGroup, run: LoopRun) -> LoopRow:
         "method": group.method,
         "params": group.params,
         "accept": group.accept,
+        "use": group.use,
         "optimizer": group.optimizer,
         "schedule": group.schedule,
         "learning_rate": run.learning_rate,
         "pool_rate": run.pool_rate or run.learning_rate,
         "length": run.length,
+        "horizon": run.horizon,
+        "momentum": run.momentum,
         "seed": run.seed,
         "seed_role": run.role,
         "status": "ok",

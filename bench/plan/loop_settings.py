@@ -12,7 +12,14 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from weightcast.bench.plan.label import method_label
 from weightcast.datasets import InputError, Recipe, get_dataset
@@ -31,6 +38,12 @@ POOL = {
 #: batches: what it wins is the noise.
 NO_FORECAST, NULL, DENOISE, LOOKAHEAD = "no-forecast", "null", "denoise-only", "lookahead"
 CONTROLS = (NO_FORECAST, NULL, DENOISE, LOOKAHEAD)
+#: Controls that move weights, which a suite may leave out.
+MOVING = CONTROLS[2:]
+
+#: What a forecast is for: training goes on from it, it is only measured, or weights go part of the
+#: way to it every few snapshots.
+JUMP, READ_OUT, OUTER = USES = ("jump", "read-out", "outer")
 
 #: What runs of a role are for: fitting forecasters, setting the targets, choosing a configuration,
 #: scoring it. No seed has two.
@@ -52,6 +65,27 @@ class LoopSettings(BaseModel):
     lengths : list of float
         How far along its forecast's displacement a jump may go, 1 is all of it: a forecaster's
         configurations beside the pool's. With L lengths controls get L times the learning rates.
+    uses : list of str
+        What forecasts are for: ``"jump"``, ``"read-out"`` (training goes on untouched, the forecast
+        is what is measured), ``"outer"`` (weights go ``lengths`` of the way to the forecast every
+        ``outer_every`` snapshots), or several.
+    horizons : list of int
+        How far ahead read-outs may forecast, in snapshots: their configurations beside the pool's,
+        in place of lengths. ``horizon`` alone by default.
+    read_schedules : list of str
+        Schedules of the runs that read-outs forecast from; all by default. Others of ``schedules``
+        are plain training's alone, which a read-out has to beat.
+    read_means : bool
+        Whether read-outs forecast from the means of the weights since the last snapshot in place
+        of snapshots.
+    outer_every : int
+        Snapshots from one move of the use ``"outer"`` to the next.
+    averages : list of int
+        Windows of the moving average that may be read out, in steps: it keeps 1 - 1/window of
+        itself a step. Both sides choose among them.
+    controls : list of str
+        Which controls run beside plain training and ``null``; where uses are read-outs alone, which
+        move no weights, none.
     optimizers : dict of str to list of float
         The pool: learning rates by optimizer, in one ratio; widened where an optimizer's own best
         is at an edge.
@@ -79,6 +113,13 @@ class LoopSettings(BaseModel):
     context: int = Field(default=10, ge=1)
     horizon: int = Field(default=5, ge=1)
     lengths: list[float] = Field(default=[1.0], max_length=7)
+    uses: list[str] = Field(default=[JUMP], min_length=1)
+    horizons: list[int] = Field(default=[], max_length=7)
+    read_schedules: list[str] = []
+    read_means: bool = False
+    outer_every: int = Field(default=5, ge=1)
+    averages: list[int] = Field(default=[25, 50, 100, 200], min_length=1, max_length=7)
+    controls: list[str] = list(MOVING)
     optimizers: dict[str, list[float]] = {
         "sgd": [0.1, 0.15, 0.225, 0.3375],
         "adam": [0.002, 0.003, 0.0045, 0.00675],
@@ -119,6 +160,24 @@ class LoopSettings(BaseModel):
             raise ValueError("the lengths must be above 0, ascending, and 1 among them")
         return value
 
+    @field_validator("horizons", "averages")
+    @classmethod
+    def _ascending_from_one(cls, value: list[int]) -> list[int]:
+        if value and (value[0] < 1 or any(b <= a for a, b in pairwise(value))):
+            raise ValueError("they must be whole numbers from 1 on, ascending")
+        return value
+
+    @field_validator("uses", "controls")
+    @classmethod
+    def _known_names(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        what, choices = {"uses": ("use", USES), "controls": ("control", MOVING)}[
+            str(info.field_name)
+        ]
+        for name in value:
+            if name not in choices:
+                raise ValueError(str(unknown(what, name, choices)))
+        return value
+
     @field_validator("accept")
     @classmethod
     def _known_rules(cls, value: list[str]) -> list[str]:
@@ -137,13 +196,41 @@ class LoopSettings(BaseModel):
     @model_validator(mode="after")
     def _horizon_within_reach(self) -> LoopSettings:
         # Forecasters learn from training runs of as many steps: one window must fit in.
-        needed = (self.context + self.horizon) * self.spacing
+        needed = (self.context + self.reach) * self.spacing
         if needed > self.steps:
             raise ValueError(
                 f"the budget of {self.steps} steps ends before the first jump would land; take "
                 f"(context + horizon) × spacing = {needed} or more"
             )
         return self
+
+    @model_validator(mode="after")
+    def _read_schedules_are_in_the_pool(self) -> LoopSettings:
+        for name in self.read_schedules:
+            if name not in self.schedules:
+                raise ValueError(f"the read-outs' schedule {name} is none of the pool's schedules")
+        return self
+
+    @model_validator(mode="after")
+    def _read_outs_find_a_snapshot(self) -> LoopSettings:
+        if READ_OUT not in self.uses:
+            return self
+        if self.measure_every % self.spacing or self.steps % self.spacing:
+            raise ValueError(
+                "a read-out begins at a snapshot: steps and measure_every must be multiples of "
+                f"spacing, {self.spacing}"
+            )
+        if len(self.horizons) > 1 + len(self.averages):
+            raise ValueError(
+                "read-outs have more horizons to choose from than plain training has weights and "
+                f"averages, {1 + len(self.averages)}; take fewer horizons or more averages"
+            )
+        return self
+
+    @property
+    def reach(self) -> int:
+        """The farthest horizon that is forecast, in snapshots."""
+        return max(self.horizon, *self.horizons, 1)
 
     @property
     def interval(self) -> int:
@@ -216,6 +303,10 @@ class LoopRun:
     pool_rate : float, optional
         The pool's learning rate that this run is a try at, where that is not its own: of a control
         with more rates, the one that they surround.
+    horizon : int
+        How far ahead a read-out forecasts, in snapshots; 0 of all else.
+    momentum : float
+        Of the outer step, for a control that has one.
     """
 
     learning_rate: float
@@ -224,6 +315,8 @@ class LoopRun:
     key: str
     length: float = 1.0
     pool_rate: float | None = None
+    horizon: int = 0
+    momentum: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -242,6 +335,8 @@ class LoopGroup:
         The method's `code_hash`; empty for controls.
     files : str
         The parameters' `files_hash`.
+    use : str
+        One of `USES`.
     """
 
     suite: str
@@ -255,6 +350,7 @@ class LoopGroup:
     settings: LoopSettings
     code: str = ""
     files: str = ""
+    use: str = JUMP
 
     @property
     def key(self) -> str:
@@ -268,5 +364,5 @@ class LoopGroup:
 
     @property
     def label(self) -> str:
-        """Method with parameters and rule of acceptance, as tables name it."""
-        return method_label(self.method, self.params, self.accept)
+        """Method with parameters, rule of acceptance and use, as tables name it."""
+        return method_label(self.method, self.params, self.accept, self.use)

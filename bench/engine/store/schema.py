@@ -18,7 +18,7 @@ from typing import Any
 from weightcast.datasets.errors import InputError
 
 _APPLICATION = 0x57435354  # "WCST": tells our files from other SQLite files
-_VERSION = 8
+_VERSION = 9
 #: The first bytes of every SQLite file.
 _MAGIC = b"SQLite format 3\0"
 
@@ -52,11 +52,15 @@ CREATE TABLE examples (
 );
 CREATE TABLE loops (
     key TEXT PRIMARY KEY, suite TEXT, dataset TEXT, method TEXT, params TEXT, accept TEXT,
-    optimizer TEXT, schedule TEXT, learning_rate REAL, pool_rate REAL, length REAL, seed INTEGER,
+    use TEXT, optimizer TEXT, schedule TEXT, learning_rate REAL, pool_rate REAL, length REAL,
+    horizon INTEGER, momentum REAL, seed INTEGER,
     seed_role TEXT, status TEXT, reason TEXT, traceback TEXT, measured TEXT, jumps TEXT,
     step_seconds REAL, forward_seconds REAL, fit_seconds REAL, fit_steps INTEGER, seconds REAL,
     jobs INTEGER, threads INTEGER, machine TEXT, seal INTEGER,
-    UNIQUE (dataset, method, params, accept, optimizer, schedule, learning_rate, length, seed)
+    UNIQUE (
+        dataset, method, params, accept, use, optimizer, schedule, learning_rate, length, horizon,
+        momentum, seed
+    )
 );
 CREATE TABLE machines (id TEXT PRIMARY KEY, content TEXT, seal INTEGER);
 CREATE TABLE sharing (

@@ -333,7 +333,7 @@ class Store:
 
     def loops(self) -> list[LoopRow]:
         """Return the loop tier's runs, as `weightcast.bench.loop.training.run_loop` made them."""
-        found = self.rows("SELECT * FROM loops ORDER BY dataset, method, params, accept, seed")
+        found = self.rows("SELECT * FROM loops ORDER BY dataset, method, params, accept, use, seed")
         self.check_rows("loops", LoopRecord, found)
         for row in found:
             row["measured"], row["jumps"] = json.loads(row["measured"]), json.loads(row["jumps"])

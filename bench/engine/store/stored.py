@@ -151,6 +151,14 @@ class Sync(_Row):
     seconds: Number
 
 
+class Reading(_Row):
+    """A read-out's entry, which stands for all its forecasts."""
+
+    step: Count
+    reads: Annotated[int, Field(ge=1)]
+    seconds: Number
+
+
 def _measured(found: dict[str, list[float | None]]) -> dict[str, list[float | None]]:
     if not found:
         return found
@@ -173,11 +181,14 @@ class LoopRecord(_Row):
     method: Word
     params: Object
     accept: Word
+    use: Word
     optimizer: Word
     schedule: Word
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     pool_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     length: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    horizon: Count
+    momentum: Number
     seed: int
     seed_role: Word
     status: Word
@@ -188,7 +199,7 @@ class LoopRecord(_Row):
         BeforeValidator(_parsed),
         AfterValidator(_measured),
     ]
-    jumps: Annotated[list[Jump | Sync], BeforeValidator(_parsed)]
+    jumps: Annotated[list[Jump | Sync | Reading], BeforeValidator(_parsed)]
     step_seconds: Annotated[float, Field(gt=0)] | None
     forward_seconds: Number | None
     fit_seconds: Number

@@ -1,0 +1,1 @@
+"""What forecasts and controls do to training runs of the loop tier, and what is measured."""
