@@ -29,13 +29,18 @@ class Optimizer:
     Attributes
     ----------
     kind : str
-        ``"sgd"``, ``"nesterov"`` or ``"adam"``.
+        ``"sgd"``, ``"nesterov"``, ``"adam"``, ``"schedule-free-sgd"`` or ``"schedule-free-adam"``.
     momentum : float
-        β of Nesterov's.
+        β of Nesterov's; of a Schedule-Free one how near to its average gradients are taken.
     """
 
     kind: str
     momentum: float = 0.0
+
+    @property
+    def schedule_free(self) -> bool:
+        """Whether the weights are its average, and not where its gradients are taken."""
+        return self.kind.startswith("schedule-free-")
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class TrainingRuns(ABC):
         self._rates = torch.from_numpy(np.asarray(rates, dtype=np.float32))
         self._moments = [torch.zeros_like(self.weights) for _ in range(2)]
         self._moment_steps = 0
+        self._squares = torch.zeros(len(self.weights), 1)  # Σ rate² of a Schedule-Free optimizer
         self._prepare(recipe, orders)
 
     @abstractmethod
@@ -126,7 +132,7 @@ class TrainingRuns(ABC):
         """Train each run by one batch."""
         rate = self._rates[:, self.steps_done, None]
         # Where all rates have fallen to zero, and they stay there, a gradient moves nothing.
-        gradient = self.gradients(*self.batches.next()) if rate.any() else None
+        gradient = self._gradient_there() if rate.any() else None
         with torch.no_grad():
             if gradient is not None:
                 self._update(gradient, rate)
@@ -141,6 +147,7 @@ class TrainingRuns(ABC):
         for moment in self._moments:
             moment.zero_()
         self._moment_steps = 0
+        self._squares.zero_()
 
     def by_tensor(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return one run's weights as views, each in its tensor's shape; flat (coordinates,)."""
@@ -148,6 +155,19 @@ class TrainingRuns(ABC):
             info.name: flat[info.offset : info.offset + info.size].reshape(info.shape)
             for info in self.tensors
         }
+
+    def _gradient_there(self) -> torch.Tensor:
+        """Return each run's gradient where its optimizer takes it."""
+        batch = self.batches.next()
+        if not self._optimizer.schedule_free:
+            return self.gradients(*batch)
+        # The weights are x, the first moment is z - x: it stays where it is when x is moved.
+        x = self.weights
+        self.weights = x.add(self._moments[0], alpha=1 - self._optimizer.momentum)
+        try:
+            return self.gradients(*batch)
+        finally:
+            self.weights = x
 
     def _update(self, gradient: torch.Tensor, rate: torch.Tensor) -> None:
         """Take a step as `torch.optim` does; ``rate`` has shape (runs, 1)."""
@@ -158,12 +178,28 @@ class TrainingRuns(ABC):
         elif self._optimizer.kind == "nesterov":
             first.mul_(self._optimizer.momentum).add_(gradient)
             self.weights.sub_(rate * gradient.add(first, alpha=self._optimizer.momentum))
+        elif self._optimizer.schedule_free:
+            self._update_schedule_free(gradient, rate)
         else:
             first.lerp_(gradient, 0.1)
             second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
             bias = 1 - 0.9**self._moment_steps, 1 - 0.999**self._moment_steps
             scale = second.sqrt().div_(bias[1] ** 0.5).add_(1e-8)
             self.weights.sub_(rate / bias[0] * first / scale)
+
+    def _update_schedule_free(self, gradient: torch.Tensor, rate: torch.Tensor) -> None:
+        """Take a step as `schedule_free.ScheduleFree` does."""
+        apart, second = self._moments
+        if self._optimizer.kind == "schedule-free-adam":
+            second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            root = (second / (1 - 0.999**self._moment_steps)).sqrt_()
+            gradient = gradient / root.add_(1e-8)
+        apart.sub_(rate * gradient)
+        self._squares += rate**2
+        # A run whose rate has been zero from the start averages nothing.
+        share = rate**2 / self._squares.clamp(min=torch.finfo(rate.dtype).tiny)
+        self.weights.add_(share * apart)
+        apart.mul_(1 - share)
 
 
 class Batches:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import torch
 
-from weightcast.bench.loop.runs import TrainingRuns
+from weightcast.bench.loop.runs import Optimizer, TrainingRuns
+from weightcast.bench.loop.schedule_free import ScheduleFree
 from weightcast.bench.loop.uses.forecasts import Forecasts
 from weightcast.bench.loop.uses.log import Log
 from weightcast.bench.loop.uses.moves import Acts, Moves, Nothing
@@ -106,14 +107,7 @@ def time_plain_step(recipe: Recipe, optimizer: str) -> tuple[float, float]:
     network = build_network(recipe.network, **recipe.network_options).train()
     examples = load_examples(recipe.data, **recipe.data_options)
     x, y = inputs(examples.train_x[: recipe.batch_size]), examples.train_y[: recipe.batch_size]
-    kind, momentum = POOL[optimizer]
-    made: torch.optim.Optimizer
-    if kind == "adam":
-        made = torch.optim.Adam(network.parameters(), lr=1e-6)
-    else:
-        made = torch.optim.SGD(
-            network.parameters(), lr=1e-6, momentum=momentum, nesterov=momentum > 0
-        )
+    made = _optimizer_of(optimizer, network)
 
     def step() -> None:
         made.zero_grad()
@@ -125,6 +119,18 @@ def time_plain_step(recipe: Recipe, optimizer: str) -> tuple[float, float]:
             cross_entropy(network(x), y)
 
     return _median_seconds(step), _median_seconds(forward)
+
+
+def _optimizer_of(optimizer: str, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """Make an optimizer of the pool for one network, in PyTorch's form."""
+    kind, momentum = POOL[optimizer]
+    parameters = network.parameters()
+    if Optimizer(kind).schedule_free:
+        adam = kind == "schedule-free-adam"
+        return ScheduleFree(parameters, lr=1e-6, beta=momentum, adam=adam)
+    if kind == "adam":
+        return torch.optim.Adam(parameters, lr=1e-6)
+    return torch.optim.SGD(parameters, lr=1e-6, momentum=momentum, nesterov=momentum > 0)
 
 
 def _median_seconds(act: Callable[[], None]) -> float:

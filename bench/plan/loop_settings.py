@@ -25,12 +25,14 @@ from weightcast.bench.plan.label import method_label
 from weightcast.datasets import InputError, Recipe, get_dataset
 from weightcast.datasets.errors import unknown
 
-#: Optimizers of the pool: kind and momentum, as `training_runs.Optimizer` takes them.
+#: Optimizers of the pool: kind and momentum, as `weightcast.bench.loop.runs.Optimizer` takes them.
 POOL = {
     "sgd": ("sgd", 0.0),
     "nesterov-0.9": ("nesterov", 0.9),
     "nesterov-0.95": ("nesterov", 0.95),
     "adam": ("adam", 0.0),
+    "schedule-free-sgd": ("schedule-free-sgd", 0.9),
+    "schedule-free-adam": ("schedule-free-adam", 0.9),
 }
 
 #: Rows without a forecaster. ``no-forecast`` is plain training: the pool, and, at a forecaster's

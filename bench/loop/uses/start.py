@@ -66,8 +66,8 @@ def trajectory_of(
         group.dataset,
         run.seed,
         recipe=recipe.to_json(),
-        optimizer="adam" if kind == "adam" else "sgd",
-        hyperparameters={"momentum": momentum, "nesterov": True} if momentum else {},
+        optimizer="adam" if kind.endswith("adam") else "sgd",
+        hyperparameters={"momentum": momentum, "nesterov": True} if kind == "nesterov" else {},
         learning_rates=tuple(
             rates(run.learning_rate, group.schedule, group.settings.steps).tolist()
         ),
