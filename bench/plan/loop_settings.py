@@ -39,7 +39,8 @@ POOL = {
 #: own learning rate, the usual comparison of the literature. ``null`` is plain training with other
 #: batches: what it wins is the noise.
 NO_FORECAST, NULL, DENOISE, LOOKAHEAD = "no-forecast", "null", "denoise-only", "lookahead"
-CONTROLS = (NO_FORECAST, NULL, DENOISE, LOOKAHEAD)
+SNOO = "snoo"
+CONTROLS = (NO_FORECAST, NULL, DENOISE, LOOKAHEAD, SNOO)
 #: Controls that move weights, which a suite may leave out.
 MOVING = CONTROLS[2:]
 
@@ -88,6 +89,11 @@ class LoopSettings(BaseModel):
     controls : list of str
         Which controls run beside plain training and ``null``; where uses are read-outs alone, which
         move no weights, none.
+    snoo_every : int
+        Steps from one outer step of the control ``snoo`` to the next.
+    snoo_rates, snoo_momenta : list of float
+        Its own grid: how far it goes along the way that its fast weights went, and the momentum of
+        that.
     optimizers : dict of str to list of float
         The pool: learning rates by optimizer, in one ratio; widened where an optimizer's own best
         is at an edge.
@@ -121,7 +127,10 @@ class LoopSettings(BaseModel):
     read_means: bool = False
     outer_every: int = Field(default=5, ge=1)
     averages: list[int] = Field(default=[25, 50, 100, 200], min_length=1, max_length=7)
-    controls: list[str] = list(MOVING)
+    controls: list[str] = [DENOISE, LOOKAHEAD]
+    snoo_every: int = Field(default=20, ge=1)
+    snoo_rates: list[float] = Field(default=[0.4, 0.7, 1.0], min_length=1, max_length=7)
+    snoo_momenta: list[float] = Field(default=[0.0, 0.5], min_length=1, max_length=7)
     optimizers: dict[str, list[float]] = {
         "sgd": [0.1, 0.15, 0.225, 0.3375],
         "adam": [0.002, 0.003, 0.0045, 0.00675],
@@ -178,6 +187,16 @@ class LoopSettings(BaseModel):
         for name in value:
             if name not in choices:
                 raise ValueError(str(unknown(what, name, choices)))
+        return value
+
+    @field_validator("snoo_rates", "snoo_momenta")
+    @classmethod
+    def _ascending(cls, value: list[float], info: ValidationInfo) -> list[float]:
+        rates = info.field_name == "snoo_rates"
+        if any(b <= a for a, b in pairwise(value)) or value[0] < 0 or (rates and not value[0]):
+            raise ValueError(f"they must ascend from {'above 0' if rates else '0'} on")
+        if not rates and value[-1] >= 1:
+            raise ValueError("a momentum must be below 1")
         return value
 
     @field_validator("accept")
