@@ -15,6 +15,7 @@ from weightcast.methods.registry import register
 if TYPE_CHECKING:
     from weightcast.datasets.task import ForecastTask
     from weightcast.datasets.trajectory import Trajectory
+    from weightcast.methods.lfd2 import AddUp
     from weightcast.methods.linear_map import Doubles, Gram
 
 
@@ -106,15 +107,13 @@ class Lfd2Grad(Lfd2):
         scale = float(np.linalg.norm(free_theta))
         self.change_ = float(np.linalg.norm(theta - free_theta)) / scale if scale > 0 else 0.0
 
-    def first_smoothing(
-        self, map_: Doubles, train: Sequence[Trajectory], task: ForecastTask, only: str | None
-    ) -> Doubles:
+    def first_smoothing(self, map_: Doubles, add_up: AddUp) -> Doubles:
         """Return the first pass's ε, a horizon each: the mean displacement.
 
         Where the unweighted fit leaves next to no residual, the bound at it is so sharp that the
         regularizer could not move the map; so ε starts from the data's scale.
         """
-        return super().first_smoothing(np.zeros_like(map_), train, task, only)
+        return super().first_smoothing(np.zeros_like(map_), add_up)
 
     def penalty(self, map_: Doubles) -> float:
         return self._price * growth(self._coefficients(map_), self._grams)[0]

@@ -88,6 +88,11 @@ class LinearMap(CoordinateForecaster):
         """Return the sampled columns T in ascending order."""
         return resolve_columns((0, -1) if self.columns is None else self.columns, task.context)
 
+    def read_columns(self, task: ForecastTask) -> list[int]:
+        """Return the columns that a fit reads: T, and w_n, from which displacements are taken."""
+        columns = self.sampled(task)
+        return columns if columns[-1] == task.context else [*columns, task.context]
+
     def check(self) -> None:
         """Refuse parameters that mean nothing."""
         if self.target not in TARGETS:
@@ -131,19 +136,18 @@ class LinearMap(CoordinateForecaster):
         only: str | None = None,
     ) -> Iterator[tuple[str, SumsType]]:
         """Add each block of whole runs to ``new()`` sums; yield them with the tensor's name."""
-        columns = self.sampled(task)
-        read = columns if columns[-1] == task.context else [*columns, task.context]
+        q = len(self.sampled(task))
 
         def add_up(pair: Pair) -> tuple[str, SumsType]:
             sums = new()
-            for z in self._features_and_targets(pair.context.T, pair.target.T, len(columns)):
+            for z in self.features_and_targets(pair.context.T, pair.target.T, q):
                 sums.add(z)
             return pair.tensor.name, sums
 
         for run in runs:
-            yield from task.map_pairs(add_up, run, read, only)
+            yield from task.map_pairs(add_up, run, self.read_columns(task), only)
 
-    def _features_and_targets(self, context: Floats, target: Floats, q: int) -> Iterator[Doubles]:
+    def features_and_targets(self, context: Floats, target: Floats, q: int) -> Iterator[Doubles]:
         """Cut a block of snapshots, a row each, into z (p + m, c): features, then targets.
 
         The array is the same every time.
