@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from weightcast.bench.loop.costs import label_of
 from weightcast.bench.privacy import without_folders
+from weightcast.bench.results.cells import PLACE
 from weightcast.bench.results.mixed import environment_differences
-from weightcast.bench.results.tables import PLACE, Results
+from weightcast.bench.results.tables import Results
 from weightcast.datasets import InputError
 from weightcast.reports.figures import Picture, widths
 from weightcast.reports.loop_view import LoopView

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from weightcast.bench.loop.costs import label_of
 from weightcast.bench.plan.place import WHOLE
+from weightcast.bench.results.cells import OWN
 from weightcast.bench.results.leaderboard import Leaderboard, rank_results
-from weightcast.bench.results.tables import OWN, Results
+from weightcast.bench.results.tables import Results
 from weightcast.bench.scoring.best_possible import best_possible
 from weightcast.datasets import InputError
 from weightcast.methods.registry import implementation, method_tag

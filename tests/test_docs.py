@@ -30,7 +30,7 @@ import pytest
 from weightcast.bench.cli import main
 from weightcast.bench.plan.loop_settings import LoopSettings
 from weightcast.bench.plan.suite import MethodEntry, Shift, Suite, load_suite, suite_names
-from weightcast.bench.results.tables import COMPUTE, IDENTITY
+from weightcast.bench.results.cells import COMPUTE, IDENTITY
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS
 from weightcast.datasets import all_datasets, registry
 from weightcast.methods import all_methods

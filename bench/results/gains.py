@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.verdicts import MOST_FAILED
+from weightcast.bench.results.cells import OWN
 from weightcast.bench.results.headline import BASELINE
 from weightcast.bench.results.horizons import LABELS
-from weightcast.bench.results.tables import OWN, Results
+from weightcast.bench.results.tables import Results
 
 if TYPE_CHECKING:
     import pandas as pd

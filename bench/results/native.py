@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weightcast.bench.plan.place import WHOLE
+from weightcast.bench.results.cells import PLACE
 from weightcast.bench.results.leaderboard import admitted
-from weightcast.bench.results.tables import PLACE, Results
+from weightcast.bench.results.tables import Results
 from weightcast.datasets import InputError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from weightcast.bench.loop.costs import label_of
 from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.privacy import without_folders
-from weightcast.bench.results.tables import OWN, PLACE
+from weightcast.bench.results.cells import OWN, PLACE
 from weightcast.reports.numbers import count
 
 _CELL = ("label", *PLACE, "run", "repeat")

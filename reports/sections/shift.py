@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from weightcast.bench.plan.place import WHOLE, Place
-from weightcast.bench.results.tables import OWN
+from weightcast.bench.results.cells import OWN
 from weightcast.reports.tables import Cell, Column, Table, estimated, words
 from weightcast.reports.view import View
 

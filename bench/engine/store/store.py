@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -54,6 +54,9 @@ LOCK = ".lock"
 _FIT_PLACE = (
     "method", "params", "dataset", "trained_on", "track", "split", "context", "rotation", "repeat",
 )  # fmt: skip
+
+
+Record = TypeVar("Record", bound=BaseModel)
 
 
 class StoreFailed(Exception):
@@ -426,6 +429,27 @@ class Store:
                 model.model_validate(row)
             except ValidationError as error:
                 raise not_ours(self._path, f"{table}, row {place}", error) from None
+
+    def checked(
+        self, table: str, model: type[Record], query: str
+    ) -> Iterator[tuple[dict[str, Any], Record]]:
+        """Run a query and yield its rows one after the other, as stored and as their model.
+
+        Raises
+        ------
+        InputError
+            With the first one that is not.
+        """
+        cursor = self._db.execute(query)
+        names = [column[0] for column in cursor.description]
+        for place, row in enumerate(cursor, 1):
+            values = dict(zip(names, row, strict=True))
+            values.pop("seal", None)
+            try:
+                found = model.model_validate(values)
+            except ValidationError as error:
+                raise not_ours(self._path, f"{table}, row {place}", error) from None
+            yield values, found
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Run a query and return its rows as dictionaries, seals left out."""

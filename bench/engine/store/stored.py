@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import from_json
 
 from weightcast.datasets.errors import InputError
 
@@ -31,9 +32,16 @@ def _parsed(text: Any) -> Any:
     if not isinstance(text, str):
         raise ValueError("is no text")
     try:
-        return json.loads(text)
+        return from_json(text)
     except (ValueError, RecursionError):
         raise ValueError("is not JSON") from None
+
+
+def _numbers(text: Any) -> Any:
+    """Parse what holds numbers and no long texts: what is no number has no place in it."""
+    if isinstance(text, str) and "NaN" in text:
+        raise ValueError("is not a number")
+    return _parsed(text)
 
 
 def _number(value: float) -> float:
@@ -42,14 +50,18 @@ def _number(value: float) -> float:
     return value
 
 
-def _metric(name: str, value: Any) -> None:
-    if isinstance(value, str) != name.startswith(_WORDS):
-        raise ValueError(f"{name} is {'no' if isinstance(value, str) else 'a'} number")
+@lru_cache(maxsize=4096)
+def _misfit(kinds: tuple[tuple[str, type], ...]) -> str:
+    """Say what is wrong with metrics of these names and types; rows come in few kinds."""
+    for name, kind in kinds:
+        if (kind is str) != name.startswith(_WORDS):
+            return f"{name} is {'no' if kind is str else 'a'} number"
+    return ""
 
 
 def _metrics(found: dict[str, Any]) -> dict[str, Any]:
-    for name, value in found.items():
-        _metric(name, value)
+    if misfit := _misfit(tuple((name, type(value)) for name, value in found.items())):
+        raise ValueError(misfit)
     if "horizons" in found and not _RANGES.fullmatch(found["horizons"]):
         raise ValueError("horizons are no ranges")
     return found
@@ -60,9 +72,9 @@ Count = Annotated[int, Field(ge=0)]
 Word = Annotated[str, Field(min_length=1)]
 Object = Annotated[dict[str, Any], BeforeValidator(_parsed)]
 Metrics = Annotated[
-    dict[str, Number | int | str], BeforeValidator(_parsed), AfterValidator(_metrics)
+    dict[str, float | int | str], BeforeValidator(_numbers), AfterValidator(_metrics)
 ]
-Curve = Annotated[list[Number | None], BeforeValidator(_parsed)]
+Curve = Annotated[list[float | None], BeforeValidator(_numbers)]
 
 
 class _Row(BaseModel):
@@ -77,8 +89,8 @@ class Trial(BaseModel):
     seconds: Number = 0.0
 
 
-class CellRecord(_Row):
-    """A row of ``cells`` with its fit, as results are read."""
+class FitRow(_Row):
+    """A row of ``fits``."""
 
     key: Word
     suite: Word
@@ -106,12 +118,18 @@ class CellRecord(_Row):
     jobs: Count
     threads: Count
     machine: str
+
+
+class StoredCell(_Row):
+    """A row of ``cells``, as results are read."""
+
+    fit: Word
     run: int
     tier: Word
     horizon_set: Annotated[str, Field(pattern="^(common|native)$")]
-    cell_status: Word
-    cell_reason: str
-    cell_traceback: str
+    status: Word
+    reason: str
+    traceback: str
     coverage: Annotated[float, Field(ge=0, le=1)] | None
     coordinates: Count | None
     metrics: Metrics
@@ -123,10 +141,13 @@ class CellRecord(_Row):
     network_seconds: Number | None
     scoring_seconds: Number | None
     cell_seconds: Number | None
-    most_jobs: Count
+    fit_seconds: Number | None
+    fit_cpu_seconds: Number | None
+    fit_memory_bytes: int | None
+    jobs: Count
 
     @model_validator(mode="after")
-    def _native_has_horizons(self) -> CellRecord:
+    def _native_has_horizons(self) -> StoredCell:
         if self.horizon_set == "native" and "horizons" not in self.metrics:
             raise ValueError("a row at native horizons does not name them")
         return self
