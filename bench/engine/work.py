@@ -56,6 +56,10 @@ class Work(Protocol):
     def like_others(self) -> bool:
         """Whether it takes about as long as units of other methods that say so too."""
 
+    @property
+    def slow(self) -> bool:
+        """Whether it is of the methods that go first, each by far slower than all others."""
+
     def run(
         self, worker: Worker, setup: Setup, where: Site, tell: Tell, stop: threading.Event
     ) -> None:

@@ -63,6 +63,10 @@ class LoopUnit:
         """Each run trains a network as the others do."""
         return True
 
+    @property
+    def slow(self) -> bool:
+        return False
+
     def run(
         self, worker: Worker, setup: Setup, where: Site, tell: Tell, stop: threading.Event
     ) -> None:

@@ -42,11 +42,15 @@ from weightcast.bench.scoring.border.offers import (
     Order,
     Told,
 )
+from weightcast.methods.registry import method_tag
 
 T = TypeVar("T")
 
 #: Methods whose fits take longest; started first, so that no worker is left with one at the end.
-SLOW = ("arima", "transformer", "patchtst", "wnn", "nino-mlp", "lstm", "lfd2-grad")
+SLOW = (
+    "arima", "theta", "transformer", "patchtst", "nino-mlp", "lstm", "flow", "wnn",
+    "introspection", "lfd2-grad",
+)  # fmt: skip
 #: After so many cells in a row that ended their worker, the unit's others are not tried: each may
 #: take the whole time limit.
 ENOUGH = 2
@@ -103,6 +107,10 @@ class Unit:
     @property
     def like_others(self) -> bool:
         return False
+
+    @property
+    def slow(self) -> bool:
+        return self.fit.method in SLOW or bool(method_tag(self.fit.method, "sampled"))
 
     def run(
         self, worker: Worker, setup: Setup, where: Site, tell: Tell, stop: threading.Event
