@@ -197,8 +197,13 @@ def growth(theta: Doubles, grams: Doubles, rounding: float = 0.0) -> tuple[float
 
 
 def _whitener(gram: Doubles) -> Doubles:
-    """Return B (p, r) with Bᵀ gram B = I on the directions that the data span."""
-    values, vectors = np.linalg.eigh(gram)
+    """Return B (p, r) with Bᵀ gram B = I on the directions that the data span.
+
+    Where they span less than all, features of unit length settle the rest, as in `solve_normal`.
+    """
+    scale = np.sqrt(np.diag(gram))
+    inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
+    values, vectors = np.linalg.eigh(gram * inverse[:, None] * inverse)
     keep = values > 1e-13 * values[-1]
-    whitener: Doubles = vectors[:, keep] / np.sqrt(values[keep])
+    whitener: Doubles = inverse[:, None] * vectors[:, keep] / np.sqrt(values[keep])
     return whitener

@@ -224,6 +224,24 @@ def test_when_the_regularizer_weighs_nothing_then_the_map_is_that_of_lfd2(
     )
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.001])
+def test_when_two_coordinates_leave_a_map_open_then_the_regularized_one_is_that_of_least_squares(
+    weight: float, toy_run: Make
+) -> None:
+    # Three numbers a horizon, two equations; a level far from the steps' scale tells choices apart.
+    path = np.array([3.0, -2.0]) + np.array([0.5, -0.1]) * 0.9 ** np.arange(31)[:, None]
+    run = toy_run(path)
+    task = make_task(run, CONTEXT)
+    plain = make_method("lfd2-ols").fit([run], [], task)
+    method = make_method("lfd2-grad", {"weight": weight}).fit([run], [], task)
+    rows = np.random.default_rng(4).standard_normal((50, 11)).astype(np.float32)
+    assert isinstance(plain, CoordinateForecaster)
+    assert isinstance(method, CoordinateForecaster)
+    np.testing.assert_allclose(
+        method.predict_block(rows, task), plain.predict_block(rows, task), atol=1e-2
+    )
+
+
 def test_when_the_regularizer_moves_the_map_then_diagnostics_tell_by_how_much(
     toy_runs: list[Trajectory],
 ) -> None:
