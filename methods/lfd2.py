@@ -13,6 +13,7 @@ from weightcast.methods.linear_map import (
     Doubles,
     Gram,
     LinearMap,
+    Numbers,
     check_ridge,
     solve_normal,
     solve_ridge,
@@ -251,7 +252,7 @@ class WeightedEquations:
         self._raised = np.zeros(m)
         self.count = 0
 
-    def add(self, z: Doubles) -> None:
+    def add(self, z: Numbers) -> None:
         """Add a block (p + m, c): features, then targets."""
         x, y = z[: len(self._map)], z[len(self._map) :]
         residual = self._map.T @ x

@@ -6,6 +6,10 @@ x = (w_t − w_r for the other t in T, w_r, 1) the map forecasts w_j − w_n. Bo
 maps, since A and b take up any multiple of w_r, and the differences keep the digits that float32
 values near each other would lose. Sums run in float64 over blocks, so memory does not grow with the
 network and the block size changes nothing but rounding.
+
+Least squares of a map with few columns take large tensors in float32, a few thousand coordinates at
+a time, whose sums are added up in float64: the rounding of many pieces averages out. Where the
+features are near collinear, so that even that could show, the pass is made again in float64.
 """
 
 from __future__ import annotations
@@ -26,12 +30,17 @@ if TYPE_CHECKING:
     from weightcast.datasets.trajectory import Floats, Trajectory
 
 Doubles = NDArray[np.float64]
+Numbers = NDArray[np.float32] | NDArray[np.float64]
+
+#: Of least squares in float32: a tensor's fewest coordinates, the most columns, the worst condition
+#: of the features at unit length, and coordinates that are multiplied at a time.
+_LARGE, _FEW, _CONDITION, _PIECE = 1 << 18, 3, 100.0, 8000
 
 
 class Sums(Protocol):
     """What adds up over coordinates."""
 
-    def add(self, z: Doubles) -> None:
+    def add(self, z: Numbers) -> None:
         """Add a block (p + m, c): features, then targets. Keep nothing of it."""
 
 
@@ -102,7 +111,10 @@ class LinearMap(CoordinateForecaster):
         self, train: Sequence[Trajectory], validation: Sequence[Trajectory], task: ForecastTask
     ) -> Self:
         self.check()
-        grams = [self._run_grams(run, task) for run in train]
+        few = len(self.sampled(task)) <= _FEW
+        grams = [self._run_grams(run, task, single=few) for run in train]
+        if any(sums.too_rounded for by_name in grams for sums in by_name.values()):
+            grams = [self._run_grams(run, task, single=False) for run in train]
         self.maps_ = {}
         if self.per_tensor:
             # A dictionary keeps the order in which names are first seen; a set would not.
@@ -134,44 +146,56 @@ class LinearMap(CoordinateForecaster):
         runs: Sequence[Trajectory],
         task: ForecastTask,
         only: str | None = None,
+        *,
+        single: bool = False,
     ) -> Iterator[tuple[str, SumsType]]:
-        """Add each block of whole runs to ``new()`` sums; yield them with the tensor's name."""
+        """Add each block of whole runs to ``new()`` sums; yield them with the tensor's name.
+
+        With ``single``, blocks of large tensors are float32.
+        """
         q = len(self.sampled(task))
 
         def add_up(pair: Pair) -> tuple[str, SumsType]:
             sums = new()
-            for z in self.features_and_targets(pair.context.T, pair.target.T, q):
+            large = single and pair.tensor.size >= _LARGE
+            for z in self.features_and_targets(pair.context.T, pair.target.T, q, single=large):
                 sums.add(z)
             return pair.tensor.name, sums
 
         for run in runs:
             yield from task.map_pairs(add_up, run, self.read_columns(task), only)
 
-    def features_and_targets(self, context: Floats, target: Floats, q: int) -> Iterator[Doubles]:
+    def features_and_targets(
+        self, context: Floats, target: Floats, q: int, *, single: bool = False
+    ) -> Iterator[Numbers]:
         """Cut a block of snapshots, a row each, into z (p + m, c): features, then targets.
 
-        The array is the same every time.
+        The array is the same every time; float32 with ``single``, otherwise float64.
         """
         m, p = len(target), q + 1
         # OpenBLAS multiplies small matrices, up to a million products, two to three times faster.
         chunk = min(max(1_000_000 // (p * (p + m)), 256), 16_000, context.shape[1])
-        buffer = np.empty((p + m, chunk))
+        chunk = min(chunk, _PIECE) if single else chunk
+        shape = (p + m, chunk)
+        buffer: Numbers = np.empty(shape, np.float32) if single else np.empty(shape)
         buffer[q] = 1.0
         for start in range(0, context.shape[1], chunk):
             seen = context[:, start : start + chunk]
             z = buffer[:, : seen.shape[1]]
-            z[:q] = seen[:q]
-            z[p:] = target[:, start : start + chunk]
-            z[: q - 1] -= z[q - 1]
+            z[q - 1] = seen[q - 1]
+            np.subtract(seen[: q - 1], z[q - 1], out=z[: q - 1])
             # Without w_n among the columns, it comes after them.
-            z[p:] -= z[q - 1] if len(seen) == q or self.target == "values" else seen[q]
+            anchor = z[q - 1] if len(seen) == q or self.target == "values" else seen[q]
+            np.subtract(target[:, start : start + chunk], anchor, out=z[p:], dtype=z.dtype)
             yield z
 
-    def _run_grams(self, run: Trajectory, task: ForecastTask) -> dict[str | None, Gram]:
+    def _run_grams(
+        self, run: Trajectory, task: ForecastTask, *, single: bool
+    ) -> dict[str | None, Gram]:
         """Sum one run's products in one pass, by tensor where each has its map."""
         new = partial(Gram, len(self.sampled(task)) + 1, len(task.horizons))
         grams: dict[str | None, Gram] = {} if self.per_tensor else {None: new()}
-        for name, block in self.sums(new, [run], task):
+        for name, block in self.sums(new, [run], task, single=single):
             key = name if self.per_tensor else None
             grams[key] = grams[key].plus(block) if key in grams else block
         return grams
@@ -213,22 +237,37 @@ class Gram:
     products : ndarray, shape (p, p + m)
     count : int
         Coordinates added.
+    single : bool
+        Some of them in float32.
     """
 
     def __init__(self, p: int, m: int) -> None:
         self.products = np.zeros((p, p + m))
         self.count = 0
+        self.single = False
 
-    def add(self, z: Doubles) -> None:
+    def add(self, z: Numbers) -> None:
         """Add a block (p + m, c), a row a feature or target."""
         self.products += z[: len(self.products)] @ z.T
         self.count += z.shape[1]
+        self.single |= z.dtype == np.float32
 
     def plus(self, other: Gram) -> Self:
         """Add the sums over other coordinates to these."""
         self.products += other.products
         self.count += other.count
+        self.single |= other.single
         return self
+
+    @property
+    def too_rounded(self) -> bool:
+        """Whether float32 went in that could show in a solution."""
+        if not self.single:
+            return False
+        length = np.sqrt(np.diag(self.gram))
+        if not (np.isfinite(self.products).all() and (length > 0).all()):
+            return True
+        return bool(np.linalg.cond(self.gram / np.outer(length, length)) > _CONDITION)
 
     @property
     def gram(self) -> Doubles:

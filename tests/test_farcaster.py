@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from weightcast.datasets import InputError, Trajectory, make_task
+from weightcast.datasets import InputError, Metadata, Trajectory, make_task
 from weightcast.datasets.task import ForecastTask, Pair
-from weightcast.methods import CoordinateForecaster, make_method
+from weightcast.methods import CoordinateForecaster, linear_map, make_method
 from weightcast.methods.linear_map import resolve_columns
 
 #: Run on other kernels, too: numbers hold however a processor rounds them.
@@ -315,6 +316,44 @@ def test_when_two_threads_work_then_blocks_come_in_order_and_fits_are_the_same_b
     assert starts[0] == [(pair.tensor.name, pair.start) for pair in task.pairs(runs[0])]
     for one, two in zip(*maps, strict=True):
         np.testing.assert_array_equal(one.map_, two.map_)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.05, 3.0])
+@pytest.mark.parametrize("params", [{}, {"columns": (-2, -1)}, {"columns": (0,)}])
+def test_when_tensors_are_large_then_least_squares_in_float32_blocks_are_those_in_float64(
+    params: dict[str, Any], level: float
+) -> None:
+    random = np.random.default_rng(5)
+    size = linear_map._LARGE
+    path = (
+        level
+        + 0.04 * random.standard_normal(size)
+        + 0.004 * random.standard_normal((4, size)).cumsum(axis=0)
+    )
+    large = Trajectory.from_arrays({"w": path.astype(np.float32)}, range(4), Metadata("toy", 0))
+    task = make_task(large, 1)
+    method: Any = make_method("lfd2-ols", params)
+    assert method._run_grams(large, task, single=True)[None].single
+    found = method.fit([large], [], task).map_
+    with patch.object(linear_map, "_LARGE", size + 1):
+        exact = make_method("lfd2-ols", params).fit([large], [], task).map_  # type: ignore[attr-defined]
+    rows = _rows(large)[:1000]
+    x = np.column_stack([rows[:, [0, 1]][:, : len(found) - 1], np.ones(1000)])
+    x[:, :-2] -= x[:, -2:-1]
+    moved = np.abs(x @ exact).max()
+    assert np.abs(x @ (found - exact)).max() <= 1e-5 * moved
+
+
+def test_when_features_of_large_tensors_are_collinear_then_they_are_summed_in_float64() -> None:
+    random = np.random.default_rng(6)
+    start = random.standard_normal(linear_map._LARGE)
+    path = 0.5 + (start - 0.5) * 0.9 ** np.arange(6)[:, None]
+    run = Trajectory.from_arrays({"w": path.astype(np.float32)}, range(6), Metadata("toy", 0))
+    task = make_task(run, 2)
+    found: Any = make_method("lfd2-ols").fit([run], [], task)
+    with patch.object(linear_map, "_LARGE", len(start) + 1):
+        exact: Any = make_method("lfd2-ols").fit([run], [], task)
+    np.testing.assert_array_equal(found.map_, exact.map_)
 
 
 def test_when_work_fails_in_a_thread_then_the_error_comes_out(
