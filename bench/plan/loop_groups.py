@@ -37,7 +37,7 @@ Grids = dict[tuple[str, str], list[float]]
 #: What a run's numbers do not depend on.
 _APART = {
     "optimizers", "schedules", "accept", "lengths", "uses", "controls", "read_schedules",
-    "snoo_rates", "snoo_momenta",
+    "snoo_every", "snoo_rates", "snoo_momenta",
     "calibration", "validation", "report", "widenings",
 }  # fmt: skip
 
@@ -134,6 +134,8 @@ def loop_groups(suite: Suite, grids: Grids) -> list[LoopGroup]:
                         PROTOCOL, "loop", method, _keyed(method, params, files), accept, use,
                         code, material, optimizer, schedule, suite.loop.model_dump(exclude=_APART),
                     ]  # fmt: skip
+                    if method == SNOO:
+                        depends.append(suite.loop.snoo_every)
                     groups.append(
                         LoopGroup(
                             suite=suite.name,
