@@ -21,9 +21,9 @@ import time
 import numpy as np
 import torch
 
-from weightcast.bench.loop.one_by_one import OneByOne
-from weightcast.bench.loop.runs import Optimizer, TrainingRuns
-from weightcast.bench.loop.side_by_side import SideBySide
+from weightcast.bench.loop.stepping.one_by_one import OneByOne
+from weightcast.bench.loop.stepping.runs import Optimizer, TrainingRuns
+from weightcast.bench.loop.stepping.side_by_side import SideBySide
 from weightcast.bench.plan.loop_settings import POOL, recipe_of
 
 DATASETS = ("digits-mlp-sgd", "digits-cnn-sgd")

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from weightcast.bench.commands.record import record_dataset
-from weightcast.bench.loop.one_by_one import OneByOne
-from weightcast.bench.loop.runs import Optimizer
-from weightcast.bench.loop.side_by_side import can_stand_side_by_side
+from weightcast.bench.loop.stepping.one_by_one import OneByOne
+from weightcast.bench.loop.stepping.runs import Optimizer
+from weightcast.bench.loop.stepping.side_by_side import can_stand_side_by_side
 from weightcast.datasets import InputError, RecordedDataSet, get_dataset, open_trajectory
 from weightcast.datasets.admission.gates import set_gates
 from weightcast.datasets.evaluator import evaluator_for

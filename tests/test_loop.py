@@ -18,11 +18,11 @@ from weightcast.bench.engine.events import Ended, LoopDone
 from weightcast.bench.engine.store.store import Store
 from weightcast.bench.engine.time_left import TimeLeft
 from weightcast.bench.loop.board import loop_board
-from weightcast.bench.loop.one_by_one import OneByOne
-from weightcast.bench.loop.runs import Optimizer, TrainingRuns
-from weightcast.bench.loop.schedule_free import ScheduleFree
 from weightcast.bench.loop.scores import edges
-from weightcast.bench.loop.side_by_side import SideBySide, can_stand_side_by_side
+from weightcast.bench.loop.stepping.one_by_one import OneByOne
+from weightcast.bench.loop.stepping.runs import Optimizer, TrainingRuns
+from weightcast.bench.loop.stepping.schedule_free import ScheduleFree
+from weightcast.bench.loop.stepping.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.loop.training import run_loop
 from weightcast.bench.loop.unit import LoopUnit
 from weightcast.bench.loop.uses.syncs import LOOKAHEAD_RATE, LOOKAHEAD_STEPS
@@ -94,7 +94,7 @@ def in_double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return replace(found, train_x=found.train_x.double(), test_x=found.test_x.double())
 
     before = torch.get_default_dtype()
-    monkeypatch.setattr("weightcast.bench.loop.runs.load_examples", load)
+    monkeypatch.setattr("weightcast.bench.loop.stepping.runs.load_examples", load)
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)

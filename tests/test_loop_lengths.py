@@ -18,9 +18,9 @@ from weightcast.bench.engine.events import LoopDone
 from weightcast.bench.engine.store.store import Store
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.board import board_records, loop_board
-from weightcast.bench.loop.runs import Measured
 from weightcast.bench.loop.scores import edges, loop_left_out, loop_standings
-from weightcast.bench.loop.side_by_side import SideBySide
+from weightcast.bench.loop.stepping.runs import Measured
+from weightcast.bench.loop.stepping.side_by_side import SideBySide
 from weightcast.bench.loop.training import run_loop
 from weightcast.bench.loop.verdicts import FASTER, LENGTH_EDGE, SAME, LoopStanding, verdict_of
 from weightcast.bench.plan.loop_groups import finer, first_grids, loop_groups, widened

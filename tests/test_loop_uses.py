@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from weightcast.bench.loop.costs import data_set_costs
-from weightcast.bench.loop.runs import Optimizer
 from weightcast.bench.loop.scores import WINDOW_EDGE, loop_standings
-from weightcast.bench.loop.side_by_side import SideBySide
+from weightcast.bench.loop.stepping.runs import Optimizer
+from weightcast.bench.loop.stepping.side_by_side import SideBySide
 from weightcast.bench.loop.targets import Target
 from weightcast.bench.loop.training import run_loop
 from weightcast.bench.plan.loop_groups import first_grids, loop_groups

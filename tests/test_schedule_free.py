@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from weightcast.bench.loop.runs import Optimizer
-from weightcast.bench.loop.schedule_free import ScheduleFree
-from weightcast.bench.loop.side_by_side import SideBySide
+from weightcast.bench.loop.stepping.runs import Optimizer
+from weightcast.bench.loop.stepping.schedule_free import ScheduleFree
+from weightcast.bench.loop.stepping.side_by_side import SideBySide
 from weightcast.bench.plan.loop_settings import recipe_of
 
 

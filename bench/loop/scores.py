@@ -1,6 +1,6 @@
 """Scores of the loop tier: whether a tuned method is at a target before tuned plain training.
 
-How a level is reached says `weightcast.bench.loop.curves`, how targets are set `loop_targets`, XX
+How a level is reached says `weightcast.bench.loop.curves`, how targets are set `targets`.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import torch
 
-from weightcast.bench.loop.runs import Optimizer, TrainingRuns
-from weightcast.bench.loop.schedule_free import ScheduleFree
+from weightcast.bench.loop.stepping.runs import Optimizer, TrainingRuns
+from weightcast.bench.loop.stepping.schedule_free import ScheduleFree
 from weightcast.bench.loop.uses.forecasts import Forecasts
 from weightcast.bench.loop.uses.log import Log
 from weightcast.bench.loop.uses.moves import Acts, Moves, Nothing

@@ -25,7 +25,7 @@ from weightcast.bench.plan.label import method_label
 from weightcast.datasets import InputError, Recipe, get_dataset
 from weightcast.datasets.errors import unknown
 
-#: Optimizers of the pool: kind and momentum, as `weightcast.bench.loop.runs.Optimizer` takes them.
+#: Optimizers of the pool: kind and momentum, as `loop.stepping.runs.Optimizer` takes them.
 POOL = {
     "sgd": ("sgd", 0.0),
     "nesterov-0.9": ("nesterov", 0.9),

@@ -10,7 +10,7 @@ from itertools import chain
 
 import numpy as np
 
-from weightcast.bench.loop.runs import TrainingRuns
+from weightcast.bench.loop.stepping.runs import TrainingRuns
 from weightcast.bench.loop.uses.snapshots import Snapshots
 from weightcast.bench.loop.uses.start import start, trajectory_of
 from weightcast.bench.plan.loop_settings import (

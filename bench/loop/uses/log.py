@@ -10,7 +10,7 @@ import numpy as np
 
 from weightcast.bench.engine.failure import NONE, Failure, failure_of
 from weightcast.bench.loop.curves import average_prefix
-from weightcast.bench.loop.runs import Measured, TrainingRuns
+from weightcast.bench.loop.stepping.runs import Measured, TrainingRuns
 from weightcast.bench.plan.loop_row import Jump, LoopRow, Reading, Sync
 from weightcast.bench.scoring.forecasting import InvalidForecast
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from weightcast.bench.loop.runs import TrainingRuns
+from weightcast.bench.loop.stepping.runs import TrainingRuns
 from weightcast.bench.loop.uses.forecasts import Forecasts
 from weightcast.bench.loop.uses.log import Log, number
 from weightcast.bench.plan.loop_settings import DENOISE, OUTER, LoopGroup, LoopRun

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from weightcast.bench.loop.runs import Measured, TrainingRuns
+from weightcast.bench.loop.stepping.runs import Measured, TrainingRuns
 from weightcast.bench.loop.uses.forecasts import Forecasts
 from weightcast.bench.loop.uses.log import Log, columns
 from weightcast.bench.loop.uses.snapshots import Snapshots

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from weightcast.bench.loop.runs import TrainingRuns
+from weightcast.bench.loop.stepping.runs import TrainingRuns
 from weightcast.bench.plan.loop_settings import READ_OUT, LoopGroup
 from weightcast.datasets.trajectory import Floats
 

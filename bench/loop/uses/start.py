@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from weightcast.bench.loop.one_by_one import OneByOne
-from weightcast.bench.loop.runs import Optimizer, TrainingRuns
-from weightcast.bench.loop.side_by_side import SideBySide, can_stand_side_by_side
+from weightcast.bench.loop.stepping.one_by_one import OneByOne
+from weightcast.bench.loop.stepping.runs import Optimizer, TrainingRuns
+from weightcast.bench.loop.stepping.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.plan.loop_settings import NULL, POOL, LoopGroup, LoopRun, rates
 from weightcast.datasets import Metadata, Trajectory
 from weightcast.datasets.networks.build import build_network

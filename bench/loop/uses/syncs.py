@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
-from weightcast.bench.loop.runs import TrainingRuns
+from weightcast.bench.loop.stepping.runs import TrainingRuns
 from weightcast.bench.loop.uses.log import Log
 from weightcast.bench.plan.loop_settings import LoopRun
 

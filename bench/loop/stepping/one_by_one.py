@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from weightcast.bench.loop.runs import Measured, TrainingRuns
+from weightcast.bench.loop.stepping.runs import Measured, TrainingRuns
 from weightcast.datasets.evaluator import NetworkEvaluator, batch_norms, cross_entropy
 from weightcast.datasets.examples.examples import inputs
 from weightcast.datasets.networks.build import build_network

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.func import functional_call, grad, vmap
 
-from weightcast.bench.loop.runs import Measured, TrainingRuns
+from weightcast.bench.loop.stepping.runs import Measured, TrainingRuns
 from weightcast.datasets.evaluator import cross_entropy, network_state
 from weightcast.datasets.examples.examples import inputs
 from weightcast.datasets.recipe import Recipe
