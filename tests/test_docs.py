@@ -539,6 +539,20 @@ def test_when_a_ratio_of_loop_lengths_is_shown_then_it_is_the_released_one() -> 
             check_ratio(cell, column[method], method)
 
 
+def test_when_a_ratio_of_loop_readout_is_shown_then_it_is_the_released_one() -> None:
+    hard, _, easy = section("results.md", "## loop-readout").partition("To the easy target")
+    for text, target in ((hard, ""), (easy, "easy-")):
+        columns = [
+            released(f"loop-readout/{target}train-loss-{readout}.csv", "digits-mlp-sgd")
+            for readout in ("raw", "tuned")
+        ]
+        table = rows(text)
+        assert set(table) == set(columns[0])
+        for method, cells in table.items():
+            for cell, column in zip(cells, columns, strict=True):
+                check_ratio(cell, column[method], method)
+
+
 @pytest.mark.parametrize(
     "folder",
     sorted({file.parent for file in PUBLISHED.glob("loop*/**/*.csv")}),
@@ -556,6 +570,6 @@ def test_when_tables_of_the_loop_tier_are_released_then_suite_and_environment_li
         with file.open(encoding="utf-8", newline="") as opened:
             found = list(csv.DictReader(opened))
         assert {(row["metric"].replace("_", "-"), row["readout"]) for row in found} == {
-            tuple(file.stem.rsplit("-", 1))
+            tuple(file.stem.removeprefix("easy-").rsplit("-", 1))
         }
         assert {row["dataset"] for row in found} == {*suite["datasets"], "pooled"}
