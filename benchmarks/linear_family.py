@@ -1,8 +1,9 @@
 """Speed and memory of the cheap methods on a generated network, as ratios to what the disk gives.
 
-Prints, for each method, the seconds to fit it on one run and to forecast another, with the bytes
-that the fit read and its rate as a share of that at which the same process reads from the page
-cache, and the memory it took above what the process held before.
+Prints, for each method, the seconds to fit it on one run and to forecast another, with the fit's
+processor seconds (which other work on the machine hardly changes), the bytes that it read and its
+rate as a share of that at which the same process reads from the page cache, each in processor
+seconds, and the memory it took above what the process held before.
 
 Run with `tox run -e benchmarks`, or `python benchmarks/linear_family.py --coordinates 66000000` for
 the size of DistilBERT (10.6 GB of disk). `OMP_NUM_THREADS=1` measures one thread; otherwise a fit
@@ -73,10 +74,10 @@ def generate(path: Path, coordinates: int, seed: int) -> None:
 
 
 def read_rate(run: Trajectory) -> float:
-    """Bytes a second at which blocks of all snapshots are read into one buffer."""
-    start = time.perf_counter()
+    """Bytes a processor second at which blocks of all snapshots are read into one buffer."""
+    start = time.process_time()
     total = sum(block.values.nbytes for block in run.blocks())
-    return total / (time.perf_counter() - start)
+    return total / (time.process_time() - start)
 
 
 def main() -> None:
@@ -100,31 +101,34 @@ def main() -> None:
         print(
             f"{options.coordinates:,} coordinates, {SNAPSHOTS} snapshots, {size / 1e9:.2f} GB a run"
         )
-        print(f"page cache: {rate / 1e9:.2f} GB/s in blocks, by one thread")
+        print(f"page cache: {rate / 1e9:.2f} GB a processor second in blocks")
         grown = (psutil.Process().memory_info().rss - imported) / 2**20
         print(
             f"memory: {imported / 2**20:.0f} MiB after imports, {grown:+.0f} before the first fit\n"
         )
         task = make_task(train, options.context)
         seen = 4 * options.coordinates * (options.context + 1)
-        print("method                fit s  GB read  of rate    MiB  predict s/M  of rate    MiB")
+        print(
+            "method                fit s  cpu s  GB read  of rate    MiB "
+            " predict s/M  of rate    MiB"
+        )
         for row in rows:
             name, params = METHODS[row]
             train.bytes_read = 0
             with peak_memory() as fitting:
-                start = time.perf_counter()
+                start, spent = time.perf_counter(), time.process_time()
                 method = make_method(name, params).fit([train], [train], task)
-                fit = time.perf_counter() - start
+                fit, cpu = time.perf_counter() - start, time.process_time() - spent
             read = train.bytes_read
             with peak_memory() as predicting:
                 stream = ForecastStream(method, test, task)
                 for _ in stream:
                     pass
-            predict = stream.stopwatch.wall
+            predict, busy = stream.stopwatch.wall, stream.stopwatch.cpu
             print(
-                f"{row:20} {fit:6.2f} {read / 1e9:8.2f} {_share(read / fit, rate):>8} "
+                f"{row:20} {fit:6.2f} {cpu:6.2f} {read / 1e9:8.2f} {_share(read / cpu, rate):>8} "
                 f"{_mebibytes(fitting.above_baseline):>6} "
-                f"{predict / options.coordinates * 1e6:12.4f} {_share(seen / predict, rate):>8} "
+                f"{predict / options.coordinates * 1e6:12.4f} {_share(seen / busy, rate):>8} "
                 f"{_mebibytes(predicting.above_baseline):>6}",
                 flush=True,
             )
