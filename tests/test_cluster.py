@@ -24,7 +24,8 @@ from weightcast.bench.engine.site import Setup
 from weightcast.bench.plan.fits import make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import load_suite
-from weightcast.bench.results.tables import COMPUTE, Results, load_results
+from weightcast.bench.results.cells import COMPUTE
+from weightcast.bench.results.tables import Results, load_results
 from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import InputError
 from weightcast.methods import load_plugin

@@ -21,7 +21,8 @@ from weightcast.bench.engine.store.store import Store
 from weightcast.bench.loop.board import loop_board, uses_text
 from weightcast.bench.plan.loop_row import loop_row
 from weightcast.bench.plan.loop_settings import LoopGroup, LoopRun, LoopSettings
-from weightcast.bench.results.tables import IDENTITY, Results, load_results
+from weightcast.bench.results.cells import IDENTITY
+from weightcast.bench.results.tables import Results, load_results
 from weightcast.datasets import InputError
 from weightcast.reports.html import render_report
 from weightcast.reports.loop_view import LoopView

@@ -20,8 +20,9 @@ from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.fits import make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import MethodEntry, load_suite
+from weightcast.bench.results.cells import COMPUTE, IDENTITY
 from weightcast.bench.results.leaderboard import rank_results
-from weightcast.bench.results.tables import COMPUTE, IDENTITY, export_cells, load_results
+from weightcast.bench.results.tables import export_cells, load_results
 from weightcast.datasets import InputError
 from weightcast.datasets.admission.gates import Gate
 from weightcast.methods import get_method
