@@ -399,12 +399,10 @@ def board_table(board: Leaderboard) -> pd.DataFrame:
         for name, values in _columns("skill_length", at_best).items():
             table[name] = values
     table["tier"], table["metric"] = board.tier, board.metric
-    for dataset, context in board.medians.columns:
-        medians = board.medians[dataset, context]
-        table[f"error of {dataset}, context {context}"] = medians.reindex(
-            table["method"]
-        ).to_numpy()
-    return table
+    # All at once: pandas warns of tables that a hundred columns were put into one by one.
+    medians = board.medians.reindex(table["method"]).set_axis(table.index)
+    medians.columns = [f"error of {name}, context {n}" for name, n in board.medians.columns]
+    return table.join(medians)
 
 
 def _columns(name: str, estimates: list[Estimate]) -> dict[str, list[float]]:
