@@ -19,7 +19,7 @@ from weightcast.bench.results.apart import (
     part_notes,
     part_rows,
 )
-from weightcast.bench.results.leaderboard import rank_results
+from weightcast.bench.results.leaderboard import board_table, rank_results
 from weightcast.bench.results.tables import Results, load_results
 from weightcast.datasets import InputError
 from weightcast.reports.html import render_report
@@ -129,6 +129,16 @@ def test_when_runs_hardly_move_by_a_horizon_then_taking_apart_by_it_is_refused()
     results.cells.loc[late, "rel_h5"] = np.nan
     with pytest.raises(InputError, match="rel_sum is not defined at single horizons here"):
         by_horizon(rank_results(results))
+
+
+def test_when_there_are_over_a_hundred_data_sets_then_nobody_warns() -> (
+    None
+):
+    board = rank_results(_results({f"set-{number}": () for number in range(120)}))
+    table = board_table(board).set_index("method")  # warnings are errors here
+    for name in ("set-0", "set-119"):
+        medians = board.medians[name, 10].reindex(table.index)
+        assert table[f"error of {name}, context 10"].tolist() == medians.tolist()
 
 
 def _replaced(results: Results, cells: pd.DataFrame) -> Results:
