@@ -24,7 +24,8 @@ from pathlib import Path
 import pandas as pd
 from distributed import Client, LocalCluster
 
-from weightcast.bench.results.tables import COMPUTE, load_results
+from weightcast.bench.results.cells import COMPUTE
+from weightcast.bench.results.tables import load_results
 
 METHODS = ("lfd2-grad", "ar1", "ar", "lfd2-ols", "damped-line", "last-value")
 SUITE = f"""

@@ -144,7 +144,7 @@ class Lfd2(LinearMap):
             ε has fallen enough where it smooths away this share of the mean residual; at 0, only
             at its floor.
         """
-        before = np.inf
+        before: Doubles = np.full(map_.shape[1], np.inf)
         for passes in range(1, self.max_passes + 1):
             self.passes_ = passes
             equations = add_up(map_, smoothing)
@@ -152,9 +152,12 @@ class Lfd2(LinearMap):
             sharp = smoothing <= 1.1 * equations.floor
             if slack > 0:
                 sharp |= equations.smoothed <= slack * equations.residual
-            if sharp.all() and before - self.objective_ < self.tolerance * self.objective_:
+            parts = equations.residual + self.penalty(map_) / map_.shape[1]
+            # From a sample on, a horizon that still falls may not hide among those that have ended.
+            now = parts if slack > 0 else parts.sum(keepdims=True)
+            if sharp.all() and (before - now < self.tolerance * now).all():
                 break
-            before = self.objective_
+            before = now
             map_ = self.step(equations, map_)
             halved = np.maximum(0.5 * smoothing, equations.floor)
             smoothing = np.where(sharp, smoothing, halved) if slack > 0 else halved

@@ -131,9 +131,7 @@ def test_when_runs_hardly_move_by_a_horizon_then_taking_apart_by_it_is_refused()
         by_horizon(rank_results(results))
 
 
-def test_when_there_are_over_a_hundred_data_sets_then_nobody_warns() -> (
-    None
-):
+def test_when_there_are_over_a_hundred_data_sets_then_nobody_warns() -> None:
     board = rank_results(_results({f"set-{number}": () for number in range(120)}))
     table = board_table(board).set_index("method")  # warnings are errors here
     for name in ("set-0", "set-119"):

@@ -66,7 +66,7 @@ def _optimum(runs: list[Trajectory]) -> np.ndarray:
 @settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
-    size=st.integers(700, 1500),
+    size=st.integers(1700, 2500),
     noise=st.sampled_from(sorted(NOISES)),
     still=st.sampled_from([0.0, 0.4, 0.9]),
     level=st.sampled_from([0.0, 1.0, 30.0]),
@@ -77,7 +77,7 @@ def test_when_an_l1_fit_starts_from_a_sample_then_its_objective_is_a_linear_prog
 ) -> None:
     runs = [_run(seed + i, size, noise, still, level, drift) for i in range(2)]
     task = make_task(runs[0], CONTEXT)
-    with patch.object(lfd2, "SAMPLE", 200), patch.object(lfd2, "SAMPLE_BELOW", 4):
+    with patch.object(lfd2, "SAMPLE", 400), patch.object(lfd2, "SAMPLE_BELOW", 4):
         method = make_method("lfd2").fit(runs, [], task)
     found, best = _objectives(method, runs, task), _optimum(runs)
     assert np.all(found <= 1.001 * best + 1e-6 * np.abs(level))
