@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from weightcast.datasets import Metadata, TensorInfo, Trajectory, make_task
@@ -64,7 +64,10 @@ def _optimum(runs: list[Trajectory]) -> np.ndarray:
 
 
 @settings(max_examples=8, deadline=None)
+# Few coordinates that move, and one horizon that still falls where the sum hardly does.
+@example(sample=200, seed=0, size=783, noise="heavy", still=0.9, level=0.0, drift=0.0)
 @given(
+    sample=st.just(400),
     seed=st.integers(0, 10_000),
     size=st.integers(1700, 2500),
     noise=st.sampled_from(sorted(NOISES)),
@@ -73,11 +76,11 @@ def _optimum(runs: list[Trajectory]) -> np.ndarray:
     drift=st.sampled_from([0.0, 0.3, 3.0]),
 )
 def test_when_an_l1_fit_starts_from_a_sample_then_its_objective_is_a_linear_programmes(
-    seed: int, size: int, noise: str, still: float, level: float, drift: float
+    sample: int, seed: int, size: int, noise: str, still: float, level: float, drift: float
 ) -> None:
     runs = [_run(seed + i, size, noise, still, level, drift) for i in range(2)]
     task = make_task(runs[0], CONTEXT)
-    with patch.object(lfd2, "SAMPLE", 400), patch.object(lfd2, "SAMPLE_BELOW", 4):
+    with patch.object(lfd2, "SAMPLE", sample), patch.object(lfd2, "SAMPLE_BELOW", 4):
         method = make_method("lfd2").fit(runs, [], task)
     found, best = _objectives(method, runs, task), _optimum(runs)
     assert np.all(found <= 1.001 * best + 1e-6 * np.abs(level))
