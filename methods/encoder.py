@@ -2,7 +2,7 @@
 
 Tokens lie as (width, tokens, coordinates), coordinates last: normalising, softmax and attention
 over a dozen tokens are then sums of long contiguous rows. Laid out as usual, the short axes last,
-they take two to twenty times as long on a CPU, and longer than the matrix products.
+they take up to twenty times as long on a CPU, and longer than the matrix products.
 """
 
 from __future__ import annotations
