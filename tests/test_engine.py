@@ -31,6 +31,7 @@ from weightcast.bench.engine.events import CellDone, Event, Fitted
 from weightcast.bench.engine.processes.limits import Limits
 from weightcast.bench.engine.site import Setup, Site
 from weightcast.bench.engine.store.store import NAME, Store
+from weightcast.bench.engine.work import in_turn
 from weightcast.bench.plan.fits import Fit, make_plan
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import Suite, load_suite
@@ -472,6 +473,12 @@ def _other_seconds(run: Trajectory) -> Trajectory:
 
 def _resolved(suite: str) -> Suite:
     return load_suite(suite).resolve(["last-value", "lfd2-ols"])
+
+
+def test_when_a_run_begins_then_the_last_value_goes_first_and_the_slow_methods_next() -> None:
+    plan = make_plan(load_suite("quick").resolve(), RunCache(None))
+    order = [unit.method for unit in in_turn([Unit(fit, (0,)) for fit in plan])]
+    assert order[:4] == ["last-value"] * 3 + ["arima"]
 
 
 def test_when_bytes_of_a_run_change_then_what_learns_from_it_and_its_own_cells_are_asked_for_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,19 @@ def _units() -> list[Any]:
 
 
 def test_when_no_unit_has_ended_then_nothing_is_claimed() -> None:
-    assert TimeLeft(_units(), 2).estimate() == 0
+    assert math.isnan(TimeLeft(_units(), 2).estimate())
+
+
+def test_when_only_fast_methods_have_been_then_nothing_is_claimed() -> None:
+    left = TimeLeft(_units(), 2)
+    left.saw(Ended("line 0", ("a-set", "line"), 0.1))
+    assert math.isnan(left.estimate())
+
+
+def test_when_no_slow_method_is_left_then_fast_ones_are_enough() -> None:
+    left = TimeLeft([unit for unit in _units() if not unit.slow], 1)
+    left.saw(Ended("line 0", ("a-set", "line"), 0.1))
+    assert left.estimate() == pytest.approx(0.1)
 
 
 def test_when_one_slow_method_is_known_then_the_others_are_taken_to_be_as_slow() -> None:

@@ -14,7 +14,8 @@ class TimeLeft:
 
     Of a method that has not been seen on a data set its cells elsewhere tell. One that has not been
     seen at all is taken for ten times as fast as the fastest, for the slow ones go first; but a
-    slow one's units for as long as those of the slow ones that have been.
+    slow one's units for as long as those of the slow ones that have been. Before any slow one has
+    been seen nothing is known: they may take a thousand times as long as the others.
 
     Parameters
     ----------
@@ -47,7 +48,10 @@ class TimeLeft:
                 self._slow_took.append(event.seconds)
 
     def estimate(self) -> float:
-        """Return the seconds that are likely still to go."""
+        """Return the seconds that are likely still to go, or NaN where none can be told."""
+        slow = [shown for shown in self._slow if self._left[shown]]
+        if not self._seconds or (slow and not self._slow_took):
+            return float("nan")
         means = {shown: sum(took) / len(took) for shown, took in self._seconds.items()}
         by_method: dict[str, list[float]] = defaultdict(list)
         for (_, method), mean in means.items():
