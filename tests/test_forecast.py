@@ -22,7 +22,9 @@ from safetensors.torch import load_file, save_file
 
 from weightcast.bench.cli import main
 from weightcast.bench.commands import forecast as module
-from weightcast.bench.commands.forecast import ForecastFailed, forecast_run
+from weightcast.bench.commands import forecast_asked as asking
+from weightcast.bench.commands.forecast import forecast_run
+from weightcast.bench.commands.forecast_asked import ForecastFailed
 from weightcast.bench.commands.info import METRICS, trajectory_info, trajectory_lines
 from weightcast.bench.progress import signs_of_life
 from weightcast.datasets import (
@@ -383,12 +385,12 @@ def test_when_blocks_are_small_then_the_file_is_the_same(
 ) -> None:
     forecast_run(runs[0], "ar1", 9, out, measure=False)
     at_once = out.read_bytes()
-    original = module._task
+    original = asking.forecast_task
 
     def small(*arguments: Any) -> Any:
         return replace(original(*arguments), block_bytes=4 * 100 * 7)
 
-    monkeypatch.setattr(module, "_task", small)
+    monkeypatch.setattr(asking, "forecast_task", small)
     forecast_run(runs[0], "ar1", 9, out, measure=False)
     assert out.read_bytes() == at_once
 

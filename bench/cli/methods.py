@@ -104,7 +104,8 @@ def forecast(
     # machine. The numerical libraries read this once, when they load.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from weightcast.bench.commands.arguments import check_horizon, check_output_file
-    from weightcast.bench.commands.forecast import ForecastFailed, forecast_run
+    from weightcast.bench.commands.forecast import forecast_run
+    from weightcast.bench.commands.forecast_asked import ForecastFailed
 
     check_horizon("--horizon", horizon)
     check_output_file("--out", out)
