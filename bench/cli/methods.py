@@ -17,6 +17,7 @@ from weightcast.bench.cli.app import (
     app,
     clear_errors,
     load_plugins,
+    print_notes,
     print_table,
 )
 from weightcast.datasets.errors import InputError
@@ -92,32 +93,64 @@ def forecast(
         bool,
         typer.Option("--no-measure", help="Leave the train losses out, which take the run's data."),
     ] = False,
+    backtests: Annotated[
+        int,
+        typer.Option(
+            help="At how many earlier origins of the run, and with how many parts of the fit runs "
+            "left out in turn, the method is tried, to tell whether to use its forecast.",
+            metavar="N",
+        ),
+    ] = 4,
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast a run's weights and write them as a checkpoint for load_state_dict.
+    """Forecast a run's weights, write a checkpoint for load_state_dict, and say what it is worth.
 
     The rest of the network is written as the run recorded it; batch-norm statistics are estimated
-    anew where the run's recipe gives its data.
+    anew where the run's recipe gives its data. Then the method is tried wherever the future is
+    known, beside the last value, damped-line and line-search: where the run goes on beyond
+    --context, at earlier origins of it, and on each run to learn from, left out of the fit.
     """
     # One thread, as in the benchmark: small networks learn many times slower with more on a busy
     # machine. The numerical libraries read this once, when they load.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from weightcast.bench.commands.arguments import check_horizon, check_output_file
+    from weightcast.bench.commands.arguments import (
+        check_count,
+        check_horizon,
+        check_output_file,
+    )
+    from weightcast.bench.commands.evidence import said
     from weightcast.bench.commands.forecast import forecast_run
     from weightcast.bench.commands.forecast_asked import ForecastFailed
 
     check_horizon("--horizon", horizon)
+    check_count("--backtests", backtests, "origins", 0, 100)
     check_output_file("--out", out)
     load_plugins(plugin)
     try:
         written = forecast_run(
-            path, method, horizon, out, fit=fit or [], context=context, measure=not no_measure
+            path,
+            method,
+            horizon,
+            out,
+            fit=fit or [],
+            context=context,
+            measure=not no_measure,
+            backtests=backtests,
         )
     except ForecastFailed as error:
         typer.echo(f"weightcast: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(json.dumps(written.to_json(), indent=2) if as_json else written.line())
+    if as_json:
+        typer.echo(json.dumps(written.to_json(), indent=2))
+        return
+    typer.echo(written.line())
+    if written.evidence is not None:
+        rows = said.table(written.evidence)
+        if rows:
+            print_table(rows)
+        print_notes(said.notes(written.evidence))
+        typer.echo(said.sentence(written.evidence))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,6 +30,11 @@ class NamedRun:
 
     path: Path
     run: Trajectory
+
+    @cached_property
+    def probes(self) -> list[str]:
+        """A hash of each snapshot's first coordinates."""
+        return [_probe(self.run, index) for index in range(self.run.n_snapshots)]
 
 
 def sides(others: Sequence[NamedRun]) -> tuple[Sequence[NamedRun], Sequence[NamedRun]]:
@@ -131,20 +137,31 @@ def _check_content(own: NamedRun, others: Sequence[NamedRun]) -> None:
 
     A fit run that is a copy, or that goes on from the run, holds what is to be forecast.
     """
-    probes: dict[str, int] = {}
-    for index in range(own.run.n_snapshots):
-        probes.setdefault(_probe(own.run, index), index)
     for other in others:
-        for index in range(other.run.n_snapshots):
-            found = probes.get(_probe(other.run, index))
-            if found is None or found == index == 0:
-                continue
-            if _same_weights(own.run, found, other.run, index):
-                raise InputError(
-                    f"{own.path} at step {own.run.steps[found]} and {other.path} at step "
-                    f"{other.run.steps[index]} have the same weights: they share content, and the "
-                    "one must not be learned from to forecast the other; leave it out of --fit"
-                )
+        if (found := share_weights(own, other)) is not None:
+            mine, theirs = found
+            raise InputError(
+                f"{own.path} at step {own.run.steps[mine]} and {other.path} at step "
+                f"{other.run.steps[theirs]} have the same weights: they share content, and the "
+                "one must not be learned from to forecast the other; leave it out of --fit"
+            )
+
+
+def share_weights(one: NamedRun, other: NamedRun) -> tuple[int, int] | None:
+    """Return a snapshot of each run with the same weights, other than a shared start.
+
+    The runs have the same tensors.
+    """
+    probes: dict[str, int] = {}
+    for index, probe in enumerate(one.probes):
+        probes.setdefault(probe, index)
+    for index, probe in enumerate(other.probes):
+        found = probes.get(probe)
+        if found is None or found == index == 0:
+            continue
+        if _same_weights(one.run, found, other.run, index):
+            return found, index
+    return None
 
 
 def _probe(run: Trajectory, index: int) -> str:

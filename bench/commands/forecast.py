@@ -1,7 +1,8 @@
 """Forecasting one's own run: a checkpoint of the weights that it is to have, for `load_state_dict`.
 
 The run is read and the checkpoint is written block by block, so with a coordinate forecaster memory
-does not grow with the network. Nothing is scored here: the run's future need not be known.
+does not grow with the network. The run's future need not be known; where some of it
+is, or was at an earlier origin, the method is tried there (`weightcast.bench.commands.evidence`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from weightcast.bench.commands.evidence.gather import Evidence, gather_evidence
+from weightcast.bench.commands.evidence.said import to_json as evidence_to_json
 from weightcast.bench.commands.fit_runs import NamedRun, sides
 from weightcast.bench.commands.forecast_asked import ask, blaming
 from weightcast.bench.commands.forecast_beside import contents, write_beside
@@ -57,6 +60,8 @@ class WrittenForecast:
         weights, ``"kept"`` as they were at the origin, or ``"none"``, where it has none.
     batch_norm_examples : int or None
         How many examples they were estimated on.
+    evidence : Evidence, optional
+        What trying the method where the future is known says of the forecast's worth.
     """
 
     out: str
@@ -76,13 +81,15 @@ class WrittenForecast:
     train_loss_forecast: float | None = None
     batch_norm: str = "none"
     batch_norm_examples: int | None = None
+    evidence: Evidence | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; a loss that is not finite is None, as JSON has no word for it."""
-        return {
+        plain = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(self).items()
+            for key, value in asdict(replace(self, evidence=None)).items()
         }
+        return plain | {"evidence": self.evidence and evidence_to_json(self.evidence)}
 
     def line(self) -> str:
         """Say it in one line."""
@@ -110,6 +117,7 @@ def forecast_run(
     fit: Sequence[Path] = (),
     context: int | None = None,
     measure: bool = True,
+    backtests: int | None = None,
 ) -> WrittenForecast:
     """Forecast a run and write the weights at the last horizon as a checkpoint.
 
@@ -137,6 +145,10 @@ def forecast_run(
     measure : bool
         Whether to measure the train loss at the origin and of the forecast, where the run's recipe
         can be rebuilt.
+    backtests : int, optional
+        Once the file is written, try the method where the future is known, at so many earlier
+        origins of the run and on as many folds of the fit runs at the most; 0 only where the run
+        goes on beyond the origin. Not tried by default.
 
     Raises
     ------
@@ -166,6 +178,9 @@ def forecast_run(
         found = write_beside(writer, own.run, n, measure=measure)
         writer.finish()
     seconds = time.perf_counter() - start
+    evidence = None
+    if backtests is not None:
+        evidence = gather_evidence(asked, fitted, count=backtests, measure=measure)
     return WrittenForecast(
         out=str(out),
         source=str(path),
@@ -184,6 +199,7 @@ def forecast_run(
         train_loss_forecast=found.train_loss_forecast,
         batch_norm=found.batch_norm,
         batch_norm_examples=found.examples,
+        evidence=evidence,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,22 +129,19 @@ def _check_needs(
             raise InputError(f"{method} measures the train loss of {own.path}, but {why_not}")
 
 
-def forecast_task(own: NamedRun, others: Sequence[NamedRun], n: int, horizon: int) -> ForecastTask:
-    """Make the task of a run whose future need not be recorded."""
+def forecast_task(
+    own: NamedRun,
+    others: Sequence[NamedRun],
+    n: int,
+    horizon: int,
+    steps_ahead: NDArray[np.int64] | None = None,
+) -> ForecastTask:
+    """Make the task of a run whose future need not be recorded.
+
+    ``steps_ahead`` are the steps of the horizons, where they are known and the run ends before.
+    """
     run = own.run
-    known = run.steps[: n + horizon + 1]
-    if others:
-        ahead = run.steps[n] + np.diff(others[0].run.steps[n : n + horizon + 1]).cumsum()
-    else:
-        spacing = int(known[-1] - known[-2])
-        beyond = known[-1] + spacing * np.arange(1, n + horizon + 2 - len(known))
-        ahead = np.concatenate([known, beyond])[n + 1 :]
-        if len(set(np.diff(known).tolist())) > 1 and len(beyond):
-            print(
-                f"note: {own.path} has a snapshot {cadence(np.diff(known))}; those after its last "
-                f"one are taken to be {spacing:,} steps apart",
-                file=sys.stderr,
-            )
+    ahead = _steps_ahead(own, others, n, horizon) if steps_ahead is None else steps_ahead
     return ForecastTask(
         dataset=run.meta.dataset,
         context=n,
@@ -155,6 +152,26 @@ def forecast_task(own: NamedRun, others: Sequence[NamedRun], n: int, horizon: in
         optimizer=run.meta.optimizer,
         hyperparameters=dict(run.meta.hyperparameters),
     )
+
+
+def _steps_ahead(
+    own: NamedRun, others: Sequence[NamedRun], n: int, horizon: int
+) -> NDArray[np.int64]:
+    """Return the steps of the horizons: as in the fit runs, or at the run's own last spacing."""
+    known = own.run.steps[: n + horizon + 1]
+    if others:
+        theirs = np.diff(others[0].run.steps[n : n + horizon + 1])
+        ahead: NDArray[np.int64] = own.run.steps[n] + theirs.cumsum()
+        return ahead
+    spacing = int(known[-1] - known[-2])
+    beyond = known[-1] + spacing * np.arange(1, n + horizon + 2 - len(known))
+    if len(set(np.diff(known).tolist())) > 1 and len(beyond):
+        print(
+            f"note: {own.path} has a snapshot {cadence(np.diff(known))}; those after its last "
+            f"one are taken to be {spacing:,} steps apart",
+            file=sys.stderr,
+        )
+    return np.concatenate([known, beyond])[n + 1 :]
 
 
 def _rates(run: Trajectory, others: Sequence[NamedRun], last: int) -> NDArray[np.float64]:
@@ -176,10 +193,15 @@ def fit_method(
     train: Sequence[NamedRun],
     validation: Sequence[NamedRun],
     task: ForecastTask,
+    *,
+    quiet: bool = False,
 ) -> Forecaster:
-    """Fit a method with its defaults; own-run methods mostly do nothing here."""
+    """Fit a method with its defaults; own-run methods mostly do nothing here.
+
+    ``quiet`` says neither what it is fitted on nor how long it takes.
+    """
     snapshots = range(task.context + len(task.horizons) + 1)
-    if train:
+    if train and not quiet:
         whose = "which is its validation run too"
         if train[0] is not validation[0]:
             whose = f"validating on {', '.join(str(other.path) for other in validation)}"
@@ -193,7 +215,7 @@ def fit_method(
     try:
         with (
             blaming(name, [*train, *validation], len(snapshots)),
-            signs_of_life(f"fitting {name}", training, validating),
+            nullcontext() if quiet else signs_of_life(f"fitting {name}", training, validating),
         ):
             return fit_tuned(
                 forecaster, training.runs, validating.runs, task, np.empty(0, np.int64), 1
