@@ -165,6 +165,7 @@ def test_when_a_folder_holds_loops_alone_then_the_leaderboard_is_theirs(
     shown = next(line for line in lines if line.startswith("lfd2-ols"))
     assert f" {math.ceil(100 * row['smallest_saving'])} % " in shown
     assert row["harmful_jumps"] == pytest.approx(1 / 3)
+    assert row["accepted_jumps"] == 1
     assert (row["optimizer"], row["learning_rate"]) == ("sgd", 0.15)
     ahead = table[(table["dataset"] == "pooled") & (table["method"] == "ols-line")].iloc[0]
     assert (ahead["solved_within_1"], ahead["solved_within_2"]) == (1.0, 1.0)
@@ -295,6 +296,7 @@ def test_when_loops_are_exported_then_each_run_is_a_row(
     assert paid == 2 * (jumping["steps_to_hard_train_loss"] // 90)
     assert jumping["average-100_steps_to_easy_test_accuracy"] > 0
     assert jumping["harmful_jumps"] == pytest.approx(1 / 3)
+    assert jumping["accepted_jumps"] == 1
     assert (here.loc["lfd2-ols", "fit_steps"], here.loc["lfd2-ols", "fit_seconds"]) == (2700, 50.0)
     failed = here.loc["damped-line"]
     assert (failed["status"], failed["reason"]) == ("failed", ATTACK)

@@ -313,6 +313,7 @@ def test_when_lookahead_syncs_then_each_sync_so_far_is_charged() -> None:
     costs = data_set_costs("d", rows, Target("train_loss", "hard", math.exp(-4.48)), "raw", BUDGET)
     assert costs.tables["lookahead"].cost[1] == pytest.approx(448 + 89 * 0.05 / 0.5)
     assert math.isnan(_only(rows, "lookahead").harmful)
+    assert math.isnan(_only(rows, "lookahead").accepted)
 
 
 def test_when_a_run_misses_or_fails_then_it_counts_with_the_whole_budget() -> None:
@@ -655,6 +656,7 @@ def test_when_jumps_raise_the_loss_then_their_share_is_told_accepted_or_not() ->
     jumps[2] |= {"after": None}
     found = _only(_pool() + _pool("null") + _pool("m", jumps=jumps), "m")
     assert found.harmful == pytest.approx(1 / 3)
+    assert found.accepted == pytest.approx(3 / 4)
     assert found.jump_change == pytest.approx(-0.001)
 
 

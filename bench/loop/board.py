@@ -229,6 +229,7 @@ def _standing_record(s: LoopStanding) -> dict[str, Any]:
         "plain_misses": s.plain_misses,
         "runs": s.runs,
         "harmful_jumps": s.harmful,
+        "accepted_jumps": s.accepted,
         "jump_loss_change": s.jump_change,
         **_configuration("", s.configuration),
         **_configuration("plain_", s.plain_configuration),

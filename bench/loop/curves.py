@@ -79,6 +79,11 @@ def jumps_of(row: LoopRow) -> list[Jump]:
     return [jump for jump in row["jumps"] if "accepted" in jump]
 
 
+def accepted_share(jumps: Sequence[Jump]) -> float:
+    """Return the share of jumps that were taken; NaN without jumps."""
+    return float(np.mean([jump["accepted"] for jump in jumps])) if jumps else np.nan
+
+
 def arrival(row: LoopRow, kind: str, level: float, window: int = RAW) -> Arrival | None:
     """Find where a run first reaches a level; None where it never does.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weightcast.bench.loop.costs import budget_of, data_set_costs
-from weightcast.bench.loop.curves import arrival, average_prefix, jumps_of, windows_of
+from weightcast.bench.loop.curves import accepted_share, arrival, average_prefix, jumps_of, windows_of
 from weightcast.bench.loop.targets import calibrated
 from weightcast.bench.plan.loop_row import LoopRow
 
@@ -48,6 +48,7 @@ def loop_table(rows: Sequence[LoopRow]) -> pd.DataFrame:
             | {name: known[name] for name in _STORED}
             | reached
             | {"harmful_jumps": harmful_share([row])}
+            | {"accepted_jumps": accepted_share(jumps_of(row))}
         )
     return pd.DataFrame(found)
 

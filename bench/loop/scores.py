@@ -12,7 +12,7 @@ import numpy as np
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import CostTable, DataSetCosts, budget_of, data_set_costs
-from weightcast.bench.loop.curves import KINDS, READOUTS, Doubles, jumps_of
+from weightcast.bench.loop.curves import KINDS, READOUTS, Doubles, accepted_share, jumps_of
 from weightcast.bench.loop.grid_ends import (
     at_edge,
     grid_ends,
@@ -50,7 +50,7 @@ from weightcast.bench.loop.verdicts import (
     failed_too_often,
     verdict_of,
 )
-from weightcast.bench.plan.loop_row import LoopRow
+from weightcast.bench.plan.loop_row import Jump, LoopRow
 from weightcast.bench.plan.loop_settings import NO_FORECAST, NULL
 from weightcast.datasets.errors import unknown
 
@@ -274,7 +274,15 @@ def _standing(
         or windows_at_edge(plain, plain_chosen, validation)
     )
     reached = not (missed.all() and plain_missed.all())
-    changes = _jump_changes(method, chosen, validation, len(cost))
+    jumps = _scored_jumps(method, chosen, validation, len(cost))
+    changes = np.asarray(
+        [
+            jump["after"] - jump["before"]
+            for jump in jumps
+            if jump["before"] is not None and jump["after"] is not None
+        ],
+        dtype=np.float64,
+    )
     failures = int(scored(method.failed, chosen, validation).sum())
     verdict = verdict_of(ratio, null, edge, reached, length_edge, window_edge)
     if failed_too_often(failures, len(cost)):
@@ -311,6 +319,7 @@ def _standing(
         plain_misses=int(plain_missed.sum()),
         runs=len(cost),
         harmful=float((changes > 0).mean()) if len(changes) else np.nan,
+        accepted=accepted_share(jumps),
         jump_change=float(np.median(changes)) if len(changes) else np.nan,
         configuration=method.configurations[chosen[0]],
         plain_configuration=plain.configurations[plain_chosen[0]],
@@ -352,14 +361,12 @@ def _random(dataset: str) -> np.random.Generator:
     return np.random.default_rng([123, zlib.crc32(dataset.encode())])
 
 
-def _jump_changes(
+def _scored_jumps(
     table: CostTable, chosen: tuple[int, int], validation: int, seeds: int
-) -> Doubles:
-    """Return the loss changes over the scored runs' jumps."""
-    changes = []
-    for seed in range(seeds):
-        row = table.rows[chosen[1] if seed < validation else chosen[0], seed]
-        for jump in jumps_of(row):
-            if jump["before"] is not None and jump["after"] is not None:
-                changes.append(jump["after"] - jump["before"])
-    return np.asarray(changes, dtype=np.float64)
+) -> list[Jump]:
+    """Return the scored runs' jumps."""
+    return [
+        jump
+        for seed in range(seeds)
+        for jump in jumps_of(table.rows[chosen[1] if seed < validation else chosen[0], seed])
+    ]

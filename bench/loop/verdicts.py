@@ -76,6 +76,9 @@ class LoopStanding:
     harmful : float
         Share of the scored runs' jumps, accepted or not, after which the loss was higher; NaN
         without jumps.
+    accepted : float
+        Share of the scored runs' jumps that were taken: 1 where every jump is, less under
+        ``if-better``; NaN without jumps.
     jump_change : float
         Median of the train loss after a jump minus that before it.
     configuration, plain_configuration : Configuration
@@ -113,6 +116,7 @@ class LoopStanding:
     plain_misses: int
     runs: int
     harmful: float
+    accepted: float
     jump_change: float
     configuration: Configuration
     plain_configuration: Configuration

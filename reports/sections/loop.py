@@ -371,7 +371,11 @@ def _standings_table(loop: LoopView, dataset: str, found: dict[str, list[LoopSta
             Column("steps", "mean step-equivalents to the target; below: tuned plain training's"),
             Column("seconds", "the same in seconds"),
             Column("missed", "scored runs that never reach the target; below: failed ones"),
-            Column("harmful jumps", "share of jumps after which the train loss was higher"),
+            Column(
+                "harmful jumps",
+                "share of jumps after which the train loss was higher; below: jumps taken, where "
+                "not all were",
+            ),
             Column("chosen", "on the validation seeds; below: by plain training", numeric=False),
             Column("tries", "configurations to choose from; below: plain training's"),
         ],
@@ -393,7 +397,7 @@ def _standings_table(loop: LoopView, dataset: str, found: dict[str, list[LoopSta
                         f"plain {seconds(s.plain_seconds_mean)}",
                     ),
                     _missed(s.misses, s.runs, s.failures),
-                    _share(s.harmful),
+                    _jumps(s.harmful, s.accepted),
                     words(str(s.configuration), note=f"plain: {s.plain_configuration}"),
                     Cell(
                         str(s.configurations),
@@ -530,5 +534,8 @@ def _saving(saving: float) -> Cell:
     return Cell(saving_text(saving), key(saving))
 
 
-def _share(share: float) -> Cell:
-    return Cell(DASH) if math.isnan(share) else Cell(f"{100 * share:.0f} %", key(share))
+def _jumps(harmful: float, accepted: float) -> Cell:
+    taken = f"{100 * accepted:.0f} % taken" if accepted < 1 else ""
+    if math.isnan(harmful):
+        return Cell(DASH, note=taken)
+    return Cell(f"{100 * harmful:.0f} %", key(harmful), taken)
