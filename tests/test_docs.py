@@ -48,6 +48,7 @@ LONG = {"data-sets", "loop", "methods", "results", "suites", "writing-a-data-set
 NOT_RUN = {
     r"^make (bench|test)$": "installs environments of its own; .ci/run runs make test",
     r"^pip install ": "installs from a package registry",
+    r"my-idea|my-runs": "a package to install; test_new_package.py installs and runs it",
     r"^weightcast fetch ": "downloads; test_fetch.py runs it on packages of its own",
     r"^weightcast record (fashion|sentiment)": "trains for minutes on data that are fetched first",
     r"results/fine-tunes": "results on data sets that take hours to record",

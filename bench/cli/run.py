@@ -23,7 +23,12 @@ class Device(StrEnum):
 @clear_errors
 def run(
     suite: Annotated[str, typer.Option(help="A suite's name, or a .toml file.")],
-    out: Annotated[Path, typer.Option(help="The result folder; what is there already is kept.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The result folder; what is there already is kept. By default results/SUITE.",
+        ),
+    ] = None,
     methods: Annotated[
         str | None, typer.Option(help="Only these methods, separated by commas.")
     ] = None,
@@ -87,7 +92,7 @@ def run(
 
     options = RunOptions(
         suite=suite,
-        out=out,
+        out=out or Path("results") / Path(suite).stem,
         methods=_names(methods),
         datasets=_names(datasets),
         plugins=[path.resolve() for path in plugin or []],

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weightcast.bench.loop.costs import budget_of, data_set_costs
-from weightcast.bench.loop.curves import accepted_share, arrival, average_prefix, jumps_of, windows_of
+from weightcast.bench.loop.curves import (
+    accepted_share,
+    arrival,
+    average_prefix,
+    jumps_of,
+    windows_of,
+)
 from weightcast.bench.loop.targets import calibrated
 from weightcast.bench.plan.loop_row import LoopRow
 

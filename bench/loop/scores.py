@@ -12,7 +12,7 @@ import numpy as np
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.costs import CostTable, DataSetCosts, budget_of, data_set_costs
-from weightcast.bench.loop.curves import KINDS, READOUTS, Doubles, accepted_share, jumps_of
+from weightcast.bench.loop.curves import KINDS, READOUTS, accepted_share, jumps_of
 from weightcast.bench.loop.grid_ends import (
     at_edge,
     grid_ends,
