@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
     from weightcast.datasets.errors import InputError
     from weightcast.datasets.evaluator import evaluator_for, rebuild
-    from weightcast.datasets.files.open import open_trajectory
     from weightcast.datasets.history import History
+    from weightcast.datasets.opening import open_trajectory
     from weightcast.datasets.recipe import Recipe
     from weightcast.datasets.recording.trajectory_recorder import TrajectoryRecorder
     from weightcast.datasets.registry import all_datasets, get_dataset, register_dataset
@@ -57,7 +57,7 @@ _PLACES = {
     "evaluator_for": "evaluator",
     "get_dataset": "registry",
     "make_task": "task",
-    "open_trajectory": "files.open",
+    "open_trajectory": "opening",
     "rebuild": "evaluator",
     "register_dataset": "registry",
 }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.files.open import open_trajectory
+from weightcast.datasets.opening import open_trajectory
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.trajectory import Trajectory
 

@@ -16,7 +16,7 @@ class TrajectoryCallback(Callback):
 
     Parameters
     ----------
-    path, every, dataset, seed, overwrite, frozen
+    path, every, dataset, seed, overwrite, frozen, resume
         As for `TrajectoryRecorder`.
 
     Notes
@@ -35,10 +35,12 @@ class TrajectoryCallback(Callback):
         seed: int = 0,
         overwrite: bool = False,
         frozen: bool = True,
+        resume: bool = False,
     ) -> None:
         super().__init__()
         self._path, self._every, self._dataset = path, every, dataset
         self._seed, self._overwrite, self._frozen = seed, overwrite, frozen
+        self._resume = resume
         self._recorder: TrajectoryRecorder | None = None
         self._done = 0
         self._losses: list[Any] = []
@@ -57,6 +59,7 @@ class TrajectoryCallback(Callback):
             first_step=trainer.global_step,
             overwrite=self._overwrite,
             frozen=self._frozen,
+            resume=self._resume,
         )
 
     def on_train_batch_end(

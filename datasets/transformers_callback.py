@@ -15,7 +15,7 @@ class TrajectoryCallback(TrainerCallback):
 
     Parameters
     ----------
-    path, every, dataset, overwrite, frozen
+    path, every, dataset, overwrite, frozen, resume
         As for `TrajectoryRecorder`.
     seed : int, optional
         By default the training arguments' seed.
@@ -36,9 +36,11 @@ class TrajectoryCallback(TrainerCallback):
         seed: int | None = None,
         overwrite: bool = False,
         frozen: bool = True,
+        resume: bool = False,
     ) -> None:
         self._path, self._every, self._dataset = path, every, dataset
         self._seed, self._overwrite, self._frozen = seed, overwrite, frozen
+        self._resume = resume
         self._recorder: TrajectoryRecorder | None = None
         self._pending = False
         self._loss: float | None = None
@@ -61,6 +63,7 @@ class TrajectoryCallback(TrainerCallback):
             first_step=state.global_step,
             overwrite=self._overwrite,
             frozen=self._frozen,
+            resume=self._resume,
         )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

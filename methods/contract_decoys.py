@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.dataset import RecordedDataSet
-from weightcast.datasets.files.open import open_trajectory
 from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.history import History, TrainLoss
+from weightcast.datasets.opening import open_trajectory
 from weightcast.datasets.registry import registered_for_now
 from weightcast.datasets.task import ForecastTask
 from weightcast.datasets.trajectory import Floats, Trajectory

@@ -86,7 +86,10 @@ seen, losses = {}, []
 
 class Observe(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        seen[trainer.global_step] = {k: v.clone() for k, v in module.state_dict().items()}
+        # Batches that only accumulate gradients come at the same step, and move batch norm.
+        seen.setdefault(
+            trainer.global_step, {k: v.clone() for k, v in module.state_dict().items()}
+        )
 
 class Fail(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, index):

@@ -100,9 +100,14 @@ def test_when_steps_and_seeds_are_any_librarys_whole_numbers_then_they_are_taken
     assert run.meta.seed == 2
 
 
-@pytest.mark.parametrize("name", ["every", "seed", "first_step"])
 @pytest.mark.parametrize(
-    "value", [2.0, True, np.bool_(True), torch.tensor(True), "2", np.ones(2, int), 2**63, None]
+    ("name", "value"),
+    [
+        (name, value)
+        for name in ("every", "seed", "first_step")
+        for value in (2.0, True, np.bool_(True), torch.tensor(True), "2", np.ones(2, int), 2**63)
+    ]
+    + [("every", None), ("seed", None)],
 )
 def test_when_a_step_or_seed_is_no_whole_number_then_it_is_refused_before_anything_is_written(
     name: str, value: Any, path: Path

@@ -128,8 +128,7 @@ def test_when_the_loop_raises_then_what_was_recorded_can_be_saved(tmp_path: Path
     meta = open_trajectory(path).meta
     assert (meta.dataset, meta.seed, meta.optimizer) == ("saved", 5, "sgd")
     assert meta.train_loss == (0.5, 0.5)
-    with pytest.raises(InputError, match="is not a Weightcast trajectory"):
-        open_trajectory(left)
+    assert open_trajectory(left).content_hash() == open_trajectory(path).content_hash()
     with pytest.raises(InputError, match=r"give --out a \.safetensors file"):
         import_run(left, None)
 

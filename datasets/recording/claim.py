@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.recording.file import RecordingWriter
 from weightcast.datasets.recording.reader import holds_snapshot
 
 
@@ -25,13 +26,15 @@ class Owner(Protocol):
         """Stop recording."""
 
 
+#: How the name of a recording ends.
+SUFFIX = ".recording"
 #: Recordings of this process: a lock says nothing to the process that holds it.
 _owners: weakref.WeakValueDictionary[Path, Owner] = weakref.WeakValueDictionary()
 
 
 def recording_of(path: Path) -> Path:
     """Return the hidden file that becomes a trajectory."""
-    return path.with_name(f".{path.name}.recording")
+    return path.with_name(f".{path.name}{SUFFIX}")
 
 
 def salvage(path: Path) -> str:
@@ -39,8 +42,10 @@ def salvage(path: Path) -> str:
     return f"weightcast import {recording_of(path)} --out {path}"
 
 
-def claim(path: Path, owner: Owner, *, overwrite: bool) -> int:
-    """Make the recording of a trajectory and return its descriptor.
+def claim(
+    path: Path, owner: Owner, *, overwrite: bool, resume: bool = False
+) -> tuple[RecordingWriter, bool]:
+    """Make the recording of a trajectory, or take over the one that is there.
 
     Parameters
     ----------
@@ -50,6 +55,14 @@ def claim(path: Path, owner: Owner, *, overwrite: bool) -> int:
     overwrite : bool
         Whether a trajectory of that name, a recording that a killed process left, and a recorder of
         this process may be replaced.
+    resume : bool
+        Whether to go on with a recording that a killed process left.
+
+    Returns
+    -------
+    writer : RecordingWriter
+    found : bool
+        Whether its file holds snapshots, which are to be gone on with.
 
     Raises
     ------
@@ -60,15 +73,17 @@ def claim(path: Path, owner: Owner, *, overwrite: bool) -> int:
     recording = recording_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clear(path, recording, overwrite)
-        file = os.open(recording, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        writer, found = _left(path, recording, overwrite, resume), True
+        if writer is None:
+            file = os.open(recording, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            _lock(file)
+            writer, found = RecordingWriter(file), False
     except OSError as error:
         if isinstance(error, FileExistsError) and path.parent.is_dir():
             raise _taken(path) from None
         raise InputError(f"{recording} cannot be written: {error.strerror}") from None
-    _lock(file)
     _owners[recording] = owner
-    return file
+    return writer, found
 
 
 def give_up(path: Path) -> None:
@@ -85,8 +100,8 @@ def _check_path(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path} exists; remove it, or give overwrite=True")
 
 
-def _clear(path: Path, recording: Path, overwrite: bool) -> None:
-    """Remove a recording that nobody needs."""
+def _left(path: Path, recording: Path, overwrite: bool, resume: bool) -> RecordingWriter | None:
+    """Return a recording that is to be gone on with; remove one that nobody needs."""
     other = _owners.get(recording)
     if other is not None and other.process == os.getpid():
         if not overwrite:
@@ -96,23 +111,30 @@ def _clear(path: Path, recording: Path, overwrite: bool) -> None:
             )
         other.abandon()
     if not recording.exists():
-        return
-    file = os.open(recording, os.O_RDWR)
+        return None
+    # From here on it is read through the writer: closing another descriptor would unlock it.
+    writer = RecordingWriter(os.open(recording, os.O_RDWR))
     try:
-        if not _lock(file):
+        if not _lock(writer.descriptor):
             raise _taken(path)
         if not overwrite and holds_snapshot(recording):
+            if resume:
+                return writer
             raise InputError(
                 f"{recording} is left from a run that was killed or broken off; save it with: "
-                f"{salvage(path)}, remove it, or give overwrite=True"
+                f"{salvage(path)}, go on with it by resume=True, remove it, or give overwrite=True"
             )
         recording.unlink()
-    finally:
-        os.close(file)
+    except BaseException:
+        writer.close()
+        raise
+    writer.close()
+    return None
 
 
-def _lock(file: int) -> bool:
+def _lock(file: int | None) -> bool:
     """Take the lock; False where another process has it."""
+    assert file is not None
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

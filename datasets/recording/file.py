@@ -3,8 +3,9 @@
 A magic line, a JSON header with the tensors and metadata and the numbers of what no step changes,
 then one record a snapshot: its length, JSON with the step and what was measured since the last one,
 all tensors' float32 numbers, and the state beside them. It grows at its end only, so it holds whole
-snapshots up to the moment of a kill; a record cut short is passed over. It is no trajectory layout:
-`open_trajectory` refuses it, and ``weightcast import FILE --out RUN.safetensors`` finishes it.
+snapshots up to the moment of a kill; a record cut short is passed over. `open_trajectory` reads it
+up to its last whole snapshot, also while it is written; a `TrajectoryRecorder` with ``resume=True``
+goes on with one that was left, and ``weightcast import FILE --out RUN.safetensors`` finishes it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 import json
 import os
 import struct
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -86,19 +89,53 @@ class Layout:
         return sum(info.nbytes for info in self.fixed)
 
 
+#: Writers of this process by device and inode of their files; see `writer_of`.
+_writers: weakref.WeakValueDictionary[tuple[int, int], RecordingWriter] = (
+    weakref.WeakValueDictionary()
+)
+
+
 class RecordingWriter:
     """Append snapshots to a recording file.
 
     Parameters
     ----------
     file : int
-        The descriptor of an empty file, which the writer owns.
+        The descriptor of an empty file, or of one that is gone on with, which the writer owns.
     """
 
     def __init__(self, file: int) -> None:
         self._file = file
         self._end = 0
         self._noted = False
+        self._kept: list[int] = []
+        self._process = os.getpid()
+        _writers[_identity(os.fstat(file))] = self
+
+    @property
+    def descriptor(self) -> int | None:
+        """What the file is open as; None once it is closed, and in other processes."""
+        return self._file if self._file >= 0 and os.getpid() == self._process else None
+
+    def keep(self, file: int) -> None:
+        """Keep another descriptor of the file open for as long as this one.
+
+        A process that closes any descriptor of a file lets go of its locks on it.
+        """
+        self._kept.append(file)
+
+    def go_on(self, end: int, *, noted: bool) -> None:
+        """Go on with what was left: cut it to its first bytes, and append to them.
+
+        Parameters
+        ----------
+        end : int
+            Where its last snapshot that is kept ends.
+        noted : bool
+            Whether it notes a step whose weights were not finite.
+        """
+        os.ftruncate(self._file, end)
+        self._end, self._noted = end, noted
 
     def begin(self, layout: Layout, meta: Metadata, fixed: Iterable[NDArray[Any]] = ()) -> None:
         """Write what comes before the first snapshot.
@@ -139,7 +176,8 @@ class RecordingWriter:
     def close(self) -> None:
         """Close the file; it stays where it is."""
         if self._file >= 0:
-            os.close(self._file)
+            for file in (*self._kept, self._file):
+                os.close(file)
             self._file = -1
 
     def __del__(self) -> None:
@@ -154,3 +192,16 @@ class RecordingWriter:
         while view:
             done = os.pwrite(self._file, view, self._end)
             view, self._end = view[done:], self._end + done
+
+
+def writer_of(path: Path) -> RecordingWriter | None:
+    """Return what writes a recording in this process, None where nothing does."""
+    try:
+        writer = _writers.get(_identity(path.stat()))
+    except OSError:
+        return None
+    return writer if writer is not None and writer.descriptor is not None else None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -45,12 +45,12 @@ class Interval:
             self._loss = self._loss + loss
         self._losses += 1
 
-    def add_rate(self, rate: float | None) -> None:
-        """Add a step's learning rate; None where it is not known."""
+    def add_rate(self, rate: float | None, steps: int = 1) -> None:
+        """Add a step's learning rate, or that of several; None where it is not known."""
         if self._rates and self._rates[-1][0] == rate:
-            self._rates[-1][1] += 1
+            self._rates[-1][1] += steps
         else:
-            self._rates.append([rate, 1])
+            self._rates.append([rate, steps])
 
     def measured(self, step: int) -> Measured:
         """Return what a snapshot at this step tells."""

@@ -1,13 +1,12 @@
-"""Reading a recording: what `recording_file` wrote, up to its last whole snapshot."""
+"""Reading a recording: what `recording.file` wrote, up to its last whole snapshot."""
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,28 +14,31 @@ from numpy.typing import NDArray
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import parse_json
 from weightcast.datasets.recording.file import MAGIC, NOTE, Layout, Measured
+from weightcast.datasets.recording.reading import RecordingBytes
 from weightcast.datasets.state import Fixed, StateInfo
 from weightcast.datasets.trajectory import Floats, Metadata, State, TensorInfo, Trajectory
 
 
 class RecordingSource:
-    """Numbers in a recording file; the file is opened on first use, once in every process."""
+    """Numbers in a recording file."""
 
-    def __init__(self, path: Path, layout: Layout, begin: int, positions: Sequence[int]) -> None:
-        self._path = path
+    def __init__(
+        self, data: RecordingBytes, layout: Layout, begin: int, positions: Sequence[int]
+    ) -> None:
+        self._data = data
         self._layout = layout
         self._begin = begin
         self._positions = list(positions)
-        self._file: int | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """What is read."""
-        return (self._path,)
+        return (self._data.path,)
 
     def read_into(self, tensor: TensorInfo, snapshot: int, start: int, out: Floats) -> None:
         position = self._positions[snapshot] + 4 * (tensor.offset + start)
-        self._read(tensor.name, position, out.data.cast("B") if out.size else memoryview(b""))
+        view = out.data.cast("B") if out.size else memoryview(b"")
+        self._data.fill(view, position, f"tensor {tensor.name}")
 
     def read_state(self, snapshot: int) -> State:
         state, position = {}, self._positions[snapshot] + self._layout.weights_bytes
@@ -56,44 +58,97 @@ class RecordingSource:
 
     def _array(self, info: StateInfo, position: int) -> NDArray[Any]:
         data = bytearray(info.nbytes)
-        self._read(info.name, position, memoryview(data))
+        self._data.fill(memoryview(data), position, f"tensor {info.name}")
         return np.frombuffer(data, info.numpy).reshape(info.shape)
-
-    def _read(self, name: str, position: int, view: memoryview) -> None:
-        if self._file is None:
-            self._file = os.open(self._path, os.O_RDONLY)
-        while view:
-            got = os.preadv(self._file, [view], position)
-            if got <= 0:
-                raise InputError(f"{self._path} ends inside tensor {name}")
-            view, position = view[got:], position + got
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
-
-    def __del__(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
 
 
 def is_recording(path: Path) -> bool:
     """Say whether a file begins as a recording does."""
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return RecordingBytes(path).take(0, len(MAGIC)) == MAGIC
 
 
 def holds_snapshot(path: Path) -> bool:
     """Say whether something of a file would be lost if it were removed."""
-    size = path.stat().st_size
-    if size < len(MAGIC):
-        return not MAGIC.startswith(path.read_bytes())
-    if not is_recording(path):
-        return True
+    begins = RecordingBytes(path).take(0, len(MAGIC))
+    if begins != MAGIC:
+        return not MAGIC.startswith(begins)
     try:
-        read_recording(path)
+        scan_recording(path)
     except InputError:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What a recording says, up to its last whole snapshot.
+
+    Attributes
+    ----------
+    data : RecordingBytes
+    layout : Layout
+    meta : Metadata
+        Of which only what was known before training is there.
+    begin : int
+        Where the numbers begin that no step changes.
+    measured : list of Measured
+        One a snapshot.
+    positions : list of int
+        Where each one's numbers begin.
+    not_finite_from : int or None
+    """
+
+    data: RecordingBytes
+    layout: Layout
+    meta: Metadata
+    begin: int
+    measured: list[Measured]
+    positions: list[int]
+    not_finite_from: int | None
+
+    def trajectory(self, **said: Any) -> Trajectory:
+        """Return its snapshots as a run, with some of its metadata replaced."""
+        meta = replace(
+            _with_measured(self.meta, self.measured), not_finite_from=self.not_finite_from, **said
+        )
+        source = RecordingSource(self.data, self.layout, self.begin, self.positions)
+        fixed = Fixed(self.layout.fixed, source.read_fixed, self.layout.aliases)
+        steps = [m.step for m in self.measured]
+        return Trajectory(source, self.layout.tensors, steps, meta, source, fixed)
+
+
+def scan_recording(path: Path) -> Scanned:
+    """Walk a recording up to its last whole snapshot, without reading its numbers.
+
+    Raises
+    ------
+    InputError
+        If there is not one whole snapshot.
+    """
+    from weightcast.datasets.files.described import DescribedRecording
+
+    data = RecordingBytes(path)
+    size, at = data.size(), len(MAGIC)
+    if data.take(0, at) != MAGIC:
+        raise InputError(f"{path} is not a recording of this version; nothing of it can be read")
+    try:
+        (not_finite_from,) = NOTE.unpack(data.take(at, NOTE.size))
+        said, begin = _take(data, at + NOTE.size, size)
+        header = DescribedRecording.model_validate(parse_json(said))
+    except (ValueError, RecursionError, struct.error):
+        raise InputError(f"{path} ends in its header; nothing can be saved") from None
+    layout = Layout(
+        tuple(tensor.info() for tensor in header.tensors),
+        tuple(state.info() for state in header.states),
+        tuple(state.info() for state in header.fixed),
+        header.aliases,
+    )
+    found = list(_records(data, begin + layout.fixed_bytes, layout.snapshot_bytes, size))
+    if not found:
+        raise InputError(f"{path} holds no whole snapshot; nothing can be saved")
+    measured, positions = [each for each, _ in found], [position for _, position in found]
+    meta = header.metadata.metadata()
+    return Scanned(data, layout, meta, begin, measured, positions, not_finite_from or None)
 
 
 def read_recording(
@@ -104,6 +159,8 @@ def read_recording(
     optimizer: str | None = None,
 ) -> Trajectory:
     """Open a recording's whole snapshots as a trajectory; the last one may be cut short.
+
+    It may be one that is being written: what is opened are the snapshots of now.
 
     Parameters
     ----------
@@ -116,60 +173,32 @@ def read_recording(
     InputError
         If there is not one whole snapshot.
     """
-    from weightcast.datasets.files.described import DescribedRecording
-
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(len(MAGIC))
-        try:
-            (not_finite_from,) = NOTE.unpack(file.read(NOTE.size))
-            header = DescribedRecording.model_validate(parse_json(_take(file, size)))
-        except (ValueError, RecursionError, struct.error):
-            raise InputError(f"{path} ends in its header; nothing can be saved") from None
-        layout = Layout(
-            tuple(tensor.info() for tensor in header.tensors),
-            tuple(state.info() for state in header.states),
-            tuple(state.info() for state in header.fixed),
-            header.aliases,
-        )
-        begin = file.tell()
-        file.seek(layout.fixed_bytes, os.SEEK_CUR)
-        measured, positions = [], []
-        for found in _records(file, layout.snapshot_bytes, size):
-            measured.append(found)
-            positions.append(file.tell())
-    if not measured:
-        raise InputError(f"{path} holds no whole snapshot; nothing can be saved")
-    meta = replace(
-        _with_measured(header.metadata.metadata(), measured),
-        not_finite_from=not_finite_from or None,
-    )
-    asked: dict[str, Any] = {"dataset": dataset, "seed": seed, "optimizer": optimizer}
-    meta = replace(meta, **{key: value for key, value in asked.items() if value is not None})
-    source = RecordingSource(path, layout, begin, positions)
-    fixed = Fixed(layout.fixed, source.read_fixed, layout.aliases)
-    steps = [m.step for m in measured]
-    return Trajectory(source, layout.tensors, steps, meta, source, fixed)
+    asked = {"dataset": dataset, "seed": seed, "optimizer": optimizer}
+    said = {key: value for key, value in asked.items() if value is not None}
+    return scan_recording(path).trajectory(**said)
 
 
-def _take(file: BinaryIO, size: int) -> bytes:
-    """Read what its length comes before; nothing where the file ends before that."""
-    length = int.from_bytes(file.read(8), "little")
-    return file.read(length) if length <= size - file.tell() else b""
+def _take(data: RecordingBytes, position: int, size: int) -> tuple[bytes, int]:
+    """Read what its length comes before, nothing where the file ends before that; and its end."""
+    length = int.from_bytes(data.take(position, 8), "little")
+    position += 8
+    return data.take(position, length) if length <= size - position else b"", position + length
 
 
-def _records(file: BinaryIO, width: int, size: int) -> Iterator[Measured]:
-    """Walk the whole snapshots; at each, the file stands at its numbers."""
+def _records(
+    data: RecordingBytes, position: int, width: int, size: int
+) -> Iterator[tuple[Measured, int]]:
+    """Walk the whole snapshots: what was measured, and where its numbers begin."""
     from weightcast.datasets.files.described import DescribedRecord
 
     try:
-        while record := _take(file, size):
-            said = DescribedRecord.model_validate(parse_json(record))
-            begin = file.tell()
-            if begin + width > size:
+        while True:
+            record, begin = _take(data, position, size)
+            if not record or begin + width > size:
                 return
-            yield Measured(**dict(said))
-            file.seek(begin + width)
+            said = DescribedRecord.model_validate(parse_json(record))
+            yield Measured(**dict(said)), begin
+            position = begin + width
     except (ValueError, RecursionError):
         return  # killed while it wrote this record's JSON
 

@@ -17,13 +17,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from weightcast.datasets.errors import InputError
-from weightcast.datasets.files.stacked import write_stacked
+from weightcast.datasets.files.stacked import read_stacked, write_stacked
 from weightcast.datasets.numbers import one_number, whole_number
 from weightcast.datasets.recording.claim import claim, give_up, recording_of, salvage
 from weightcast.datasets.recording.file import RecordingWriter
 from weightcast.datasets.recording.interval import Interval, RateNotes
-from weightcast.datasets.recording.reader import read_recording
-from weightcast.datasets.trajectory import Metadata
+from weightcast.datasets.recording.reader import read_recording, scan_recording
+from weightcast.datasets.trajectory import Metadata, Trajectory
 
 if TYPE_CHECKING:
     import torch
@@ -49,24 +49,40 @@ class TrajectoryRecorder:
     optimizer : torch.optim.Optimizer, optional
         Gives the optimizer's name, its hyperparameters and each step's learning rate (of the
         first parameter group, as it is when the optimizer steps).
-    first_step : int
-        The step of the first snapshot, for runs that are resumed.
+    first_step : int, optional
+        The step that the model is at: 0 by default, and where a recording is gone on with that of
+        its last snapshot.
     overwrite : bool
         Replace a trajectory of that name, drop a recording that a killed process left, and take
         over from another recorder of this process.
     frozen : bool
         Keep the parameters that are not trained too, once, so that a forecast is a whole network.
         Without, a large frozen network costs nothing, and forecasts load with ``strict=False``.
+    resume : bool
+        Go on with the recording that a killed process left, where there is one; begin one else.
+
+    Attributes
+    ----------
+    path : Path
+    steps : int
+        The step that the model is at.
 
     Raises
     ------
     InputError
-        If the model has nothing to record, or the path is taken.
+        If the model has nothing to record, the path is taken, or what was left is not of this run.
 
     Notes
     -----
     As a context manager it closes at the end of the block. Left by an exception, or killed, it
-    leaves the recording, which ``weightcast import`` finishes with the snapshots it holds.
+    leaves the recording: ``resume=True`` goes on with it, and ``weightcast import`` finishes it
+    with the snapshots it holds.
+
+    What is gone on with must have the names and shapes of this model, its data set, seed, optimizer
+    and cadence, and at a step that was recorded its very weights. Snapshots of steps after
+    ``first_step`` are dropped and recorded again, which is logged. Where training goes on between
+    two snapshots, the loss of the next is the mean of those after that, and learning rates that
+    nobody knows leave the run without any.
 
     ``train_loss`` of a snapshot is the mean of the losses reported since the one before; of the
     first, the first loss reported, which was computed before any update.
@@ -92,16 +108,22 @@ class TrajectoryRecorder:
         dataset: str = "mine",
         seed: int = 0,
         optimizer: torch.optim.Optimizer | None = None,
-        first_step: int = 0,
+        first_step: int | None = None,
         overwrite: bool = False,
         frozen: bool = True,
+        resume: bool = False,
     ) -> None:
         from weightcast.datasets.recording.snapshots import Snapshots
 
+        if overwrite and resume:
+            raise InputError(
+                "overwrite=True drops what was left and resume=True goes on with it; give one"
+            )
         self.path = Path(os.path.abspath(path))
         self.process = os.getpid()
         self._every = whole_number("every", every, least=1)
-        self._first_step = self.steps = whole_number("first_step", first_step, least=0)
+        asked = None if first_step is None else whole_number("first_step", first_step, least=0)
+        self._first_step = self.steps = asked or 0
         self._rates = RateNotes(optimizer)
         self._snapshots = Snapshots(model, frozen=frozen)
         meta = Metadata(
@@ -111,10 +133,10 @@ class TrajectoryRecorder:
             **self._rates.settings(),
         )
         self._writer: RecordingWriter | None = None
-        self._written = False
+        self._written = self._closed = False
         self._lost = False  # whether the last snapshot was left out
         self._interval = Interval()
-        self._start(meta, overwrite)
+        self._start(meta, asked, overwrite, resume)
         if self._snapshots.left_out:
             _log.warning("%s: %s", self.path, self._snapshots.left_out)
         self._interval.resume()
@@ -164,6 +186,18 @@ class TrajectoryRecorder:
         finally:
             self._interval.resume()
 
+    def trajectory(self) -> Trajectory:
+        """Return what is recorded so far, up to the last snapshot; after `close`, the whole run.
+
+        It is read from the file, so it costs no memory, and does not grow as recording goes on.
+
+        Raises
+        ------
+        InputError
+            If the recording is no longer there.
+        """
+        return read_stacked(self.path) if self._closed else read_recording(recording_of(self.path))
+
     def close(self) -> None:
         """Write the trajectory and remove the recording; a second call does nothing.
 
@@ -172,8 +206,9 @@ class TrajectoryRecorder:
         InputError
             If the trajectory cannot be written; the recording stays, and so may be a second call.
         """
-        if not self._here() or self._written or not self._stop():
+        if not self._here() or self._written:
             return
+        self._stop()
         recording = recording_of(self.path)
         try:
             run = read_recording(recording)
@@ -184,7 +219,7 @@ class TrajectoryRecorder:
                 f"{self.path} was not written: {said}; close again, or: {salvage(self.path)}"
             ) from error
         recording.unlink(missing_ok=True)
-        self._written = True
+        self._written = self._closed = True
         if run.meta.not_finite_from is not None:
             _log.warning(
                 "%s: weights had NaN or infinity from step %d on; %d snapshots are recorded, to "
@@ -204,31 +239,58 @@ class TrajectoryRecorder:
     def _here(self) -> bool:
         return os.getpid() == self.process
 
-    def _start(self, meta: Metadata, overwrite: bool) -> None:
-        """Write the header and the first snapshot, or leave nothing behind."""
+    def _start(self, meta: Metadata, asked: int | None, overwrite: bool, resume: bool) -> None:
+        """Write the header and the first snapshot, or leave nothing behind; or go on."""
         from weightcast.datasets.recording.snapshots import NotFinite
 
-        self._writer = RecordingWriter(claim(self.path, self, overwrite=overwrite))
+        self._writer, left = claim(self.path, self, overwrite=overwrite, resume=resume)
         try:
             with _saying(f"{self.path} cannot be recorded"):
-                self._writer.begin(self._snapshots.layout, meta, self._snapshots.fixed())
-                self._append()
+                if left:
+                    self._go_on(meta, asked)
+                else:
+                    self._writer.begin(self._snapshots.layout, meta, self._snapshots.fixed())
+                    self._append()
             self._rates.begin()
         except BaseException as error:
             self._stop()
-            recording_of(self.path).unlink(missing_ok=True)
+            if not left:
+                recording_of(self.path).unlink(missing_ok=True)
             if isinstance(error, NotFinite):
                 raise InputError(f"there is nothing to record: {error} at the start") from None
             raise
 
-    def _stop(self) -> bool:
+    def _go_on(self, meta: Metadata, asked: int | None) -> None:
+        """Go on with what is there, which is left as it was where it is of another run."""
+        from weightcast.datasets.recording.resuming import Run, go_on
+
+        assert self._writer is not None
+        recording = recording_of(self.path)
+        left = scan_recording(recording)
+        run = Run(
+            path=recording,
+            layout=self._snapshots.layout,
+            meta=meta,
+            every=self._every,
+            take=lambda: self._snapshots.take(self.steps),
+            fixed=self._snapshots.fixed,
+        )
+        found = go_on(left, run, asked)
+        self._writer.go_on(found.end, noted=left.not_finite_from is not None)
+        self._first_step, self.steps = found.first_step, found.step
+        if self._rates.known:
+            for rate, count in found.rates:
+                self._interval.add_rate(rate, count)
+        if found.due:
+            self._append()
+
+    def _stop(self) -> None:
         """Let go of the file, the path and the optimizer."""
         self._rates.end()
         give_up(self.path)
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        return True
 
     def _snapshot(self) -> None:
         from weightcast.datasets.recording.snapshots import NotFinite
