@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import importlib
 import math
 import os
@@ -448,7 +449,7 @@ def test_when_a_recording_is_killed_then_the_next_one_keeps_whole_runs_and_clear
     folder = tmp_path / "digits-cnn-sgd"
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
-        while not list(folder.glob(".*.partial")) and time.monotonic() < deadline:
+        while not list(folder.glob(".*.unfinished")) and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     # The workers notice and end; nothing under a run's name is left by them.
@@ -463,9 +464,14 @@ def test_when_a_recording_is_killed_then_the_next_one_keeps_whole_runs_and_clear
 
 
 def _alive(folder: Path) -> bool:
-    import psutil
-
-    return any(psutil.pid_exists(int(path.name.split(".")[-2])) for path in folder.glob(".*"))
+    """Whether somebody writes a run."""
+    for path in folder.glob(".*.unfinished"):
+        with path.open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
 
 
 def _record_on_a_full_disk(out: Path) -> None:

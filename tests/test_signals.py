@@ -15,6 +15,7 @@ import pytest
 
 from weightcast.datasets import get_dataset, open_trajectory
 from weightcast.datasets.files.stacked import write_stacked
+from weightcast.datasets.recorded.leftovers import clear_unfinished
 
 CODE = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -45,7 +46,10 @@ def _start(*arguments: object) -> subprocess.Popen[str]:
 
 
 def _partials(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob(".*.partial")] if folder.is_dir() else []
+    """List files that have no name of their own yet."""
+    endings = (".partial", ".unfinished")
+    found = folder.rglob(".*") if folder.is_dir() else ()
+    return [path.name for path in found if path.name.endswith(endings)]
 
 
 def _stop_while_writing(
@@ -83,10 +87,15 @@ def test_when_a_recording_is_stopped_then_nothing_half_is_left(jobs: int, tmp_pa
         said = _stop_while_writing(process, tmp_path)
     assert process.returncode == 143, said
     assert "Traceback" not in said
-    for path in (tmp_path / "digits-mlp-sgd").iterdir():
+    folder = tmp_path / "digits-mlp-sgd"
+    for path in folder.iterdir():
         assert not path.name.endswith(".partial")
         if path.suffix == ".safetensors":
             open_trajectory(path).check_finite()
+    # What is left is of use, or of a worker that was ended and cleared away by the next one.
+    clear_unfinished(folder)
+    for left in folder.glob(".*.unfinished"):
+        assert left.with_suffix(".state").exists()
 
 
 @pytest.fixture(scope="module")

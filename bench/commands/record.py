@@ -7,17 +7,21 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from weightcast.bench.engine.processes.forks import settle_worker, worker_context, worker_pool
-from weightcast.bench.progress.bar import Advance, duration, progress_bar
+from weightcast.bench.progress.bar import duration
+from weightcast.bench.progress.step_progress import StepProgress, step_progress
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
-from weightcast.datasets.dataset import default_data_folder
+from weightcast.datasets.dataset import default_data_folder, seed_ranges
 from weightcast.datasets.files.partial_file import remove_stale
+from weightcast.datasets.recorded.leftovers import clear_unfinished, unfinished_bytes
 
 #: What is left free on a disk: a full one breaks more than a recording.
 SPARE_BYTES = 200 * 2**20
@@ -25,6 +29,8 @@ SPARE_BYTES = 200 * 2**20
 _POLL = 0.2
 #: Seconds within which the pool sees a worker's end.
 _NOTICED = 1.0
+#: In the place of a run's step until its training begins.
+_NOT_BEGUN = -1
 #: Seeds that one call records at most.
 _MOST_SEEDS = 100_000
 
@@ -35,6 +41,8 @@ class RecordingFailed(InputError):
 
 def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) -> int:
     """Record the runs that are not in the folder yet; return how many were.
+
+    A long run that was broken off goes on from the last state that was saved of it.
 
     Parameters
     ----------
@@ -63,21 +71,36 @@ def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) ->
     dataset.recipe.require()
     folder = (out or default_data_folder()) / dataset.folder
     _prepare(folder)
-    missing = [seed for seed in wanted if not (folder / f"{seed}.safetensors").exists()]
+    missing = [seed for seed in wanted if not _path(folder, seed).exists()]
     if not missing:
         return 0
-    _check_disk(dataset, len(missing), folder)
+    _check_disk(dataset, missing, folder, jobs)
+    unfinished = [seed for seed in missing if unfinished_bytes(_path(folder, seed))]
+    if unfinished:
+        print(
+            f"going on with what was left of seeds {seed_ranges(unfinished)}, which were broken "
+            "off",
+            file=sys.stderr,
+        )
     print(
         f"recording {len(missing)} runs of {name} into {folder}: about "
         f"{duration(dataset.seconds_per_run * len(missing) / min(jobs, len(missing)))}, "
         f"{dataset.bytes_per_run * len(missing) / 2**20:.1f} MiB",
         file=sys.stderr,
     )
-    units = len(missing) * (len(dataset.recipe.snapshot_steps) - 1)
-    with progress_bar(f"recording {name}", units) as advance:
+    jobs = min(jobs, len(missing))
+    recipe = dataset.recipe
+    runs = StepProgress(
+        [f"seed {seed}" for seed in missing],
+        recipe.snapshot_steps[-1],
+        recipe.snapshot_every,
+        jobs,
+        dataset.seconds_per_run,
+    )
+    with _saying_what_is_left(folder, missing), step_progress(f"recording {name}", runs):
         record = _one_by_one if jobs == 1 else _side_by_side
         try:
-            failed = record(dataset.recipe, missing, folder, min(jobs, len(missing)), advance)
+            failed = record(recipe, missing, folder, jobs, runs)
         finally:
             remove_stale(folder)  # of workers that were ended
     if failed:
@@ -120,40 +143,66 @@ def _prepare(folder: Path) -> None:
         raise InputError(f"{folder} cannot be written to: {error.strerror}") from None
     # Another recording may be at work in the same folder, on other seeds.
     remove_stale(folder)
+    clear_unfinished(folder)
 
 
-def _check_disk(dataset: RecordedDataSet, runs: int, folder: Path) -> None:
-    needed = dataset.bytes_per_run * runs + SPARE_BYTES
+def _check_disk(dataset: RecordedDataSet, seeds: Sequence[int], folder: Path, jobs: int) -> None:
+    # The state that a run goes on from has the weights and two such of the optimizer's; a new one
+    # is written beside the old.
+    recipe = dataset.recipe
+    snapshot = dataset.bytes_per_run // len(recipe.snapshot_steps) if recipe else 0
+    left = sum(unfinished_bytes(_path(folder, seed)) for seed in seeds)
+    runs = dataset.bytes_per_run * len(seeds) + 6 * snapshot * min(jobs, len(seeds)) - left
+    needed = max(0, runs) + SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
-            f"{runs} runs of {dataset.name} need {needed / 2**20:,.0f} MiB on the disk of "
+            f"{len(seeds)} runs of {dataset.name} need {needed / 2**20:,.0f} MiB on the disk of "
             f"{folder}, {SPARE_BYTES / 2**20:.0f} of them to spare; {free / 2**20:,.0f} MiB are "
             "free. Free some, name another folder with --out, or record fewer --seeds at a time"
         )
 
 
+@contextmanager
+def _saying_what_is_left(folder: Path, seeds: Sequence[int]) -> Iterator[None]:
+    """Say, where recording is stopped, what it will go on from."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        left = [seed for seed in seeds if unfinished_bytes(_path(folder, seed))]
+        if left:
+            print(
+                f"what is done of seeds {seed_ranges(left)} is kept: the same command goes on with "
+                "it",
+                file=sys.stderr,
+            )
+        raise
+
+
+def _path(folder: Path, seed: int) -> Path:
+    return folder / f"{seed}.safetensors"
+
+
 def _one_by_one(
-    recipe: Recipe, seeds: list[int], folder: Path, jobs: int, advance: Advance
+    recipe: Recipe, seeds: list[int], folder: Path, jobs: int, runs: StepProgress
 ) -> dict[int, str]:
     failed = {}
-    for seed in seeds:
-        progress = _progress(recipe, seed, advance)
+    for index, seed in enumerate(seeds):
         try:
-            _record(recipe, seed, folder, progress)
+            _record(recipe, seed, folder, partial(runs.at, index))
         except Exception as error:
             failed[seed] = _reason(error)
-            progress(recipe.steps)
+        runs.end(index)
     return failed
 
 
 def _side_by_side(
-    recipe: Recipe, seeds: list[int], folder: Path, jobs: int, advance: Advance
+    recipe: Recipe, seeds: list[int], folder: Path, jobs: int, runs: StepProgress
 ) -> dict[int, str]:
     context = worker_context()
-    shared = _Shared(context.RawArray("q", len(seeds)), context.RawArray("q", len(seeds)))
+    begun = [_NOT_BEGUN] * len(seeds)
+    shared = _Shared(context.RawArray("q", begun), context.RawArray("q", len(seeds)))
     lost = _Lost(shared.pids)
-    progress = [_progress(recipe, seed, advance) for seed in seeds]
     pending: dict[Future[None], int] = {}
     failed = {}
     with worker_pool(jobs, _start_worker, (shared,)) as pool:
@@ -162,13 +211,14 @@ def _side_by_side(
         while pending:
             gone = lost.among(list(pending.values()), pool.active)
             done = wait(pending, timeout=_POLL, return_when=FIRST_COMPLETED).done
-            for step, said in zip(shared.steps, progress, strict=True):
-                said(step)
+            for index, step in enumerate(shared.steps):
+                if step != _NOT_BEGUN:
+                    runs.at(index, step)
             for future, index in list(pending.items()):
                 if future not in done and index not in gone:
                     continue
                 del pending[future]
-                progress[index](recipe.steps)
+                runs.end(index)
                 if future not in done:
                     failed[seeds[index]] = "its process ended before it was through"
                 elif error := future.exception():
@@ -216,19 +266,6 @@ class _Lost:
         return found
 
 
-def _progress(recipe: Recipe, seed: int, advance: Advance) -> Callable[[int], None]:
-    """Make what turns a run's steps into units of progress, a snapshot each, none twice."""
-    seen = 0
-
-    def progress(step: int) -> None:
-        nonlocal seen
-        while seen < step // recipe.snapshot_every:
-            seen += 1
-            advance(f"seed {seed}, step {seen * recipe.snapshot_every:,} of {recipe.steps:,}")
-
-    return progress
-
-
 def _reason(error: BaseException) -> str:
     from pebble import ProcessExpired
 
@@ -259,4 +296,4 @@ def _record_in_worker(recipe: Recipe, seed: int, folder: Path, index: int) -> No
 def _record(recipe: Recipe, seed: int, folder: Path, on_step: Callable[[int], None]) -> None:
     from weightcast.datasets.recorded.recorder import record_run
 
-    record_run(recipe, seed, folder / f"{seed}.safetensors", on_step)
+    record_run(recipe, seed, _path(folder, seed), on_step)

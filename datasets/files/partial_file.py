@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from weightcast.datasets.errors import InputError
 
+#: Seconds that a writer has to end after it was killed.
+_PATIENCE = 5.0
 #: Two files of one name may be written at a time in one process.
 _count = count()
 
@@ -70,6 +73,11 @@ class PartialFile:
                     raise OSError("it is shorter than what was written")
                 view, position = view[got:], position + got
 
+    def sync(self) -> None:
+        """Make durable what was put."""
+        with self._writable():
+            os.fsync(self._file)
+
     def resize(self, size: int) -> None:
         """Cut the file, or fill it up with zeros."""
         with self._writable():
@@ -98,17 +106,79 @@ class PartialFile:
             raise InputError(f"{self.path} cannot be written: {error.strerror or error}") from None
 
 
+class UnfinishedFile(PartialFile):
+    """One that may be gone on with: it has one hidden name, and one process at a time writes it.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    keep : bool
+        Whether what was written stays when the file is left before `finish`; False at first.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written, or another process writes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.partial, self.keep = path, unfinished_name(path), False
+        with self._writable():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._locked()
+
+    def _locked(self) -> int:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            file = os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                if time.monotonic() > deadline:
+                    raise InputError(f"{self.path} is being written by another process") from None
+                time.sleep(0.05)
+                continue
+            except OSError:
+                return file  # a file system without locks
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), self.partial.stat()):
+                    return file
+            os.close(file)  # it was finished, or removed, before the lock was there
+
+    def discard(self) -> None:
+        """Close the file, unless it is finished, and remove what was written but for `keep`."""
+        if self._file >= 0:
+            if not self.keep:
+                self.partial.unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = -1
+
+
+def unfinished_name(path: Path) -> Path:
+    """Return what an `UnfinishedFile` is called until it is finished."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
 def remove_stale(folder: Path, name: str | None = None) -> None:
     """Remove what killed writers left in a folder, of one file or of all; others' stay."""
     for partial in folder.glob(f".{glob.escape(name) if name else '*'}.*.partial"):
         # What cannot be removed is in nobody's way: every writer has a name of its own.
-        with suppress(OSError):
-            file = os.open(partial, os.O_RDWR)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                partial.unlink()
-            finally:
-                os.close(file)
+        remove_unlocked(partial)
+
+
+def remove_unlocked(path: Path) -> None:
+    """Remove a hidden file that nobody writes, where that can be done."""
+    with suppress(OSError):
+        file = os.open(path, os.O_RDWR)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(file)
 
 
 @contextmanager

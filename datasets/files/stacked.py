@@ -199,6 +199,8 @@ class StackedWriter:
         What will be written beside the tensors.
     fixed : Fixed, optional
         What no step changes; it is read and written at the end.
+    file : PartialFile, optional
+        Where the bytes go until then; one of its own by default.
 
     Notes
     -----
@@ -215,13 +217,14 @@ class StackedWriter:
         header_room: int | None = None,
         states: Sequence[StateInfo] = (),
         fixed: Fixed | None = None,
+        file: PartialFile | None = None,
     ) -> None:
         self._tensors = list(tensors)
         self._states = list(states)
         self._fixed = fixed or Fixed()
         self._steps = [int(step) for step in steps]
         self._written = 0
-        self._file = PartialFile(path)
+        self._file = file or PartialFile(path)
         # `finish` checks it; unused room stays as the blanks that the format allows.
         described = len(self._tensors) + len(self._states) + len(self._fixed.infos)
         room = header_room or 4096 + 768 * described + 128 * len(steps)
@@ -265,6 +268,43 @@ class StackedWriter:
             digest.update(data)
         self._written += 1
 
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of what is written of each tensor and state so far."""
+        return {name: digest.hexdigest() for name, digest in self._digests.items()}
+
+    def go_on(self, written: int, checksums: Mapping[str, str]) -> bool:
+        """Take the first snapshots to be those that a writer before put into the same file.
+
+        Parameters
+        ----------
+        written : int
+            How many.
+        checksums : dict of str to str
+            What `checksums` said of them.
+
+        Returns
+        -------
+        bool
+            Whether they are there to the last bit; nothing has changed where they are not.
+        """
+        sizes = [4 * info.size for info in self._tensors] + [s.nbytes for s in self._states]
+        found = {name: hashlib.sha256() for name in self._digests}
+        buffer = memoryview(bytearray(_PIECE))
+        for (name, digest), position, size in zip(
+            found.items(), self._positions, sizes, strict=False
+        ):
+            for start in range(0, written * size, _PIECE):
+                piece = buffer[: min(_PIECE, written * size - start)]
+                try:
+                    self._file.get(piece, position + start)
+                except InputError:  # it is shorter
+                    return False
+                digest.update(piece)
+            if digest.hexdigest() != checksums.get(name):
+                return False
+        self._digests, self._written = found, written
+        return True
+
     def _write_fixed(self) -> None:
         varying = len(self._tensors) + len(self._states)
         for info, position in zip(self._fixed.infos, self._positions[varying:], strict=True):
@@ -277,8 +317,9 @@ class StackedWriter:
         if self._written != len(self._steps):
             raise ValueError(f"{self._written} of {len(self._steps)} snapshots were written")
         self._write_fixed()
-        checksums = {name: digest.hexdigest() for name, digest in self._digests.items()}
-        header = _header(self._tensors, self._steps, meta, self._states, self._fixed, checksums)
+        header = _header(
+            self._tensors, self._steps, meta, self._states, self._fixed, self.checksums()
+        )
         if len(header) > self._header_bytes:
             raise ValueError(f"metadata needs {len(header)} bytes, {self._header_bytes} reserved")
         self._file.put(self._header_bytes.to_bytes(8, "little"), 0)

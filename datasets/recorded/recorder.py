@@ -1,8 +1,11 @@
 """The recorder: trains a recipe's network with PyTorch and writes its trajectory as it goes.
 
 No snapshot stays in memory. A run that dies leaves nothing under its name; one that ends leaves a
-whole file. Training uses one thread: two runs side by side then use two cores fully, and the sums
-inside a matrix product keep one order, so the same seed gives the same bytes on the same machine.
+whole file. What a long one had done by then is kept in hidden files, with which the next recording
+of the same run goes on.
+
+Training uses one thread: two runs side by side then use two cores fully, and the sums inside a
+matrix product keep one order, so the same seed gives the same bytes on the same machine.
 """
 
 from __future__ import annotations
@@ -12,20 +15,23 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.datasets.evaluator import cross_entropy, network_state, rebuild
+from weightcast.datasets.evaluator import NetworkEvaluator, cross_entropy, network_state, rebuild
 from weightcast.datasets.examples.examples import Examples, inputs
 from weightcast.datasets.examples.load import load_examples
+from weightcast.datasets.files.partial_file import UnfinishedFile
 from weightcast.datasets.files.stacked import StackedWriter, header_room
 from weightcast.datasets.networks.build import describe_tensors
 from weightcast.datasets.recipe import Recipe
+from weightcast.datasets.recorded.training_state import Progress, TrainingState
 from weightcast.datasets.recording.observed import Parts
 from weightcast.datasets.state import Fixed, StateInfo
 from weightcast.datasets.trajectory import Floats, Metadata
@@ -46,7 +52,8 @@ def record_run(
     path : Path
         The stacked file to write.
     on_step : callable, optional
-        Called with the number of steps done at each snapshot, for progress.
+        Called with the number of steps done, for progress: when training begins, which is after 0
+        of them or where a run that was broken off goes on, and after each.
 
     Raises
     ------
@@ -65,56 +72,26 @@ def record_run(
 def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]) -> None:
     torch.manual_seed(recipe.random_seed(seed, "initial state"))
     network, evaluator = rebuild(recipe)
-    in_place = not evaluator.needs_own_network
-    if not in_place:
+    if evaluator.needs_own_network:
         # Measuring must leave no trace in what is trained; where it leaves none, one network's
         # memory is spared.
         network = copy.deepcopy(network)
     examples = load_examples(recipe.data, **recipe.data_options)
     optimizer = _optimizer(recipe, network)
-    batches = _batches(recipe, seed, examples)
     steps, rates = recipe.snapshot_steps, recipe.learning_rates
     tensors, state = describe_tensors(network), network_state(network)
     states = [StateInfo.of(name, buffer.numpy()) for name, buffer in state.items()]
-    meta = Metadata(
-        dataset=recipe.name,
-        seed=seed,
-        recipe=recipe.to_json(),
-        data=examples.sha256,
-        pretrained=_pretrained(recipe, network),
-        optimizer=recipe.optimizer,
-        hyperparameters=recipe.hyperparameters,
-        learning_rates=rates,
-        batch_size=recipe.batch_size,
-        steps_per_epoch=-(-len(examples.train_y) // recipe.batch_size),
-        flops_per_step=_flops(network, examples, recipe.batch_size),
-        source=f"trained on {examples.source} by the recorder",
-        licence=examples.licence,
-    )
-    history: dict[str, list[float]] = {name: [] for name in METRICS}
-    seconds = 0.0
+    meta = _metadata(recipe, seed, network, examples)
     fixed = Fixed(aliases=_aliases(network, [t.name for t in tensors] + list(state)))
     room = header_room(tensors, steps, meta, states, fixed)
-    with StackedWriter(path, tensors, steps, room, states, fixed) as writer:
-
-        def snapshot(step: int) -> None:
-            arrays = _parameters(network)
-            writer.write(arrays, [buffer.numpy() for buffer in state.values()])
-            if in_place:
-                measured = evaluator.measure_loaded()
-            else:
-                names = [info.name for info in tensors]
-                measured = evaluator.measure(dict(zip(names, arrays, strict=True)))
-            for name, value in measured.items():
-                history[name].append(value)
-            if not math.isfinite(history["train_loss"][-1]):
-                raise InputError(
-                    f"{recipe.name}, seed {seed}: the training loss is "
-                    f"{history['train_loss'][-1]} at step {step}; lower the learning rate"
-                )
-
-        snapshot(0)
-        for begin, end in itertools.pairwise(steps):
+    saved = TrainingState(path, meta, network, optimizer)
+    file = UnfinishedFile(path)
+    with StackedWriter(path, tensors, steps, room, states, fixed, file) as writer:
+        recording = _Recording(recipe, seed, network, evaluator, writer, file, saved)
+        begun = recording.begin(steps)
+        on_step(begun)
+        batches = _batches(recipe, seed, examples, begun)
+        for begin, end in itertools.pairwise(steps[steps.index(begun) :]):
             start = time.perf_counter()
             network.train()
             for step in range(begin, end):
@@ -124,19 +101,104 @@ def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]
                 optimizer.zero_grad()
                 cross_entropy(network(x), y).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-            seconds += time.perf_counter() - start
-            snapshot(end)
-            on_step(end)
-        writer.finish(
-            replace(
-                meta,
-                seconds_per_step=seconds / recipe.steps,
-                train_loss=tuple(history["train_loss"]),
-                train_accuracy=tuple(history["train_accuracy"]),
-                test_loss=tuple(history["test_loss"]),
-                test_accuracy=tuple(history["test_accuracy"]),
+                on_step(step + 1)
+            recording.seconds += time.perf_counter() - start
+            recording.snapshot(end)
+            if end < steps[-1]:
+                recording.save(end)
+        metrics: dict[str, Any] = {
+            name: tuple(values) for name, values in recording.history.items()
+        }
+        seconds = recording.seconds / recipe.steps
+        writer.finish(replace(meta, seconds_per_step=seconds, **metrics))
+    saved.remove()
+
+
+@dataclass
+class _Recording:
+    """A run's snapshots with what is measured at them, and its state saved now and then.
+
+    Attributes
+    ----------
+    seconds : float
+        Spent training.
+    history : dict of str to list of float
+        What was measured at each snapshot.
+    """
+
+    recipe: Recipe
+    seed: int
+    network: nn.Module
+    evaluator: NetworkEvaluator
+    writer: StackedWriter
+    file: UnfinishedFile
+    saved: TrainingState
+    seconds: float = 0.0
+    history: dict[str, list[float]] = field(default_factory=lambda: {m: [] for m in METRICS})
+
+    def begin(self, steps: list[int]) -> int:
+        """Take the first snapshot, or go on with what was left; return the step to go on from."""
+        progress = self.saved.read()
+        if progress is not None and not self.writer.go_on(
+            1 + steps.index(progress.step), progress.checksums
+        ):
+            self.saved.pass_over("the snapshots beside it are not those that were recorded")
+            progress = None
+        if progress is None:
+            self.snapshot(0)
+            return 0
+        self.saved.restore()
+        self.file.keep = True
+        self.seconds, self.history = progress.seconds, progress.history
+        return progress.step
+
+    def snapshot(self, step: int) -> None:
+        """Write and measure the weights; a run that diverged is not gone on with."""
+        arrays = _parameters(self.network)
+        state = network_state(self.network)
+        self.writer.write(list(arrays.values()), [buffer.numpy() for buffer in state.values()])
+        if self.evaluator.needs_own_network:
+            measured = self.evaluator.measure(arrays)
+        else:
+            measured = self.evaluator.measure_loaded()
+        for name, value in measured.items():
+            self.history[name].append(value)
+        loss = self.history["train_loss"][-1]
+        if not math.isfinite(loss):
+            self.file.keep = False
+            self.saved.remove()
+            raise InputError(
+                f"{self.recipe.name}, seed {self.seed}: the training loss is {loss} at step "
+                f"{step}; lower the learning rate"
             )
-        )
+
+    def save(self, step: int) -> None:
+        """Save what the run needs to go on from this snapshot, if it is time to."""
+        if self.saved.due:
+            start = time.perf_counter()
+            self.file.sync()
+            progress = Progress(step, self.writer.checksums(), self.history, self.seconds)
+            self.saved.save(progress, start)
+            self.file.keep = True
+
+
+def _metadata(recipe: Recipe, seed: int, network: nn.Module, examples: Examples) -> Metadata:
+    """Return what is known of a run before it is trained."""
+    return Metadata(
+        dataset=recipe.name,
+        seed=seed,
+        recipe=recipe.to_json(),
+        data=examples.sha256,
+        pretrained=_pretrained(recipe, network),
+        optimizer=recipe.optimizer,
+        hyperparameters=recipe.hyperparameters,
+        learning_rates=recipe.learning_rates,
+        batch_size=recipe.batch_size,
+        steps_per_epoch=-(-len(examples.train_y) // recipe.batch_size),
+        flops_per_step=_flops(network, examples, recipe.batch_size),
+        source=f"trained on {examples.source} by the recorder",
+        licence=examples.licence,
+    )
 
 
 def _aliases(network: nn.Module, recorded: list[str]) -> dict[str, str]:
@@ -169,24 +231,30 @@ def _pretrained(recipe: Recipe, network: nn.Module) -> str:
 
 
 def _batches(
-    recipe: Recipe, seed: int, examples: Examples
+    recipe: Recipe, seed: int, examples: Examples, skip: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Shuffle the training data anew every epoch, for ever; the last batch may be short."""
+    """Shuffle the training data anew every epoch, for ever; the last batch may be short.
+
+    The first ``skip`` batches are passed over.
+    """
     random = np.random.default_rng(recipe.random_seed(seed, "batches"))
     count = len(examples.train_y)
     while True:
         order = torch.from_numpy(random.permutation(count))
         for start in range(0, count, recipe.batch_size):
+            if skip:
+                skip -= 1
+                continue
             rows = order[start : start + recipe.batch_size]
             yield inputs(examples.train_x[rows]), examples.train_y[rows]
 
 
-def _parameters(network: nn.Module) -> list[Floats]:
-    return [
-        parameter.detach().numpy().astype(np.float32, copy=False)
-        for parameter in network.parameters()
+def _parameters(network: nn.Module) -> dict[str, Floats]:
+    return {
+        name: parameter.detach().numpy().astype(np.float32, copy=False)
+        for name, parameter in network.named_parameters()
         if parameter.requires_grad
-    ]
+    }
 
 
 def _flops(network: nn.Module, examples: Examples, batch_size: int) -> int:

@@ -28,7 +28,9 @@ class RecordingBytes:
         self.path = path
         writer = writer_of(path)
         # A recorder that nobody holds any more lets go of its file, whoever reads it.
-        self._writer: weakref.ref[RecordingWriter] | None = writer and weakref.ref(writer)
+        self._writer: weakref.ref[RecordingWriter] | None = (
+            None if writer is None else weakref.ref(writer)
+        )
         self._file: int | None = None
 
     def size(self) -> int:

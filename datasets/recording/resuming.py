@@ -151,9 +151,9 @@ def _check_same(left: Scanned, run: Run) -> None:
             f"every={spacing}, or overwrite=True to record anew"
         )
     for key in sorted(theirs.hyperparameters.keys() | mine.hyperparameters.keys()):
-        was, now = (each.hyperparameters.get(key) for each in (theirs, mine))
-        if was != now:  # schedules move some, so it may be right
-            _log.warning("%s: the optimizer's %s was %s and is %s", run.path, key, was, now)
+        had, has = (each.hyperparameters.get(key) for each in (theirs, mine))
+        if had != has:  # schedules move some, so it may be right
+            _log.warning("%s: the optimizer's %s was %s and is %s", run.path, key, had, has)
     for info, found in zip(run.layout.fixed, run.fixed(), strict=True):
         source = left.trajectory().fixed.read(info)
         if source.tobytes() != np.ascontiguousarray(found).tobytes():
