@@ -15,12 +15,30 @@ class InputError(ValueError):
 
     The command line prints the message alone, without a traceback, and exits with status 2.
     Whatever foreign names the message quotes, it stays one line that any terminal can show.
+
+    Parameters
+    ----------
+    message : object
+    several : object
+        Where several things are wrong with a file, what each of them is: the command line prints
+        them below, a line each.
+
+    Attributes
+    ----------
+    lines : tuple of str
+        The message, and what is printed below it.
     """
 
-    def __init__(self, message: object = "") -> None:
-        text = _UNPRINTABLE.sub(" ", str(message)).strip()
-        # A name out of JSON may hold half a surrogate pair, which no stream can write.
-        super().__init__(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    def __init__(self, message: object = "", *several: object) -> None:
+        self.lines = tuple(map(_one_line, (message, *several)))
+        first, *more = self.lines
+        super().__init__(f"{first}: {'; '.join(more)}" if more else first)
+
+
+def _one_line(message: object) -> str:
+    text = _UNPRINTABLE.sub(" ", str(message)).strip()
+    # A name out of JSON may hold half a surrogate pair, which no stream can write.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class ChangedMeanwhile(InputError):

@@ -141,7 +141,7 @@ def test_when_a_suite_file_is_wrong_then_the_place_is_named(tmp_path: Path) -> N
     run = ("run", "--suite", suite, "--out", tmp_path / "out")
     _refused(weightcast(*run), "cannot be read")
     for text, says in [
-        ('name = "s"', "datasets: Field required"),
+        ('name = "s"\ndatasets = ["linreg-sgd"]', "methods: is missing; it has to be a list"),
         ('name = "s"\ndatasets = ["linreg-sgd"]\nmethods = ["lfd2"]\nrotation = 4', "rotation"),
         ('name = "s"\ndatasets = ["linreg-sgd"]\nmethods = ["lfd2"]\nrotations = 2', "rotations"),
         (

@@ -29,6 +29,7 @@ import pytest
 
 from weightcast.bench.cli import main
 from weightcast.bench.plan.loop_settings import LoopSettings
+from weightcast.bench.plan.schema import keys_of
 from weightcast.bench.plan.suite import MethodEntry, Shift, Suite, load_suite, suite_names
 from weightcast.bench.results.cells import COMPUTE, IDENTITY
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS
@@ -340,8 +341,14 @@ def test_when_a_suite_comes_with_the_package_then_it_is_documented() -> None:
     ("model", "heading"),
     [(Suite, "## A suite of your own"), (Shift, "### shifts"), (LoopSettings, "### loop")],
 )
-def test_when_a_suite_has_a_key_then_it_is_documented(model: Any, heading: str) -> None:
-    assert set(model.model_fields) <= set(rows(section("suites.md", heading)))
+def test_when_a_suite_has_a_key_then_its_row_says_what_the_model_takes(
+    model: Any, heading: str
+) -> None:
+    text = section("suites.md", heading).partition("\n### ")[0]
+    said = {name: cells[:2] for name, cells in rows(text).items()}
+    assert said == {
+        key.name: [key.takes, f"`{key.default}`" if key.default else ""] for key in keys_of(model)
+    }
 
 
 def test_when_a_result_has_a_column_then_it_is_documented() -> None:

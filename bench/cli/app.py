@@ -67,7 +67,10 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except InputError as error:
             _end_if_asked()
-            typer.echo(f"weightcast: {printable(str(error))}", err=True)
+            first, *more = map(printable, error.lines)
+            typer.echo(f"weightcast: {first}{':' if more else ''}", err=True)
+            for line in more:
+                typer.echo(f"  {line}", err=True)
             raise typer.Exit(2) from None
         except OSError as error:
             if error.errno not in _MENDABLE:

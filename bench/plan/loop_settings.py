@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,8 +24,8 @@ from pydantic import (
 )
 
 from weightcast.bench.plan.label import method_label
+from weightcast.bench.plan.schema import checked, choice
 from weightcast.datasets import InputError, Recipe, get_dataset
-from weightcast.datasets.errors import unknown
 
 #: Optimizers of the pool: kind and momentum, as `loop.stepping.runs.Optimizer` takes them.
 POOL = {
@@ -51,6 +53,28 @@ JUMP, READ_OUT, OUTER = USES = ("jump", "read-out", "outer")
 #: What runs of a role are for: fitting forecasters, setting the targets, choosing a configuration,
 #: scoring it. No seed has two.
 ROLES = ("training", "calibration", "validation", "report")
+#: Rules of acceptance: a jump is always taken, or only where the loss falls.
+RULES = ("always", "if-better")
+
+
+def _known_schedule(name: str) -> str:
+    rates(1.0, name, 10)
+    return name
+
+
+def _in_one_ratio(grid: list[float]) -> list[float]:
+    ratios = np.diff(np.log(grid)) if grid and min(grid) > 0 else np.zeros(1)
+    if len(grid) < 3 or (ratios <= 0).any() or not np.allclose(ratios, ratios[0], rtol=0.1):
+        raise ValueError("learning rates must be three or more, ascending in one ratio")
+    return grid
+
+
+_Use = Annotated[str, *choice("use", USES)]
+_Control = Annotated[str, *choice("control", MOVING)]
+_Rule = Annotated[str, *choice("rule of acceptance", RULES)]
+_Schedule = Annotated[str, *checked('"constant" or "linear-F"', _known_schedule)]
+_Optimizer = Annotated[str, *choice("optimizer of the pool", POOL)]
+_Grid = Annotated[list[float], AfterValidator(_in_one_ratio)]
 
 
 class LoopSettings(BaseModel):
@@ -121,22 +145,25 @@ class LoopSettings(BaseModel):
     context: int = Field(default=10, ge=1)
     horizon: int = Field(default=5, ge=1)
     lengths: list[float] = Field(default=[1.0], max_length=7)
-    uses: list[str] = Field(default=[JUMP], min_length=1)
+    uses: list[_Use] = Field(default=[JUMP], min_length=1)
     horizons: list[int] = Field(default=[], max_length=7)
-    read_schedules: list[str] = []
+    read_schedules: list[_Schedule] = []
     read_means: bool = False
     outer_every: int = Field(default=5, ge=1)
     averages: list[int] = Field(default=[25, 50, 100, 200], min_length=1, max_length=7)
-    controls: list[str] = [DENOISE, LOOKAHEAD]
+    controls: list[_Control] = [DENOISE, LOOKAHEAD]
     snoo_every: int = Field(default=20, ge=1)
     snoo_rates: list[float] = Field(default=[0.4, 0.7, 1.0], min_length=1, max_length=7)
     snoo_momenta: list[float] = Field(default=[0.0, 0.5], min_length=1, max_length=7)
-    optimizers: dict[str, list[float]] = {
-        "sgd": [0.1, 0.15, 0.225, 0.3375],
-        "adam": [0.002, 0.003, 0.0045, 0.00675],
-    }
-    schedules: list[str] = ["constant"]
-    accept: list[str] = ["always"]
+    optimizers: dict[_Optimizer, _Grid] = Field(
+        default={
+            "sgd": [0.1, 0.15, 0.225, 0.3375],
+            "adam": [0.002, 0.003, 0.0045, 0.00675],
+        },
+        json_schema_extra={"takes": f"a table of learning rates by optimizer: {', '.join(POOL)}"},
+    )
+    schedules: list[_Schedule] = ["constant"]
+    accept: list[_Rule] = ["always"]
     reset: bool = False
     # A thousand seeds are set apart for each role.
     training: int = Field(default=3, ge=2, le=1000)
@@ -146,23 +173,6 @@ class LoopSettings(BaseModel):
     measure_every: int = Field(default=45, ge=1)
     measured: int | None = Field(default=None, ge=1)
     widenings: int = Field(default=3, ge=0, le=100)
-
-    @field_validator("optimizers")
-    @classmethod
-    def _known_and_geometric(cls, value: dict[str, list[float]]) -> dict[str, list[float]]:
-        for name, rates in value.items():
-            if name not in POOL:
-                raise ValueError(str(unknown("optimizer of the pool", name, POOL)))
-            ratios = np.diff(np.log(rates)) if rates and min(rates) > 0 else np.zeros(1)
-            if (
-                len(rates) < 3
-                or (ratios <= 0).any()
-                or not np.allclose(ratios, ratios[0], rtol=0.1)
-            ):
-                raise ValueError(
-                    f"the learning rates of {name} must be three or more, ascending in one ratio"
-                )
-        return value
 
     @field_validator("lengths")
     @classmethod
@@ -178,17 +188,6 @@ class LoopSettings(BaseModel):
             raise ValueError("they must be whole numbers from 1 on, ascending")
         return value
 
-    @field_validator("uses", "controls")
-    @classmethod
-    def _known_names(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        what, choices = {"uses": ("use", USES), "controls": ("control", MOVING)}[
-            str(info.field_name)
-        ]
-        for name in value:
-            if name not in choices:
-                raise ValueError(str(unknown(what, name, choices)))
-        return value
-
     @field_validator("snoo_rates", "snoo_momenta")
     @classmethod
     def _ascending(cls, value: list[float], info: ValidationInfo) -> list[float]:
@@ -197,21 +196,6 @@ class LoopSettings(BaseModel):
             raise ValueError(f"they must ascend from {'above 0' if rates else '0'} on")
         if not rates and value[-1] >= 1:
             raise ValueError("a momentum must be below 1")
-        return value
-
-    @field_validator("accept")
-    @classmethod
-    def _known_rules(cls, value: list[str]) -> list[str]:
-        for rule in value:
-            if rule not in ("always", "if-better"):
-                raise ValueError(str(unknown("rule of acceptance", rule, ("always", "if-better"))))
-        return value
-
-    @field_validator("schedules")
-    @classmethod
-    def _known_schedules(cls, value: list[str]) -> list[str]:
-        for name in value:
-            rates(1.0, name, 10)
         return value
 
     @model_validator(mode="after")

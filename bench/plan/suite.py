@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,13 +12,16 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from weightcast.bench.plan.faults import Fault, at_names, faults_of, refused
 from weightcast.bench.plan.loop_settings import LoopSettings
+from weightcast.bench.plan.toml_lines import Place
 from weightcast.datasets import InputError, all_datasets, get_dataset
 from weightcast.datasets.errors import unknown
 from weightcast.methods import all_methods, get_method, make_method
@@ -29,11 +31,18 @@ SUITES = Path(__file__).parents[1] / "suites"
 #: Counts in a suite end here; what is larger is a slip of the finger.
 LARGEST = 1_000_000
 
+_DataSet = Annotated[str, Field(json_schema_extra={"takes": "a data set"})]
+
 
 class MethodEntry(BaseModel):
     """A method with the parameters that the suite asks for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        json_schema_extra={"takes": "a name, or a table with name and params"},
+    )
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
@@ -60,8 +69,8 @@ class Shift(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     track: Literal["shift-optimizer", "shift-architecture", "shift-cadence", "shift-task"]
-    train: str
-    test: str
+    train: _DataSet
+    test: _DataSet
     every: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
@@ -129,8 +138,13 @@ class Suite(BaseModel):
 
     name: str = Field(min_length=1)
     description: str = ""
-    datasets: list[str] = Field(min_length=1)
-    methods: list[MethodEntry] = Field(min_length=1)
+    datasets: list[_DataSet] = Field(
+        min_length=1, json_schema_extra={"takes": 'a list of data sets, or "*"'}
+    )
+    methods: list[MethodEntry] = Field(
+        min_length=1,
+        json_schema_extra={"takes": 'a list of names, or of tables with name and params, or "*"'},
+    )
     contexts: list[Annotated[int, Field(ge=1, le=LARGEST)]] = Field(default=[10], min_length=1)
     rotations: int = Field(default=4, ge=3, le=LARGEST)
     repeats: int = Field(default=1, ge=1, le=LARGEST)
@@ -147,6 +161,8 @@ class Suite(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**63)
     jobs: int = Field(default=1, ge=1, le=4096)
     timeout: float = Field(default=3600.0, gt=0, le=31_622_400)
+    #: The file that it was read from, and what was in it.
+    _source: tuple[Path, str] | None = PrivateAttr(default=None)
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -185,8 +201,12 @@ class Suite(BaseModel):
         Raises
         ------
         InputError
-            If a method, a parameter or a data set is unknown.
+            If a method, a parameter or a data set is unknown, naming all that are.
         """
+        if self._source is not None:
+            chosen_here = None if methods is None else {canonical_name(name) for name in methods}
+            if faults := self._unknown(chosen_here, datasets):
+                raise refused(*self._source, faults)
         entries = _spell_out(
             [e.model_copy(update={"name": canonical_name(e.name)}) for e in self.methods],
             MethodEntry(name="*"),
@@ -210,6 +230,33 @@ class Suite(BaseModel):
         for name in names:
             get_dataset(name)
         return self.model_copy(update={"methods": entries, "datasets": names, "shifts": shifts})
+
+    def _unknown(
+        self, methods: Collection[str] | None, datasets: Collection[str] | None
+    ) -> list[Fault]:
+        """Return a fault for each name and parameter that is not registered, of what is to run."""
+        found: list[Fault] = []
+        for index, entry in enumerate(self.methods):
+            if entry.name == "*" or (
+                methods is not None and canonical_name(entry.name) not in methods
+            ):
+                continue
+            place: Place = ("methods", index)
+            try:
+                get_method(entry.name)
+                place = (*place, "params")
+                make_method(entry.name, entry.params)
+            except InputError as error:
+                found.append(Fault(place, str(error)))
+        if datasets is None:
+            found += at_names(self.datasets, ("datasets",), get_dataset)
+        for index, shift in enumerate(self.shifts):
+            if datasets is None or {shift.train, shift.test} <= set(datasets):
+                for side in ("train", "test"):
+                    names = [getattr(shift, side)]
+                    faults = at_names(names, (), get_dataset)
+                    found += [Fault(("shifts", index, side), fault.why) for fault in faults]
+        return found
 
     def on_device(self, device: str) -> Suite:
         """Return the suite with every method that takes a device on this one.
@@ -249,7 +296,8 @@ def load_suite(name: str) -> Suite:
     Raises
     ------
     InputError
-        If there is no such suite, or the file is not a suite's; the line says where it is wrong.
+        If there is no such suite, or the file is not a suite's; all that is wrong with it is said,
+        with the lines.
     """
     path = Path(name)
     if path.suffix != ".toml":
@@ -263,27 +311,27 @@ def load_suite(name: str) -> Suite:
     except UnicodeDecodeError:
         raise InputError(f"suite file {path} cannot be read: it is not UTF-8 text") from None
     try:
-        return Suite.model_validate(tomllib.loads(text))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{path} is not a suite: {_line_of(text, first['loc'])}{place}: {first['msg']} "
-            f"(keys are {', '.join(Suite.model_fields)})"
-        ) from None
+        found = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # Beside what is no TOML, numbers of thousands of digits and nests of thousands of brackets.
         raise InputError(f"suite file {path} cannot be read: {error}") from None
+    try:
+        suite = Suite.model_validate(found)
+    except ValidationError as error:
+        raise refused(path, text, [*faults_of(error, Suite), *_unknown_names(found)]) from None
+    suite._source = path, text
+    return suite
 
 
-def _line_of(text: str, place: Sequence[int | str]) -> str:
-    """Say in which line a key stands, where one line alone begins with it."""
-    names = [part for part in place if isinstance(part, str)]
-    if not names:
-        return ""
-    key = re.compile(rf"\s*\[*\s*\"?{re.escape(names[-1])}\"?\s*[=\].]")
-    found = [number for number, line in enumerate(text.splitlines(), 1) if key.match(line)]
-    return f"line {found[0]}: " if len(found) == 1 else ""
+def _unknown_names(found: dict[str, Any]) -> list[Fault]:
+    """Return a fault for each unknown name in a file that is wrong otherwise, as far as it goes."""
+    faults = []
+    for key, check in (("datasets", get_dataset), ("methods", get_method)):
+        names = found.get(key)
+        if isinstance(names, list):
+            names = [one.get("name") if isinstance(one, dict) else one for one in names]
+            faults += at_names(names, (key,), check)
+    return faults
 
 
 def _spell_out(given: list[Any], star: Any, everything: list[Any]) -> list[Any]:
