@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from weightcast.bench.cli.app import DataFolder, Plugins, app, clear_errors, load_plugins
+from weightcast.bench.cli.app import (
+    DataFolder,
+    Plugins,
+    app,
+    clear_errors,
+    load_plugins,
+    print_table,
+)
+from weightcast.bench.printable import printable
+from weightcast.datasets.errors import InputError
 
 
 class Device(StrEnum):
@@ -72,8 +81,16 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run cells without a result again.")
     ] = False,
+    tuning: Annotated[
+        int | None,
+        typer.Option(
+            help="Configurations that each method with a grid may try; by default the suite's "
+            "number.",
+            metavar="N",
+        ),
+    ] = None,
     no_tuning: Annotated[
-        bool, typer.Option("--no-tuning", help="Run every method's defaults.")
+        bool, typer.Option("--no-tuning", help="Run every method's defaults: --tuning 0.")
     ] = False,
     record: Annotated[
         bool, typer.Option("--record", help="Record missing data sets first.")
@@ -84,12 +101,21 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 where a cell of the suite has failed.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would run, how long and what is missing; write nothing."
+        ),
+    ] = False,
 ) -> None:
     """Run what is missing from a result folder."""
+    from weightcast.bench.commands.dry_run import dry_run as say
     from weightcast.bench.commands.failures import counted
     from weightcast.bench.commands.run import Interrupted, RunFailed, RunOptions, run_suite
     from weightcast.bench.engine.processes.kept_process import kept_process
 
+    if no_tuning and tuning:
+        raise InputError("--no-tuning is --tuning 0; give one of them")
     options = RunOptions(
         suite=suite,
         out=out or Path("results") / Path(suite).stem,
@@ -104,7 +130,7 @@ def run(
         device=device.value,
         timing=timing,
         retry_failed=retry_failed,
-        tuning=not no_tuning,
+        tuning=0 if no_tuning else tuning,
         record=record,
         skip_missing=skip_missing,
         command=sys.argv[1:],
@@ -114,6 +140,12 @@ def run(
         plugins = load_plugins(plugin)
     # Plugin methods run even where the suite does not name them.
     options.extra_methods = plugins if methods is None else []
+    if dry_run:
+        rows, lines = say(options)
+        print_table(rows)
+        for line in lines:
+            typer.echo(printable(line))
+        return
     try:
         statuses = run_suite(options)
     except Interrupted as stop:

@@ -42,7 +42,7 @@ def run_suite(
     device: Literal["cpu", "cuda"] = "cpu",
     timing: bool = False,
     retry_failed: bool = False,
-    tuning: bool = True,
+    tuning: int | None = None,
     missing: Literal["refuse", "record", "skip"] = "refuse",
 ) -> dict[str, int]:
     """Run what a result folder lacks of a suite; what is there is kept, as ``weightcast run`` does.
@@ -75,8 +75,9 @@ def run_suite(
         One cell at a time, so that seconds compare.
     retry_failed : bool
         Run cells without a result again.
-    tuning : bool
-        Whether methods may be tuned, as far as the suite says so.
+    tuning : int, optional
+        Configurations that each method with a grid may try, 0 for defaults; by default the suite's
+        number.
     missing : {"refuse", "record", "skip"}
         What is done about recorded data sets whose runs are not here.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from weightcast.bench.commands.arguments import (
+    check_count,
     check_data,
     check_jobs,
     check_memory,
@@ -36,7 +37,7 @@ from weightcast.bench.plan.fits import make_plan
 from weightcast.bench.plan.loop_groups import first_grids, loop_groups, missing_groups, widened
 from weightcast.bench.plan.loop_settings import recipe_of
 from weightcast.bench.plan.run_cache import RunCache
-from weightcast.bench.plan.suite import Suite, load_suite
+from weightcast.bench.plan.suite import LARGEST, Suite, load_suite
 from weightcast.bench.results.mixed import mixed_note
 from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
@@ -70,7 +71,7 @@ class RunOptions:
     device: str = "cpu"
     timing: bool = False
     retry_failed: bool = False
-    tuning: bool = True
+    tuning: int | None = None
     record: bool = False
     skip_missing: bool = False
     command: list[str] = field(default_factory=list)
@@ -85,6 +86,7 @@ class RunOptions:
         """
         check_seconds("--timeout", self.timeout)
         check_memory("--max-memory", self.max_memory)
+        check_count("--tuning", self.tuning, "configurations, 0 for defaults", 0, LARGEST)
         check_jobs("--jobs", self.jobs, None if self.max_memory else default_memory(1))
         check_output_folder("--out", self.out)
         if not self.record:
@@ -121,20 +123,7 @@ def run_suite(options: RunOptions) -> dict[str, int]:
     RunFailed
         If results cannot be written any more.
     """
-    suite = load_suite(options.suite)
-    names = options.methods
-    if options.extra_methods:
-        names = [entry.name for entry in suite.resolve().methods] + options.extra_methods
-        names = list(dict.fromkeys(names))
-    suite = suite.resolve(names, options.datasets)
-    if not options.tuning:
-        suite = suite.model_copy(update={"tuning": 0})
-    if options.device != "cpu":  # the CPU is what all methods take by default
-        suite = suite.on_device(options.device)
-        if not options.scheduler:
-            from weightcast.methods.training import torch_device
-
-            torch_device(options.device)
+    suite = asked_suite(options)
     looped = "loop" in suite.tiers
     cells = set(suite.tiers) != {"loop"}
     suite = _with_data(suite, options) if cells else _with_recipes(suite)
@@ -172,6 +161,31 @@ def run_suite(options: RunOptions) -> dict[str, int]:
         for line in failure_lines(store, keys, options.out):
             print(line, file=sys.stderr)
         return store.statuses(keys)
+
+
+def asked_suite(options: RunOptions) -> Suite:
+    """Return the suite with what the command line says instead.
+
+    Raises
+    ------
+    InputError
+        If the suite or a name is wrong, or no method can run on the device.
+    """
+    suite = load_suite(options.suite)
+    names = options.methods
+    if options.extra_methods:
+        names = [entry.name for entry in suite.resolve().methods] + options.extra_methods
+        names = list(dict.fromkeys(names))
+    suite = suite.resolve(names, options.datasets)
+    if options.tuning is not None:
+        suite = suite.model_copy(update={"tuning": options.tuning})
+    if options.device != "cpu":  # the CPU is what all methods take by default
+        suite = suite.on_device(options.device)
+        if not options.scheduler:
+            from weightcast.methods.training import torch_device
+
+            torch_device(options.device)
+    return suite
 
 
 def _run_loop(suite: Suite, options: RunOptions, store: Store) -> set[str]:

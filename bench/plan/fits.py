@@ -221,7 +221,7 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
                 fits += [
                     _fit(suite, entry, codes[entry.name], rotation, repeat)
                     for entry in suite.methods
-                    for repeat in range(_repeats(suite, entry))
+                    for repeat in range(repeats_of(suite, entry))
                 ]
     return fits
 
@@ -308,7 +308,7 @@ def _known(place: Place, split: Split, runs: RunCache) -> Iterator[KnownRun]:
             yield KnownRun(dataset, seed, origins[seed].fingerprint, runs.files(dataset, seed))
 
 
-def _repeats(suite: Suite, entry: MethodEntry) -> int:
+def repeats_of(suite: Suite, entry: MethodEntry) -> int:
     """Count the fits of a method: there is nothing to repeat where no random number is drawn."""
     return suite.repeats if get_method(entry.name).get_class_tag("random") else 1
 
