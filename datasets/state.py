@@ -19,6 +19,9 @@ DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
+#: Of those, and beside them, the floating-point types that checkpoints are written in → the type
+#: that they have in memory; numpy lacks bfloat16.
+FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<f4"}
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,45 @@ class StateInfo:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """The type of its numbers."""
-        return np.dtype(DTYPES[self.dtype])
+        """The type of its numbers in memory."""
+        return np.dtype(DTYPES[self.dtype] if self.dtype in DTYPES else FLOATS[self.dtype])
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number in a file."""
+        return 2 if self.dtype == "BF16" else self.numpy.itemsize
 
     @property
     def nbytes(self) -> int:
-        """Bytes at one step."""
-        return math.prod(self.shape) * self.numpy.itemsize
+        """Bytes at one step, in a file."""
+        return math.prod(self.shape) * self.itemsize
+
+    def encode(self, values: NDArray[Any]) -> memoryview:
+        """Return numbers as a file has them; to bfloat16 they are rounded half to even.
+
+        Raises
+        ------
+        OverflowError
+            If a finite number is beyond the type.
+        """
+        with np.errstate(over="ignore"):
+            array = np.asarray(values, dtype=self.numpy)
+        stored = array
+        if self.dtype == "BF16":
+            bits = np.ascontiguousarray(array).view("<u4")
+            stored = ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype("<u2")
+            array = self.decode(bytes_of(stored))
+        narrow = self.dtype in ("F16", "BF16")
+        if narrow and np.isinf(array).any() and np.isfinite(values).all():
+            raise OverflowError(f"tensor {self.name} has numbers beyond {self.dtype}")
+        return bytes_of(stored)
+
+    def decode(self, data: Any) -> NDArray[Any]:
+        """Return what a file has as numbers in memory, flat."""
+        if self.dtype == "BF16":
+            # bfloat16 is float32's upper half.
+            return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+        return np.frombuffer(data, self.numpy)
 
 
 def bytes_of(array: NDArray[Any]) -> memoryview:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,26 @@ class StateSource(Protocol):
 
     def read_state(self, snapshot: int) -> State:
         """Return all state at one snapshot, each array in its own shape and dtype."""
+
+
+class OrdinaryCheckpoint(Protocol):
+    """A checkpoint that a training program wrote, as far as a forecast of it asks.
+
+    Attributes
+    ----------
+    types : dict of str to str
+        What safetensors calls the type of each tensor, by the network's own name.
+    folder : Path
+    """
+
+    @property
+    def types(self) -> dict[str, str]: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+    def state(self, name: str) -> NDArray[Any] | None:
+        """Return a tensor; None where numpy has no such type."""
 
 
 class MemorySource:
@@ -314,6 +334,11 @@ class Trajectory:
         no block and do not enter the content hash.
         """
         return {} if self._state is None else self._state.read_state(index % self.n_snapshots)
+
+    def checkpoint(self, index: int) -> OrdinaryCheckpoint | None:
+        """Return the checkpoint that a snapshot is read from; None where it is no ordinary one."""
+        opened = getattr(self._source, "checkpoint", None)
+        return None if opened is None else cast(OrdinaryCheckpoint, opened(index % len(self.steps)))
 
     def initial(self) -> dict[str, Floats]:
         """Return the run's very first snapshot; in a window, that of the run it was cut from."""

@@ -165,10 +165,20 @@ def test_when_the_run_has_no_recipe_then_weights_decide_and_the_loss_is_said_to_
     assert said.startswith("Use it, but measure its loss first: 5 snapshots (5 steps) ahead ")
     assert any("no recipe" in note for note in notes(found))
     assert "the benchmark has" not in said
-    assert [note for note in notes(found) if note.startswith("line-search was not tried at 4")]
+    assert any("measured and line-search not tried: it has no recipe" in n for n in notes(found))
+    assert "line-search" not in [row["method"] for row in table(found)]
     assert {"train loss", "of last value's"}.isdisjoint(table(found)[0])
-    # Two numbers are tuned on the run's own context where there are no other runs.
-    assert all(t.rel_final is not None for t in found.trials if t.method == "damped-line")
+
+
+def test_when_there_are_no_runs_to_fit_on_then_damped_line_is_tuned_on_the_context(
+    toys: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = _evidence(toys[0], "damped-line", 5)
+    assert "on the last third of the run's own context" in capsys.readouterr().err
+    mine = [t for t in found.trials if t.method == "damped-line"]
+    beside = [t for t in _evidence(toys[0], "dmd", 5).trials if t.method == "damped-line"]
+    assert [t.rel_sum for t in mine] == [t.rel_sum for t in beside]
+    assert all(t.rel_final is not None and t.rel_final < 0.5 for t in mine)
 
 
 def test_when_nothing_can_be_tried_then_there_is_no_evidence_and_what_would_be_is_said(

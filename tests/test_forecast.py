@@ -344,6 +344,155 @@ def test_when_a_folder_of_checkpoints_is_forecast_then_some_parameters_may_be_fr
     assert forecast_run(folder / "trajectory.json", "last-value", 3, out).context == 2
 
 
+class _Tied(torch.nn.Module):
+    """Batch norm, a tied weight, an integer buffer and one that only some checkpoints have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(3, 3)
+        self.norm = torch.nn.BatchNorm1d(3)
+        self.last = torch.nn.Linear(3, 3)
+        self.last.weight = self.first.weight
+        self.register_buffer("seen", torch.tensor(0))
+        self.register_buffer("window", torch.zeros(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_when_checkpoints_were_not_imported_then_they_are_read_as_they_are_and_left_alone(
+    tmp_path: Path,
+    out: Path,
+    ending: str,
+    dtype: torch.dtype,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.manual_seed(0)
+    folder, network = tmp_path / "run", _Tied().to(dtype)
+    folder.mkdir()
+    for step in range(0, 40, 10):
+        network.seen += step
+        network.window = torch.ones(2 + (step > 0), dtype=torch.int64)  # it grows
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(0.875).sub_(0.25)
+        state = network.state_dict()
+        if ending == "pt":
+            torch.save(state, folder / f"step_{step}.pt")
+        else:
+            del state["last.weight"]
+            save_file(state, folder / f"step_{step}.safetensors")
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+    found = forecast_run(folder, "last-two-line", 1, out)
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: {folder} is read as it is: order: step_0.{ending} is step 0, ")
+    assert len(said.splitlines()) == 1
+    assert (found.origin_step, found.forecast_step, found.batch_norm) == (30, 40, "kept")
+    assert found.dtype == str(dtype).removeprefix("torch.")
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} == (
+        before
+    )
+    written, again = load_file(out), _Tied().to(dtype)
+    again.window = torch.zeros(3, dtype=torch.int64)
+    missing, unexpected = again.load_state_dict(written, strict=ending == "pt")
+    assert (missing, unexpected) == ([] if ending == "pt" else ["last.weight"], [])
+    for name, values in written.items():
+        assert values.dtype == network.state_dict()[name].dtype, name
+    steps = [open_checkpoint(folder / f"step_{step}.{ending}") for step in (20, 30)]
+    line = 2 * steps[1]["first.weight"].float() - steps[0]["first.weight"].float()
+    torch.testing.assert_close(written["first.weight"], line.to(dtype))
+    torch.testing.assert_close(again.norm.running_mean, network.norm.running_mean)
+    assert int(again.seen) == 60
+    # The type can be chosen; numbers beyond it are an error that leaves nothing.
+    forecast_run(folder, "last-two-line", 1, out, dtype="float32")
+    assert load_file(out)["norm.weight"].dtype == torch.float32
+    torch.testing.assert_close(load_file(out)["first.weight"], line)
+
+
+def open_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".pt":
+        return cast(dict[str, torch.Tensor], torch.load(path, weights_only=True))
+    return load_file(path)
+
+
+def test_when_a_forecast_is_beyond_its_type_then_that_is_said_and_nothing_is_written(
+    tmp_path: Path, out: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for step, value in ((1, 100.0), (2, 60_000.0)):
+        save_file({"w": torch.full((2,), value).half()}, folder / f"step_{step}.safetensors")
+    _refuse("tensor w has numbers beyond F16", folder, "last-two-line", 1, out)
+    assert list(out.parent.iterdir()) == []
+    found = forecast_run(folder, "last-two-line", 1, out, dtype="bfloat16")
+    assert (found.dtype, load_file(out)["w"].dtype) == ("bfloat16", torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_when_the_run_is_of_transformers_then_from_pretrained_opens_the_folder(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        vocab_size=11, n_positions=8, n_embd=4, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0
+    )
+    torch.manual_seed(0)
+    model = transformers.GPT2LMHeadModel(config).to(dtype)
+    for step in (0, 5, 10):
+        model.save_pretrained(tmp_path / "run" / f"checkpoint-{step}")
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(0.5)
+    found = forecast_run(tmp_path / "run", "last-two-line", 1, tmp_path / "next-1.5")
+    assert found.beside == ("config.json", "generation_config.json")
+    for asked in ("original", "float32"):
+        folder = tmp_path / "next-1.5"
+        forecast_run(tmp_path / "run", "last-two-line", 1, folder, dtype=asked)
+        opened, said = transformers.GPT2LMHeadModel.from_pretrained(
+            folder, output_loading_info=True
+        )
+        assert not any(said.values()), said
+        assert opened.dtype == (dtype if asked == "original" else torch.float32)
+        assert opened.lm_head.weight is opened.transformer.wte.weight
+        last, before = (
+            load_file(tmp_path / "run" / f"checkpoint-{step}" / "model.safetensors")
+            for step in (10, 5)
+        )
+        for name, values in last.items():
+            line = (2 * values.float() - before[name].float()).to(opened.dtype)
+            torch.testing.assert_close(opened.state_dict()[name], line)
+    assert transformers.AutoConfig.from_pretrained(folder).dtype == torch.float32
+
+
+def test_when_a_folder_to_write_holds_other_things_then_it_is_refused(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "next"
+    assert forecast_run(runs[0], "last-value", 1, folder).out == str(folder / "model.safetensors")
+    forecast_run(runs[0], "last-two-line", 1, folder)  # its own are replaced
+    (folder / "model-00001-of-00002.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="holds model-00001-of-00002"):
+        forecast_run(runs[0], "last-value", 1, folder)
+
+
+def test_when_batch_norm_can_be_estimated_then_the_network_loads_strictly_and_works(
+    tmp_path: Path, out: Path
+) -> None:
+    path = tmp_path / "0.safetensors"
+    recipe = Recipe(
+        "digits-resnet", "resnet", "digits", "sgd", 0.05, 32, steps=240, snapshot_every=20,
+        network_options={"size": 8, "channels": [4, 8]},
+    )  # fmt: skip
+    record_run(recipe, 0, path)
+    forecast_run(path, "dmd", 4, out, context=8)
+    network, evaluator = rebuild(recipe)
+    assert not any(network.load_state_dict(load_file(out), strict=True))
+    x, y = evaluator._test
+    accuracy = float((network.eval()(inputs(x)).argmax(1) == y).float().mean())
+    truth = open_trajectory(path).meta.test_accuracy
+    assert accuracy > truth[12] - 0.05
+    assert truth[12] > 0.6
+
+
 def test_when_a_recorder_made_the_run_then_it_is_forecast_past_its_end(
     tmp_path: Path, out: Path, weightcast: Callable[..., Done]
 ) -> None:

@@ -23,6 +23,16 @@ from weightcast.bench.cli.app import (
 from weightcast.datasets.errors import InputError
 
 
+class Dtype(StrEnum):
+    """What parameters of a forecast can be."""
+
+    ORIGINAL = "original"
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT64 = "float64"
+
+
 class Listed(StrEnum):
     """What `weightcast list` lists."""
 
@@ -71,13 +81,19 @@ class SeveralFitRuns(TyperCommand):
 @clear_errors
 def forecast(
     path: Annotated[
-        Path, typer.Argument(help="A run: a trajectory file or a folder of checkpoints.")
+        Path, typer.Argument(help="A run: a trajectory file, or a folder of checkpoints as it is.")
     ],
     method: Annotated[str, typer.Option(help="A method's name; see `weightcast list methods`.")],
     horizon: Annotated[
         int, typer.Option(help="How many snapshots ahead, spaced as the run's own.")
     ],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The .safetensors file to write; or, without an ending, a folder that "
+            "from_pretrained opens."
+        ),
+    ],
     fit: Annotated[
         list[Path] | None,
         typer.Option(
@@ -101,6 +117,13 @@ def forecast(
             metavar="N",
         ),
     ] = 4,
+    dtype: Annotated[
+        Dtype,
+        typer.Option(
+            help="The parameters' type; original is that in the run's own checkpoints, float32 "
+            "where it has none.",
+        ),
+    ] = Dtype.ORIGINAL,
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -118,6 +141,7 @@ def forecast(
         check_count,
         check_horizon,
         check_output_file,
+        check_output_folder,
     )
     from weightcast.bench.commands.evidence import said
     from weightcast.bench.commands.forecast import forecast_run
@@ -125,7 +149,8 @@ def forecast(
 
     check_horizon("--horizon", horizon)
     check_count("--backtests", backtests, "origins", 0, 100)
-    check_output_file("--out", out)
+    check = check_output_file if out.suffix == ".safetensors" else check_output_folder
+    check("--out", out)
     load_plugins(plugin)
     try:
         written = forecast_run(
@@ -137,6 +162,7 @@ def forecast(
             context=context,
             measure=not no_measure,
             backtests=backtests,
+            dtype=dtype.value,
         )
     except ForecastFailed as error:
         typer.echo(f"weightcast: {error}", err=True)

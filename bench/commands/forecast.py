@@ -18,13 +18,15 @@ from typing import Any
 
 from weightcast.bench.commands.evidence.gather import Evidence, gather_evidence
 from weightcast.bench.commands.evidence.said import to_json as evidence_to_json
-from weightcast.bench.commands.fit_runs import NamedRun, sides
+from weightcast.bench.commands.fit_runs import sides
 from weightcast.bench.commands.forecast_asked import ask, blaming
 from weightcast.bench.commands.forecast_beside import contents, write_beside
+from weightcast.bench.commands.model_folder import copy_companions, weights_file
+from weightcast.bench.commands.opened import open_run
 from weightcast.bench.progress.bar import Advance, progress_bar
 from weightcast.bench.progress.signs_of_life import signs_of_life
 from weightcast.bench.scoring.forecasting import ForecastStream
-from weightcast.datasets import InputError, open_trajectory
+from weightcast.datasets import InputError
 from weightcast.datasets.files.checkpoint_writer import CheckpointWriter
 from weightcast.datasets.files.checkpoints import MANIFEST
 from weightcast.datasets.trajectory import block_ranges
@@ -53,6 +55,10 @@ class WrittenForecast:
         The file's.
     seconds : float
         From opening the runs to the finished file.
+    dtype : str
+        Of the parameters; the widest where there are several.
+    beside : tuple of str
+        What was copied from beside the origin's checkpoint.
     train_loss_origin, train_loss_forecast : float or None
         None where it was not measured.
     batch_norm : str
@@ -77,6 +83,8 @@ class WrittenForecast:
     validated_on: tuple[str, ...]
     bytes: int
     seconds: float
+    dtype: str = "float32"
+    beside: tuple[str, ...] = ()
     train_loss_origin: float | None = None
     train_loss_forecast: float | None = None
     batch_norm: str = "none"
@@ -99,6 +107,10 @@ class WrittenForecast:
             f"{self.out}: {self.method}, step {self.origin_step} -> {self.forecast_step}, "
             f"{self.coordinates:,} coordinates{covered}, {size}, {self.seconds:.1f} s"
         )
+        if self.dtype != "float32":
+            said += f"; parameters are {self.dtype}"
+        if self.beside:
+            said += f"; beside it {', '.join(self.beside)}"
         if self.batch_norm == "re-estimated":
             said += f"; batch norm re-estimated on {self.batch_norm_examples:,} training examples"
         if self.batch_norm == "kept":
@@ -118,10 +130,11 @@ def forecast_run(
     context: int | None = None,
     measure: bool = True,
     backtests: int | None = None,
+    dtype: str = "original",
 ) -> WrittenForecast:
     """Forecast a run and write the weights at the last horizon as a checkpoint.
 
-    The file has every trained tensor under its own name as float32, and beside them what else the
+    The file has every trained tensor under its own name, and beside them what else the
     run recorded: buffers as they were at the origin, frozen parameters, further names of tied ones.
     Batch-norm statistics belong to weights: they are estimated anew where the run's recipe gives
     its training data, else kept from the origin. Where a run lacks some of the network (frozen
@@ -130,13 +143,16 @@ def forecast_run(
     Parameters
     ----------
     path : Path
-        Any trajectory.
+        Any trajectory, or a folder of checkpoints as a training program left them.
     method : str
         A registered name.
     horizon : int
         How many snapshots after the origin, spaced as the run's own.
     out : Path
-        The ``.safetensors`` file; one that is there is replaced once the new one is whole.
+        The ``.safetensors`` file; one that is there is replaced once the new one is whole. A name
+        without an ending is a folder: the file is ``model.safetensors`` in it, and beside it are
+        the configuration, tokenizer and so on that lay beside the origin's checkpoint, so that
+        ``from_pretrained`` opens it.
     fit : sequence of Path
         Whole runs of the same network at the same cadence, for methods that learn. Of two or more,
         the last quarter, one at the least, is for validation alone; a single one serves as both.
@@ -149,6 +165,11 @@ def forecast_run(
         Once the file is written, try the method where the future is known, at so many earlier
         origins of the run and on as many folds of the fit runs at the most; 0 only where the run
         goes on beyond the origin. Not tried by default.
+    dtype : str
+        Of the parameters, ``"original"``, ``"float32"``, ``"float16"``, ``"bfloat16"`` or
+        ``"float64"``. Original is each tensor's own in the checkpoint at the origin where the run
+        is a folder of checkpoints, and float32 for other runs, which do not know it. Buffers keep
+        theirs.
 
     Raises
     ------
@@ -158,10 +179,13 @@ def forecast_run(
         If the method failed.
     """
     start = time.perf_counter()
-    own, *others = (NamedRun(p, open_trajectory(p)) for p in (path, *fit))
+    own, *others = (open_run(p) for p in (path, *fit))
     _check_out(out, (path, *fit))
     asked = ask(own, method, horizon, others, context)
     n, task = asked.origin, asked.task
+    checkpoint = own.run.checkpoint(n)
+    file, is_folder = weights_file(out, checkpoint)
+    there = contents(own.run, n, dtype)
     metadata = {
         "format": "pt",
         "method": method,
@@ -171,18 +195,19 @@ def forecast_run(
         "context": str(n),
         "horizon": str(horizon),
     }
-    with CheckpointWriter(out, contents(own.run, n), own.run.fixed.aliases, metadata) as writer:
+    with CheckpointWriter(file, there.infos, own.run.fixed.aliases, metadata) as writer:
         fitted = asked.fit()
         with blaming(method, [own], n + 1):
             forecast_count = _write_forecast(ForecastStream(fitted, own.run, task), method, writer)
-        found = write_beside(writer, own.run, n, measure=measure)
+        found = write_beside(writer, own.run, n, there, measure=measure)
+        beside = copy_companions(out, checkpoint, there.dtype) if is_folder else []
         writer.finish()
     seconds = time.perf_counter() - start
     evidence = None
     if backtests is not None:
         evidence = gather_evidence(asked, fitted, count=backtests, measure=measure)
     return WrittenForecast(
-        out=str(out),
+        out=str(file),
         source=str(path),
         method=method,
         context=n,
@@ -193,7 +218,9 @@ def forecast_run(
         coverage=forecast_count / max(1, own.run.n_coordinates),
         fitted_on=tuple(str(other.path) for other in sides(others)[0]),
         validated_on=tuple(str(other.path) for other in sides(others)[1]),
-        bytes=out.stat().st_size,
+        bytes=file.stat().st_size,
+        dtype=there.dtype,
+        beside=tuple(beside),
         seconds=seconds,
         train_loss_origin=found.train_loss_origin,
         train_loss_forecast=found.train_loss_forecast,
@@ -204,8 +231,6 @@ def forecast_run(
 
 
 def _check_out(out: Path, sources: Sequence[Path]) -> None:
-    if out.suffix != ".safetensors" or out.is_dir():
-        raise InputError(f"--out {out} is not the name of a .safetensors file")
     target = Path(os.path.realpath(out))
     for source in sources:
         real = Path(os.path.realpath(source))

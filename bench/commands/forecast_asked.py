@@ -22,6 +22,8 @@ from weightcast.datasets.foreign_code import WouldEnd, no_way_out
 from weightcast.datasets.window import Window
 from weightcast.methods import Forecaster, make_method
 
+#: Learns two numbers, for which the run's own context will do where there are no other runs.
+TUNED_ON_CONTEXT = "damped-line"
 #: Coordinates in a block of a method that takes milliseconds for each.
 _SLOW_BLOCK = 64
 
@@ -63,13 +65,20 @@ class Asked:
         return len(self.task.horizons)
 
     def fit(self) -> Forecaster:
-        """Fit the method on the fit runs.
+        """Fit the method on the fit runs, or what needs little on the context.
 
         Raises
         ------
         ForecastFailed
             If that fails.
         """
+        if self.method == TUNED_ON_CONTEXT and not self.others:
+            print(
+                f"fitting {self.method} on the last third of the run's own context, for want of "
+                "runs to fit on",
+                file=sys.stderr,
+            )
+            return fit_on_context(self.forecaster, self.own, self.origin)
         return fit_method(self.forecaster, self.method, *sides(self.others), self.task)
 
 
@@ -115,7 +124,8 @@ def _context(own: NamedRun, context: int | None, horizon: int) -> int:
 def _check_needs(
     forecaster: Forecaster, method: str, own: NamedRun, others: Sequence[NamedRun]
 ) -> None:
-    if forecaster.get_tag("provenance") == "fit-on-train-split" and not others:
+    learns = forecaster.get_tag("provenance") == "fit-on-train-split"
+    if learns and not others and method != TUNED_ON_CONTEXT:
         raise InputError(
             f"{method} learns from other runs: give whole runs of the same network with --fit"
         )
@@ -226,6 +236,28 @@ def fit_method(
         raise ForecastFailed(
             f"{error}; if it learns from other runs, name some with --fit"
         ) from error
+
+
+def fit_on_context(forecaster: Forecaster, own: NamedRun, origin: int | None = None) -> Forecaster:
+    """Tune `TUNED_ON_CONTEXT` on what a run itself has shown: no other run is needed.
+
+    The last third of the context is forecast from the snapshots before.
+
+    Raises
+    ------
+    InputError
+        If the context is too short.
+    """
+    last = own.run.n_snapshots - 1 if origin is None else origin
+    if last < 2:
+        raise InputError(
+            f"{own.path} has too short a context to tune {TUNED_ON_CONTEXT} on; give runs with "
+            "--fit"
+        )
+    seen = Window(own.run, range(last + 1))
+    past = [NamedRun(own.path, seen)]
+    task = make_task(seen, last - max(1, last // 3))
+    return fit_method(forecaster, TUNED_ON_CONTEXT, past, past, task, quiet=True)
 
 
 @contextmanager

@@ -8,15 +8,19 @@ were computed under: under others a network may be no better than chance.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from weightcast.datasets import InputError, Trajectory
 from weightcast.datasets.evaluator import Evaluator, NetworkEvaluator, evaluator_for, is_statistic
 from weightcast.datasets.files.checkpoint_writer import CheckpointWriter
-from weightcast.datasets.state import StateInfo
+from weightcast.datasets.files.state_dict import is_measurement
+from weightcast.datasets.state import FLOATS, StateInfo
 from weightcast.datasets.trajectory import Floats, State
+
+#: What safetensors calls the types that a forecast can have → torch's names.
+TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 
 @dataclass
@@ -29,16 +33,75 @@ class Beside:
     train_loss_forecast: float | None = None
 
 
-def contents(run: Trajectory, n: int) -> list[StateInfo]:
-    """List what a checkpoint of a run's network holds."""
-    return [
-        *(StateInfo(info.name, info.shape, "F32") for info in run.tensors),
-        *(StateInfo.of(name, values) for name, values in run.state(n).items()),
-        *run.fixed.infos,
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint of a run's network holds, at one snapshot.
+
+    Attributes
+    ----------
+    infos : tuple of StateInfo
+        All of it, in its types.
+    dtype : str
+        torch's name of the trained parameters' type; of the widest where there are several.
+    state : State
+        Buffers, as they were.
+    rest : State
+        What else the run's own checkpoint has: what is not alike in all of them.
+    """
+
+    infos: tuple[StateInfo, ...]
+    dtype: str
+    state: State
+    rest: State
+
+
+def contents(run: Trajectory, n: int, dtype: str = "original") -> Contents:
+    """List what a checkpoint of a run's network holds, and read what is not forecast.
+
+    Parameters
+    ----------
+    run : Trajectory
+    n : int
+        The origin.
+    dtype : str
+        Of parameters: ``"original"``, as in the run's own checkpoints, float32 where it has none;
+        or one of `TYPES`. Buffers keep their own.
+    """
+    checkpoint = run.checkpoint(n)
+    types = {} if checkpoint is None else checkpoint.types
+    asked = next((code for code, name in TYPES.items() if name == dtype), None)
+    state = run.state(n)
+    known = {info.name for info in run.tensors} | set(state) | set(run.fixed.aliases)
+    rest, lost = {}, []
+    for name in types.keys() - known:
+        found = None if checkpoint is None else checkpoint.state(name)
+        if found is None:
+            lost.append(name)
+        elif not is_measurement(name, found.shape):
+            rest[name] = found
+    if lost:
+        _note(f"left out of the forecast: {', '.join(sorted(lost))}", "of types that numpy lacks")
+    infos = [
+        StateInfo(t.name, t.shape, asked or _own(types.get(t.name, "F32"))) for t in run.tensors
     ]
+    widest = TYPES[max(infos, key=lambda info: info.itemsize).dtype]
+    for name, values in (state | rest).items():
+        info = StateInfo.of(name, values)
+        infos.append(replace(info, dtype="BF16") if types.get(name) == "BF16" else info)
+    infos += [
+        replace(info, dtype=asked) if asked and info.dtype in FLOATS else info
+        for info in run.fixed.infos
+    ]
+    return Contents(tuple(infos), widest, state, rest)
 
 
-def write_beside(writer: CheckpointWriter, run: Trajectory, n: int, *, measure: bool) -> Beside:
+def _own(code: str) -> str:
+    return code if code in FLOATS else "F32"
+
+
+def write_beside(
+    writer: CheckpointWriter, run: Trajectory, n: int, there: Contents, *, measure: bool
+) -> Beside:
     """Complete a checkpoint whose weights are written, and measure it.
 
     Parameters
@@ -47,17 +110,17 @@ def write_beside(writer: CheckpointWriter, run: Trajectory, n: int, *, measure: 
     run : Trajectory
     n : int
         The origin.
+    there : Contents
     measure : bool
         Whether to measure the train loss at the origin and of the forecast, where the run's recipe
         can be rebuilt.
     """
     for info in run.fixed.infos:
         writer.write(info.name, 0, run.fixed.read(info))
-    state = run.state(n)
-    for name, values in state.items():
+    for name, values in (there.state | there.rest).items():
         writer.write(name, 0, values)
     found = Beside()
-    statistics = {name: values for name, values in state.items() if is_statistic(name)}
+    statistics = {name: values for name, values in there.state.items() if is_statistic(name)}
     evaluator = None
     if run.meta.recipe and (measure or statistics):
         evaluator, why_not = evaluator_of(run)

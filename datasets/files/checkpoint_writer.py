@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.partial_file import PartialFile
-from weightcast.datasets.state import StateInfo, bytes_of
+from weightcast.datasets.state import StateInfo
 
 
 class CheckpointWriter:
@@ -61,7 +62,7 @@ class CheckpointWriter:
         entries = [(name, info) for name, info in self._infos.items()]
         entries += [(name, self._infos[first]) for name, first in aliases.items()]
         # Widest numbers first: all then lie at multiples of their size, which some readers need.
-        entries.sort(key=lambda entry: -entry[1].numpy.itemsize)
+        entries.sort(key=lambda entry: -entry[1].itemsize)
         header: dict[str, Any] = {"__metadata__": dict(metadata)}
         end = 0
         for name, info in entries:
@@ -85,18 +86,27 @@ class CheckpointWriter:
         self._file.discard()
 
     def write(self, name: str, start: int, values: NDArray[Any]) -> None:
-        """Write some of a tensor's numbers, from flat index ``start`` on."""
-        dtype = self._infos[name].numpy
-        data = bytes_of(np.asarray(values, dtype=dtype))
+        """Write some of a tensor's numbers, from flat index ``start`` on.
+
+        Raises
+        ------
+        InputError
+            If they are beyond the type that the file has for them.
+        """
+        info = self._infos[name]
+        try:
+            data = info.encode(np.asarray(values))
+        except OverflowError as error:
+            raise InputError(f"{error}; write it with --dtype float32") from None
         for begin in self._places[name]:
-            self._file.put(data, len(self._header) + begin + dtype.itemsize * start)
+            self._file.put(data, len(self._header) + begin + info.itemsize * start)
 
     def read(self, name: str) -> NDArray[Any]:
         """Return a tensor as it was written."""
         info = self._infos[name]
         data = bytearray(info.nbytes)
         self._file.get(memoryview(data), len(self._header) + self._places[name][0])
-        return np.frombuffer(data, info.numpy).reshape(info.shape)
+        return info.decode(data).reshape(info.shape)
 
     def finish(self) -> None:
         """Write the header, make the bytes durable and give the file its name."""

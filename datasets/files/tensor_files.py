@@ -17,6 +17,9 @@ from weightcast.datasets.files.torch_file import TorchFile
 from weightcast.datasets.state import StateInfo
 from weightcast.datasets.trajectory import Floats
 
+#: torch's names of floating-point types → those of safetensors.
+_CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
 
 def open_tensors(path: Path, key: str = "") -> TensorFile:
     """Open a file of tensors by its ending.
@@ -90,6 +93,16 @@ class Checkpoint:
         if entry.alias is None or not self.stripped:
             return entry
         return entry._replace(alias=next(s for s, n in self.names.items() if n == entry.alias))
+
+    @property
+    def types(self) -> dict[str, str]:
+        """What safetensors calls each tensor's type; of others, that of the file's own format."""
+        return {name: _CODES.get(entry.dtype, entry.dtype) for name, entry in self.entries.items()}
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which it lies."""
+        return self.files[0].path.parent
 
     def path_of(self, name: str) -> Path:
         """Return the file that holds a tensor; the first one where none does."""

@@ -100,12 +100,58 @@ def import_run(
         raise InputError(f"{source} is a file and holds no keys; leave --key out")
     if recording:
         return _finish_recording(source, out, dataset, seed, optimizer)
-    found, passed_over = find_checkpoints(source)
-    if out is not None and any(_same(out, path) for c in found for path in c.files):
+    gathered = gather_run(source, dataset=dataset, seed=seed, optimizer=optimizer, key=key)
+    if out is not None and any(_same(out, path) for paths in gathered.files for path in paths):
         raise InputError(f"--out {out} is one of the checkpoints; name another file")
+    run = gathered.run
+    if out is None or out.suffix != ".safetensors":
+        _read_all(run)
+        path = write_manifest(source, run, gathered.files, run.meta, key)
+        return Imported(path, read_checkpoints(source), gathered.notes)
+    _write(run, out)
+    return Imported(out, run, gathered.notes)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A folder of checkpoints as a trajectory; nothing was written.
+
+    Attributes
+    ----------
+    run : Trajectory
+        Reading NaN or infinity from it is an error.
+    files : list of tuple of Path
+        Each snapshot's.
+    notes : tuple of str
+        What was left out or assumed, a line each.
+    """
+
+    run: Trajectory
+    files: list[tuple[Path, ...]]
+    notes: tuple[str, ...]
+
+
+def gather_run(
+    folder: Path,
+    *,
+    dataset: str | None = None,
+    seed: int | None = None,
+    optimizer: str | None = None,
+    key: str = "",
+) -> Gathered:
+    """Make a trajectory of the checkpoints in a folder without reading their numbers.
+
+    Parameters are those of `import_run`.
+
+    Raises
+    ------
+    InputError
+        If the checkpoints are not of one network, or are damaged.
+    """
+    found, passed_over = find_checkpoints(folder)
     notes = told(passed_over)
-    found = _with_own_steps(found, source, key)
-    notes.append(_order(found, source))
+    found = _with_own_steps(found, folder, key)
+    notes.append(_order(found, folder))
     if found[0].unit == "epoch":
         notes.append("steps are epochs: the files' names count nothing else")
     files = [c.files for c in found]
@@ -115,19 +161,14 @@ def import_run(
     notes += left_out
     logged = read_trainer_state(files[-1][0].parent, steps)
     meta = Metadata(
-        dataset=dataset or source.resolve().name,
+        dataset=dataset or folder.resolve().name,
         seed=seed or 0,
         optimizer=optimizer or "unknown",
         source="imported from checkpoints",
         **logged,
     )
     run = Trajectory(checkpoints, tensors, steps, meta, checkpoints, fixed)
-    if out is None or out.suffix != ".safetensors":
-        _read_all(run)
-        path = write_manifest(source, run, files, meta, key)
-        return Imported(path, read_checkpoints(source), tuple(notes))
-    _write(run, out)
-    return Imported(out, run, tuple(notes))
+    return Gathered(run, files, tuple(notes))
 
 
 class _CheckedSource(CheckpointSource):

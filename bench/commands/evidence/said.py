@@ -33,6 +33,8 @@ def table(evidence: Evidence) -> list[dict[str, Any]]:
         last = [t.train_loss for t in trials if t.method == LAST_VALUE]
         for method in dict.fromkeys(trial.method for trial in trials):
             mine = [trial for trial in trials if trial.method == method]
+            if all(trial.why for trial in mine):  # a note says why
+                continue
             losses = [trial.train_loss for trial in mine]
             errors = {key: [getattr(t, key) for t in mine] for key in ("rel_final", "rel_sum")}
             rows.append(_row(label, method, errors, losses, last))
@@ -72,14 +74,18 @@ def _mean(values: Iterable[float | None], form: str) -> str:
 
 
 def notes(evidence: Evidence) -> list[str]:
-    """Say what was not tried and why, a line each."""
-    said = []
+    """Say what was not tried or measured and why, a line each."""
+    said, unmeasured = [], []
     for method in dict.fromkeys(trial.method for trial in evidence.trials):
         reasons = [trial.why for trial in evidence.trials if trial.method == method and trial.why]
         for why in dict.fromkeys(reasons):
+            if evidence.why_no_loss and why.endswith(evidence.why_no_loss):
+                unmeasured.append(method)
+                continue
             said.append(f"{method} was not tried at {_count(reasons.count(why), 'origin')}: {why}")
     if evidence.trials and evidence.why_no_loss:
-        said.append(f"the train loss was not measured: {evidence.why_no_loss}")
+        without = f" and {', '.join(unmeasured)} not tried" if unmeasured else ""
+        said.append(f"the train loss was not measured{without}: {evidence.why_no_loss}")
     if evidence.coordinates < evidence.of_coordinates:
         said.append(
             f"tried on a sample of {evidence.coordinates:,} of {evidence.of_coordinates:,} "

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,11 @@ from numpy.typing import NDArray
 from weightcast.bench.commands.evidence.cases import Case, up_to
 from weightcast.bench.commands.fit_runs import NamedRun, sides
 from weightcast.bench.commands.forecast_asked import (
+    TUNED_ON_CONTEXT,
     Asked,
     blaming,
     fit_method,
+    fit_on_context,
     forecast_task,
 )
 from weightcast.bench.commands.forecast_beside import evaluator_of, reason
@@ -28,7 +29,7 @@ from weightcast.bench.progress.signs_of_life import signs_of_life
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.scoring.metrics import WeightErrors
 from weightcast.bench.scoring.sample import coordinate_sample
-from weightcast.datasets import ForecastTask, InputError, Trajectory, make_task
+from weightcast.datasets import ForecastTask, InputError, Trajectory
 from weightcast.datasets.evaluator import Evaluator
 from weightcast.datasets.history import TrainLoss
 from weightcast.datasets.trajectory import Floats
@@ -37,8 +38,6 @@ from weightcast.methods import Forecaster, make_method
 LAST_VALUE = "last-value"
 #: What every method is compared with.
 COMPARED = (LAST_VALUE, "damped-line", "line-search")
-#: Learns two numbers, for which the run's own context will do where there are no other runs.
-TUNED_ON_CONTEXT = "damped-line"
 #: Coordinates on which a method is tried that takes milliseconds for each.
 SAMPLE = 128
 
@@ -155,7 +154,7 @@ class Trials:
     ) -> Forecaster:
         train = case.train
         if not train and method == TUNED_ON_CONTEXT:
-            return fit_on_context(forecaster, seen.run)
+            return fit_on_context(forecaster, seen)
         if not train and forecaster.get_tag("provenance") == "fit-on-train-split":
             mend = "more than one run" if self._asked.others else "runs"
             raise InputError(f"it learns from other runs; give {mend} with --fit")
@@ -224,24 +223,6 @@ class Trials:
         if not asked.forecaster.get_tag("sampled") or run.n_coordinates <= SAMPLE:
             return None
         return coordinate_sample(run.meta.dataset, run.n_coordinates, SAMPLE)
-
-
-def fit_on_context(forecaster: Forecaster, seen: Trajectory) -> Forecaster:
-    """Tune a method on what a run itself has shown, as far as it goes: no other run is needed.
-
-    The last snapshots of the context, a third of it, are forecast from those before.
-
-    Raises
-    ------
-    InputError
-        If the context is too short.
-    """
-    last = seen.n_snapshots - 1
-    if last < 2:
-        raise InputError("the context is too short to tune on; give runs with --fit")
-    past = [NamedRun(Path(seen.label), seen)]
-    task = make_task(seen, last - max(1, last // 3))
-    return fit_method(forecaster, TUNED_ON_CONTEXT, past, past, task, quiet=True)
 
 
 def _finite(value: float) -> float | None:
