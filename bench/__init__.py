@@ -12,13 +12,30 @@ if TYPE_CHECKING:
     from weightcast.bench.commands.notebook import load_results, rank, run_suite
     from weightcast.bench.commands.run import Interrupted, RunFailed
     from weightcast.bench.results.tables import Results
+    from weightcast.bench.training.forecast import Forecast, forecast
+    from weightcast.bench.training.forecasting import Forecasting, Tried
 
-__all__ = ["Interrupted", "Results", "RunFailed", "load_results", "rank", "run_suite"]
+__all__ = [
+    "Forecast",
+    "Forecasting",
+    "Interrupted",
+    "Results",
+    "RunFailed",
+    "Tried",
+    "forecast",
+    "load_results",
+    "rank",
+    "run_suite",
+]
 
 _PLACES = {
+    "Forecast": "training.forecast",
+    "Forecasting": "training.forecasting",
     "Interrupted": "commands.run",
     "Results": "results.tables",
     "RunFailed": "commands.run",
+    "Tried": "training.forecasting",
+    "forecast": "training.forecast",
     "load_results": "commands.notebook",
     "rank": "commands.notebook",
     "run_suite": "commands.notebook",

@@ -166,6 +166,9 @@ class Metadata:
     not_finite_from : int, optional
         The first step at which a recorder found NaN or infinity among the weights. Such snapshots
         are left out.
+    jumps : tuple of int
+        Steps after whose snapshot something else than the optimizer moved the weights, to a
+        forecast of them say.
     """
 
     dataset: str
@@ -188,6 +191,7 @@ class Metadata:
     licence: str = ""
     truth: dict[str, Any] = field(default_factory=dict)
     not_finite_from: int | None = None
+    jumps: tuple[int, ...] = ()
 
 
 class Trajectory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,7 +116,7 @@ except RuntimeError:
 """
 
 
-def _run(code: str, folder: Path) -> None:
+def _run(code: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
@@ -125,6 +126,7 @@ def _run(code: str, folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def _needs(*names: str) -> None:
@@ -205,3 +207,178 @@ def test_when_lightning_trains_then_the_callback_records_what_its_checkpoints_ho
     assert not (tmp_path / "failed.safetensors").exists()
     saved = import_run(tmp_path / ".failed.safetensors.recording", tmp_path / "s.safetensors")
     assert saved.run.steps.tolist() == [0, 2]
+
+
+TRANSFORMERS_FORECASTING = """
+import json
+import torch
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback
+from transformers import TrainingArguments
+from weightcast.bench.training.transformers_callback import Forecasting
+
+config = BertConfig(
+    vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+    max_position_embeddings=8,
+)
+
+class Toy(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+    def __getitem__(self, i):
+        ids = torch.tensor([i % 20, i * 3 % 20, 1])
+        return {"input_ids": ids, "labels": torch.tensor(i % 20 % 2)}
+
+held_out = torch.utils.data.default_collate([Toy()[i] for i in range(40)])
+
+def loss(model):
+    model.eval()
+    return model(**held_out).loss
+
+class Observe(TrainerCallback):
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        ends.append({k: v.clone() for k, v in model.state_dict().items()})
+
+ends = []
+
+def train(path, *callbacks):
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(config)
+    arguments = TrainingArguments(
+        "out", per_device_train_batch_size=4, max_steps=48, logging_steps=2, save_strategy="no",
+        report_to=[], use_cpu=True, learning_rate=0.003, lr_scheduler_type="constant",
+        disable_tqdm=True, seed=11, dataloader_pin_memory=False,
+    )
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=Toy(), callbacks=[*callbacks, Observe()],
+    )
+    trainer.train()
+    return trainer
+
+def forecasting(name, method="ols-line", **options):
+    return Forecasting(
+        f"{name}.safetensors", method, 8, snapshot_every=2, every=4, loss=loss, dataset="bert",
+        **options,
+    )
+
+train("plain")
+train("tried", forecasting("tried", jump="never"))
+jumping = forecasting("jumped")
+trainer = train("jumped", jumping)
+torch.save({
+    "same": all((ends[0][k] == ends[1][k]).all() for k in ends[0]),
+    "tried": [[t.step, t.before, t.after, t.jumped, t.failed] for t in jumping.tried],
+    "logged": [e for e in trainer.state.log_history if "forecast/jumped" in e],
+}, "found.pth")
+try:
+    forecasting("wrong", "no-such-method")
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+LIGHTNING_FORECASTING = """
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers.logger import Logger
+from weightcast.bench.training.lightning_callback import Forecasting
+
+data = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))
+target = data.sum(1, keepdim=True)
+
+class Module(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Tanh(), torch.nn.Linear(4, 1)
+        )
+    def forward(self, x):
+        return self.net(x)
+    def training_step(self, batch, index):
+        return (self(batch[0]) - batch[1]).square().mean()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.5)
+
+class Kept(Logger):
+    name, version = "kept", 0
+    def log_hyperparams(self, *args, **kwargs): pass
+    def log_metrics(self, metrics, step=None): logged.append((step, metrics))
+
+ends, logged = [], []
+batches = [data[:32], data[32:]]
+
+def loss(module):
+    module.eval()
+    return (module(data) - target).square().mean()
+
+def fit(*callbacks):
+    torch.manual_seed(0)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(data, target), batch_size=8, shuffle=True
+    )
+    module = Module()
+    Trainer(
+        max_epochs=5, accelerator="cpu", logger=Kept(), log_every_n_steps=1000,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        callbacks=[*callbacks],
+    ).fit(module, loader)
+    ends.append(module.state_dict())
+
+def forecasting(name, **options):
+    return Forecasting(
+        f"{name}.safetensors", "ols-line", 8, snapshot_every=2, every=4, loss=loss,
+        batches=batches, dataset="lit", **options,
+    )
+
+fit()
+fit(forecasting("tried", jump="never"))
+logged.clear()
+jumping = forecasting("jumped")
+fit(jumping)
+torch.save({
+    "same": all((ends[0][k] == ends[1][k]).all() for k in ends[0]),
+    "tried": [[t.step, t.before, t.after, t.jumped, t.failed] for t in jumping.tried],
+    "logged": [{"step": step, **m} for step, m in logged if "forecast/jumped" in m],
+}, "found.pth")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "needs", "steps"),
+    [
+        (TRANSFORMERS_FORECASTING, ("transformers", "accelerate"), [8, 16, 24, 32, 40]),
+        (LIGHTNING_FORECASTING, ("lightning",), [8, 16, 24, 32]),
+    ],
+    ids=["transformers", "lightning"],
+)
+def test_when_a_trainer_forecasts_then_it_jumps_if_better_and_says_so_and_else_is_as_it_was(
+    code: str, needs: tuple[str, ...], steps: list[int], tmp_path: Path
+) -> None:
+    _needs(*needs)
+    import torch
+
+    _run(code, tmp_path)
+    found = torch.load(tmp_path / "found.pth")
+    assert found["same"]
+    tried = found["tried"]
+    assert [step for step, *_ in tried] == steps
+    assert all(jumped == (after < before) for _, before, after, jumped, _ in tried)
+    assert any(jumped for *_, jumped, _ in tried)
+    assert [each["step"] for each in found["logged"]] == steps
+    assert [each["forecast/before"] for each in found["logged"]] == [row[1] for row in tried]
+    run = open_trajectory(tmp_path / "jumped.safetensors")
+    assert run.meta.jumps == tuple(step for step, *_, jumped, _ in tried if jumped)
+    assert open_trajectory(tmp_path / "tried.safetensors").meta.jumps == ()
+
+
+def test_when_the_documented_fine_tune_is_run_then_it_says_what_came_of_its_forecasts(
+    tmp_path: Path,
+) -> None:
+    _needs("transformers", "accelerate")
+    page = Path(__file__).parents[1] / "docs" / "your-own-runs.md"
+    found = re.search(
+        r'^```python title="fine_tune.py"\n(.*?)^```$', page.read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert found
+    said = _run(found[1], tmp_path)
+    assert len(re.findall(r"^step \d+: forecast of step \d+, loss .* -> .*jumped", said, re.M)) == 3
+    assert open_trajectory(tmp_path / "bert.safetensors").n_snapshots == 31

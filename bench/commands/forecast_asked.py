@@ -88,8 +88,12 @@ def ask(
     horizon: int,
     others: Sequence[NamedRun] = (),
     context: int | None = None,
+    *,
+    measured: bool = False,
 ) -> Asked:
     """Check what is asked; parameters are those of `forecast_run`.
+
+    ``measured`` says that the run's train loss can be measured although it has no recipe.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def ask(
     """
     forecaster = make_method(method)
     n = _context(own, context, horizon)
-    _check_needs(forecaster, method, own, others)
+    _check_needs(forecaster, method, own, others, measured)
     check_fit_runs(own, others, n, horizon)
     task = forecast_task(own, others, n, horizon)
     if forecaster.get_tag("sampled"):
@@ -122,7 +126,11 @@ def _context(own: NamedRun, context: int | None, horizon: int) -> int:
 
 
 def _check_needs(
-    forecaster: Forecaster, method: str, own: NamedRun, others: Sequence[NamedRun]
+    forecaster: Forecaster,
+    method: str,
+    own: NamedRun,
+    others: Sequence[NamedRun],
+    measured: bool,
 ) -> None:
     learns = forecaster.get_tag("provenance") == "fit-on-train-split"
     if learns and not others and method != TUNED_ON_CONTEXT:
@@ -133,7 +141,7 @@ def _check_needs(
         raise InputError(
             f"{method} is told what it is to forecast: it is a bound for others, not a forecast"
         )
-    if "train-loss" in forecaster.get_tag("needs"):
+    if "train-loss" in forecaster.get_tag("needs") and not measured:
         evaluator, why_not = evaluator_of(own.run)
         if evaluator is None:
             raise InputError(f"{method} measures the train loss of {own.path}, but {why_not}")

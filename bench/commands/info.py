@@ -135,6 +135,7 @@ def trajectory_info(path: Path) -> dict[str, Any]:
         "gates": [gate.to_json() for gate in run_gates(good)],
         "drift": _without_nan(drift_shares([good])),
         "not_finite": _not_finite(run, broken),
+        "jumps": list(meta.jumps),
         "beside": [*run.state(0), *(info.name for info in run.fixed.infos), *run.fixed.aliases],
         "optimizer": meta.optimizer,
         "recipe": meta.recipe,
@@ -174,6 +175,7 @@ def trajectory_lines(found: dict[str, Any]) -> list[str]:
         *([f"data sha256 {found['data']}"] if found["data"] else []),
         *([f"started from {found['pretrained']}"] if found["pretrained"] else []),
         *([found["not_finite"]] if found["not_finite"] else []),
+        *([f"jumped after steps {_some([*map(str, found['jumps'])])}"] if found["jumps"] else []),
         *(
             f"  {t['name']}  {'×'.join(map(str, t['shape'])) or 'scalar'}  {t['kind']}"
             for t in found["tensors"]

@@ -106,6 +106,7 @@ class DescribedMetadata(Strict):
     licence: str = ""
     truth: dict[str, Any] = {}
     not_finite_from: Whole | None = None
+    jumps: list[Whole] = []
 
     @field_validator("learning_rates")
     @classmethod
@@ -287,3 +288,4 @@ class DescribedRecord(Strict):
     first_loss: float | None
     learning_rates: list[Annotated[Rate, Field(strict=False)]]
     seconds: Annotated[FiniteFloat, Field(ge=0)]
+    jumped: bool = False

@@ -44,6 +44,8 @@ class Measured(NamedTuple):
         Each rate and for how many steps it was in force.
     seconds : float
         Time spent outside the recorder.
+    jumped : bool
+        Whether something else than the optimizer moved the weights.
     """
 
     step: int
@@ -51,6 +53,7 @@ class Measured(NamedTuple):
     first_loss: float | None
     learning_rates: Sequence[Sequence[float]]
     seconds: float
+    jumped: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,7 @@ def _with_measured(meta: Metadata, measured: Sequence[Measured]) -> Metadata:
         train_loss=train_loss,
         learning_rates=_rates(later, measured[-1].step),
         seconds_per_step=sum(m.seconds for m in later) / counted if counted else None,
+        jumps=tuple(before.step for before, after in pairwise(measured) if after.jumped),
     )
 
 

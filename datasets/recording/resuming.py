@@ -61,8 +61,10 @@ class GoOn:
         The step that the network is at.
     first_step : int
         That of the first snapshot: others are so many steps times a whole number after it.
+    snapshots : int
+        How many are kept.
     end : int
-        Bytes that are kept.
+        Bytes that they take.
     rates : list of [float or None, int]
         Learning rates of the steps since the last snapshot that is kept; None where not known.
     due : bool
@@ -71,6 +73,7 @@ class GoOn:
 
     step: int
     first_step: int
+    snapshots: int
     end: int
     rates: list[tuple[float | None, int]]
     due: bool
@@ -122,6 +125,7 @@ def go_on(left: Scanned, run: Run, step: int | None) -> GoOn:
     return GoOn(
         step=at,
         first_step=first,
+        snapshots=kept + 1,
         end=left.positions[kept] + left.layout.snapshot_bytes,
         rates=_rates_until(at - left.measured[kept].step, dropped),
         due=at > left.measured[kept].step and (at - first) % run.every == 0,

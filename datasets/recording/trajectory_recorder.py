@@ -13,8 +13,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.stacked import read_stacked, write_stacked
@@ -64,8 +65,12 @@ class TrajectoryRecorder:
     Attributes
     ----------
     path : Path
+    model : torch.nn.Module
+        As it was given.
     steps : int
         The step that the model is at.
+    snapshots : int
+        How many are recorded.
 
     Raises
     ------
@@ -119,11 +124,12 @@ class TrajectoryRecorder:
             raise InputError(
                 "overwrite=True drops what was left and resume=True goes on with it; give one"
             )
-        self.path = Path(os.path.abspath(path))
+        self.path, self.model = Path(os.path.abspath(path)), model
         self.process = os.getpid()
         self._every = whole_number("every", every, least=1)
         asked = None if first_step is None else whole_number("first_step", first_step, least=0)
         self._first_step = self.steps = asked or 0
+        self.snapshots, self._latest, self._jumped = 0, -1, False
         self._rates = RateNotes(optimizer)
         self._snapshots = Snapshots(model, frozen=frozen)
         meta = Metadata(
@@ -196,7 +202,50 @@ class TrajectoryRecorder:
         InputError
             If the recording is no longer there.
         """
-        return read_stacked(self.path) if self._closed else read_recording(recording_of(self.path))
+        if self._closed:
+            return read_stacked(self.path)
+        left = scan_recording(recording_of(self.path))
+        known = left.trajectory()
+        if not self._jumped:
+            return known
+        return left.trajectory(jumps=(*known.meta.jumps, self._latest))
+
+    @property
+    def at_snapshot(self) -> bool:
+        """Whether the last snapshot is of the step that the model is at."""
+        return self._latest == self.steps
+
+    def jumped(self) -> None:
+        """Note that something else than the optimizer moved the weights after the last snapshot.
+
+        A forecast that was jumped to, say: the run's metadata have the step, and what is forecast
+        from later snapshots is not drawn across it.
+        """
+        if self._here():
+            self._jumped = True
+
+    def forecast(self, method: str, horizon: int, **options: Any) -> dict[str, torch.Tensor]:
+        """Forecast the weights from the last snapshot; recording goes on as it was.
+
+        Parameters
+        ----------
+        method : str
+            A registered name, e.g. ``"damped-line"``.
+        horizon : int
+            How many snapshots ahead.
+        **options
+            As for `weightcast.bench.forecast`, which this calls with the recorder as its run.
+
+        Returns
+        -------
+        dict of str to Tensor
+            For ``load_state_dict``, with what is known of the forecast as attributes.
+        """
+        # Rooms import downwards only, and forecasting is above this one. It is looked up by name
+        # when somebody asks for it; nothing here depends on what it is.
+        forecast = resolve_name("weightcast.bench:forecast")
+        found: dict[str, torch.Tensor] = forecast(self, method, horizon, **options)
+        return found
 
     def close(self) -> None:
         """Write the trajectory and remove the recording; a second call does nothing.
@@ -278,6 +327,7 @@ class TrajectoryRecorder:
         found = go_on(left, run, asked)
         self._writer.go_on(found.end, noted=left.not_finite_from is not None)
         self._first_step, self.steps = found.first_step, found.step
+        self.snapshots, self._latest = found.snapshots, left.measured[found.snapshots - 1].step
         if self._rates.known:
             for rate, count in found.rates:
                 self._interval.add_rate(rate, count)
@@ -306,8 +356,10 @@ class TrajectoryRecorder:
 
     def _append(self) -> None:
         assert self._writer is not None
-        self._writer.append(self._interval.measured(self.steps), self._snapshots.take(self.steps))
+        measured = self._interval.measured(self.steps)._replace(jumped=self._jumped)
+        self._writer.append(measured, self._snapshots.take(self.steps))
         self._interval.start_anew()
+        self.snapshots, self._latest, self._jumped = self.snapshots + 1, self.steps, False
 
     def _leave_out(self, error: InputError) -> None:
         if self._lost:

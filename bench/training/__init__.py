@@ -1,0 +1,1 @@
+"""Forecasts inside one's own training: the weights ahead as tensors, and jumps to them."""
