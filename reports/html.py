@@ -62,12 +62,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 _POLICY = "<!-- policy -->"
 
 
-def render_report(results: Results) -> str:
+def render_report(results: Results | View) -> str:
     """Render a result folder as one HTML page.
 
     Parameters
     ----------
-    results : Results
+    results : Results or View
+        With a view, what it has computed before is not computed again.
 
     Returns
     -------
@@ -79,9 +80,10 @@ def render_report(results: Results) -> str:
     InputError
         If the folder holds no results yet.
     """
-    if results.cells.empty and not results.loops:
-        raise InputError(f"{results.folder.name} holds no results yet; run a suite into it first")
-    view = View(results)
+    view = results if isinstance(results, View) else View(results)
+    if view.results.cells.empty and not view.results.loops:
+        name = view.results.folder.name
+        raise InputError(f"{name} holds no results yet; run a suite into it first")
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -95,10 +97,10 @@ def render_report(results: Results) -> str:
     return page.replace(_POLICY, _policy(f"{_read('style.css')}{widths(page)}", script), 1)
 
 
-def why_nothing_is_ranked(results: Results) -> str:
+def why_nothing_is_ranked(view: View) -> str:
     """Say why the page of a folder ranks nothing; empty where it ranks something."""
-    view = View(results)
-    if results.loops and LoopView(results.loops, view.looks).board().standings:
+    results = view.results
+    if view.loop is not None and view.loop.board().standings:
         return ""
     if results.cells.empty:
         return "no method of the loop tier has runs to compare yet"
@@ -131,8 +133,7 @@ def _hash(text: str) -> str:
 
 def _content(view: View) -> dict[str, Any]:
     results = view.results
-    loop = LoopView(results.loops, view.looks) if results.loops else None
-    cells = not results.cells.empty
+    loop, cells = view.loop, not results.cells.empty
     return {
         "suite": results.suite,
         "folder": results.folder.name,

@@ -17,6 +17,7 @@ from weightcast.bench.results.tables import Results
 from weightcast.bench.scoring.best_possible import best_possible
 from weightcast.datasets import InputError
 from weightcast.methods.registry import implementation, method_tag
+from weightcast.reports.loop_view import LoopView
 from weightcast.reports.numbers import median
 from weightcast.reports.palette import Look, looks
 
@@ -54,6 +55,7 @@ class View:
 
     def __init__(self, results: Results) -> None:
         self.results = results
+        self._ranked: dict[str, Ranked] = {}
         cells = results.cells
         #: Cells of whole runs, without the shift tracks: what all sections but one are about.
         self.cells = cells = cells[(cells["split"] == WHOLE) & cells["track"].isin(OWN)]
@@ -70,6 +72,11 @@ class View:
     def looks(self) -> dict[str, Look]:
         """Colour, marker and dash of each method, of all tiers."""
         return looks([*self.method_names, *{label_of(row) for row in self.results.loops}])
+
+    @cached_property
+    def loop(self) -> LoopView | None:
+        """The loop tier's runs; None where there are none."""
+        return LoopView(self.results.loops, self.looks) if self.results.loops else None
 
     @cached_property
     def tasks(self) -> list[Task]:
@@ -103,11 +110,14 @@ class View:
         return order + [label for label in sorted(self.method_names) if label not in order]
 
     def rank(self, **options: Any) -> Ranked:
-        """Rank, or say why not."""
-        try:
-            return Ranked(rank_results(self.results, **options))
-        except InputError as error:
-            return Ranked(None, str(error))
+        """Rank, or say why not; each ranking is made when it is first asked for."""
+        key = repr(sorted(({"tier": "weights"} | options).items()))
+        if key not in self._ranked:
+            try:
+                self._ranked[key] = Ranked(rank_results(self.results, **options))
+            except InputError as error:
+                self._ranked[key] = Ranked(None, str(error))
+        return self._ranked[key]
 
     def provenance(self, label: str) -> str:
         """Where a method's knowledge comes from; ``?`` for a plugin that is not loaded now."""

@@ -336,12 +336,13 @@ def report(
     from weightcast.bench.commands.arguments import check_output_file
     from weightcast.bench.results.tables import load_results
     from weightcast.reports.html import why_nothing_is_ranked
+    from weightcast.reports.view import View
     from weightcast.reports.write import write_report
 
     check_output_file("--out", out)
-    results = load_results(folder)
-    typer.echo(str(write_report(results, out)))
-    if reason := why_nothing_is_ranked(results):
+    view = View(load_results(folder))
+    typer.echo(str(write_report(view, out)))
+    if reason := why_nothing_is_ranked(view):
         typer.echo(f"weightcast: nothing here is ranked: {printable(reason)}", err=True)
         raise typer.Exit(1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,16 @@ class SetErrors:
         """Return each method's errors, (contexts, horizons, runs, its repeats)."""
         counts = self.repeats or (self.errors.shape[-1],) * len(self.errors)
         return [own[..., :count] for own, count in zip(self.errors, counts, strict=True)]
+
+    def by_repeats(self) -> Iterator[tuple[list[int], Doubles]]:
+        """Yield methods with as many fits, by place, and their errors.
+
+        These are (methods, contexts, horizons, runs, their repeats).
+        """
+        counts = self.repeats or (self.errors.shape[-1],) * len(self.errors)
+        for count in sorted(set(counts)):
+            methods = [place for place, own in enumerate(counts) if own == count]
+            yield methods, self.errors[methods][..., :count]
 
     def only(self, methods: Sequence[int], runs: NDArray[np.bool_]) -> SetErrors:
         """Narrow it down to some methods, by place, and to some runs, by mask."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from weightcast.bench.results.inference.errors import Doubles, SetErrors
-from weightcast.bench.results.inference.redraws import DRAWS, redraws
+from weightcast.bench.results.inference.redraws import DRAWS, Redraw, redraws
 
 # Cells of redrawn weights that are added up at a time.
 _AT_A_TIME = 200_000
@@ -40,19 +40,19 @@ def interquartile_mean(values: Doubles, weights: Doubles) -> Doubles:
     array([3.5])
     """
     order = np.argsort(values)
-    pieces = max(1, weights.size // _AT_A_TIME)
-    return np.concatenate(
-        [_mean(values[order], part[:, order]) for part in np.array_split(weights, pieces)]
-    )
-
-
-def _mean(values: Doubles, weights: Doubles) -> Doubles:
-    """Average over ascending values."""
-    so_far = np.cumsum(weights, axis=1, dtype=np.float64)
-    lower, upper = so_far[:, -1:] / 4, so_far[:, -1:] * 3 / 4
-    inside = np.diff(np.clip(so_far, lower, upper), axis=1, prepend=lower)
-    mean: Doubles = inside @ values / (upper - lower)[:, 0]
-    return mean
+    ascending, steps = values[order], np.diff(values[order])
+    found = np.empty(len(weights))
+    size = max(1, _AT_A_TIME // weights.shape[1])
+    for begin in range(0, len(weights), size):
+        part = slice(begin, begin + size)
+        so_far = weights[part].T[order].astype(np.float64, copy=False)
+        np.cumsum(so_far, axis=0, out=so_far)
+        lower, upper = so_far[-1] / 4, so_far[-1] * 3 / 4
+        np.clip(so_far, lower, upper, out=so_far)
+        # The sum of values times the weight that each has inside, summed by parts.
+        inside = upper * ascending[-1] - lower * ascending[0] - steps @ so_far[:-1]
+        found[part] = inside / (upper - lower)
+    return found
 
 
 def middle_ratios(ratios: Sequence[Sequence[Doubles]], sets: Sequence[SetErrors]) -> Doubles:
@@ -71,14 +71,20 @@ def middle_ratios(ratios: Sequence[Sequence[Doubles]], sets: Sequence[SetErrors]
         The first row is as it is; the others are from the draws of `redraws`.
     """
     draws = [draw for _, draw in redraws(sets)]
+    weights: dict[tuple[tuple[int, ...], ...], Doubles] = {}
     found = np.empty((1 + DRAWS, len(ratios)))
     for place, own in enumerate(ratios):
-        weights = []
-        for ratio, draw in zip(own, draws, strict=True):
-            contexts, runs, repeats = ratio.shape
-            counts = np.concatenate([np.ones((1, runs, repeats)), draw.counts(repeats)])
-            weight = np.repeat(counts[:, None], contexts, axis=1) / (runs * repeats)
-            weights.append(weight.reshape(len(counts), -1))
+        shapes = tuple(ratio.shape for ratio in own)
+        if shapes not in weights:  # methods with as many fits share theirs
+            weights[shapes] = np.concatenate(list(map(_weights, shapes, draws))).T
         values = np.concatenate([ratio.ravel() for ratio in own])
-        found[:, place] = interquartile_mean(values, np.concatenate(weights, axis=1))
+        found[:, place] = interquartile_mean(values, weights[shapes])
     return found
+
+
+def _weights(shape: tuple[int, ...], draw: Redraw) -> Doubles:
+    """Return what each cell of a data set weighs, as it is and redrawn: (cells, 1 + draws)."""
+    contexts, runs, repeats = shape
+    counts = np.concatenate([np.ones((1, runs, repeats)), draw.counts(repeats)])
+    of_context = counts.reshape(len(counts), -1).T / (runs * repeats)
+    return np.tile(of_context, (contexts, 1))

@@ -15,6 +15,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.bench.results.inference.order import ranks_and_ties
+
 Doubles = NDArray[np.float64]
 
 LEVEL = 0.05
@@ -66,16 +68,17 @@ def pairwise(methods: Sequence[str], sets: Sequence[Doubles]) -> Pairwise:
     """
     count = len(methods)
     first, second = np.triu_indices(count, 1)
-    won, logs, z = (np.zeros(len(first)) for _ in range(3))
+    won, middles, z = (np.zeros(len(first)) for _ in range(3))
     for errors in sets:
-        differences = np.log(errors[first]) - np.log(errors[second])
+        logs = np.log(errors)
+        differences = logs[first] - logs[second]
         won += ((differences < 0) + 0.5 * (differences == 0)).mean(axis=1) / len(sets)
-        logs += np.median(differences, axis=1) / len(sets)
+        middles += np.median(differences, axis=1) / len(sets)
         z += signed_rank(differences) / np.sqrt(len(sets))
     adjusted = holm(_two_sided(z))
     square = np.full((count, count), 0.5), np.ones((count, count)), np.ones((count, count))
     for table, upper, lower in zip(
-        square, (won, np.exp(logs), adjusted), (1 - won, np.exp(-logs), adjusted), strict=True
+        square, (won, np.exp(middles), adjusted), (1 - won, np.exp(-middles), adjusted), strict=True
     ):
         table[first, second], table[second, first] = upper, lower
     return Pairwise(list(methods), *square)
@@ -87,24 +90,30 @@ def signed_rank(differences: Doubles) -> Doubles:
     Zeros are left out, as Wilcoxon does; where nothing else is there it is 0. An exact p-value is
     told by the normal deviate that has it.
     """
-    from scipy.stats import norm, rankdata
-
+    runs = differences.shape[1]
+    told = differences != 0
+    n = told.sum(axis=1)
+    # Zeros have the lowest ranks of all.
+    ranks, alike = ranks_and_ties(np.abs(differences))
+    ranks -= (runs - n)[:, None]
+    above = np.where(differences > 0, ranks, 0.0).sum(axis=1)
+    mean = n * (n + 1) / 4
+    tied = np.where(told, alike**2 - 1.0, 0.0).sum(axis=1)
+    variance = n * (n + 1) * (2 * n + 1) / 24 - tied / 48
     found = np.zeros(len(differences))
-    for place, row in enumerate(differences):
-        told = row[row != 0]
-        n = len(told)
-        if n == 0:
-            continue
-        ranks = rankdata(np.abs(told))
-        above = float(ranks[told > 0].sum())
-        mean = n * (n + 1) / 4
-        ties = np.unique(ranks, return_counts=True)[1].astype(float)
-        if n <= EXACT and n == len(row) and (ties == 1).all():
-            one_sided = min(0.5, _at_least(n)[round(max(above, 2 * mean - above))])
-            found[place] = np.sign(above - mean) * norm.isf(one_sided)
-            continue
-        variance = n * (n + 1) * (2 * n + 1) / 24 - (ties**3 - ties).sum() / 48
-        found[place] = (above - mean) / np.sqrt(variance)
+    np.divide(above - mean, np.sqrt(variance), out=found, where=n > 0)
+    if runs <= EXACT and len(exact := np.flatnonzero((n == runs) & (tied == 0))):
+        sums = np.maximum(above, 2 * mean - above)[exact].round().astype(np.intp)
+        found[exact] = np.sign(above - mean)[exact] * _deviates(runs)[sums]
+    return found
+
+
+@lru_cache
+def _deviates(n: int) -> Doubles:
+    """Return the normal deviate of each sum of n signed ranks, 0 up to their mean."""
+    from scipy.special import ndtri
+
+    found: Doubles = -ndtri(np.minimum(0.5, _at_least(n)))
     return found
 
 
@@ -130,7 +139,7 @@ def holm(p: Doubles) -> Doubles:
 
 
 def _two_sided(z: Doubles) -> Doubles:
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
-    p: Doubles = 2 * norm.sf(np.abs(z))
+    p: Doubles = 2 * ndtr(-np.abs(z))
     return p

@@ -35,6 +35,7 @@ from weightcast.bench.results.inference.charging import (
 )
 from weightcast.bench.results.inference.errors import Doubles, SetErrors
 from weightcast.bench.results.inference.interquartile import interquartile_mean, middle_ratios
+from weightcast.bench.results.inference.order import average_ranks
 from weightcast.bench.results.inference.redraws import DRAWS, counted, redraws
 
 CLIP = (0.01, 100.0)
@@ -161,10 +162,7 @@ def horizon_skills(
     for drawn in _redrawn(found.sets):
         total += _log_ratio(np.moveaxis(drawn, 1, -1), base).sum(axis=1)
     skills = 1.0 - np.exp(total / point.shape[1])
-    return {
-        name: [_estimate(skill[h, i], skills[:, h, i]) for h in range(point.shape[2])]
-        for i, name in enumerate(found.methods)
-    }
+    return {name: _estimates(skill[:, i], skills[:, :, i]) for i, name in enumerate(found.methods)}
 
 
 def run_errors(
@@ -207,7 +205,10 @@ def _redrawn(sets: Sequence[SetErrors]) -> Iterator[Doubles]:
     The shape is (draws, methods, contexts, horizons).
     """
     for data, draw in redraws(sets):
-        yield np.stack([draw.medians(own) for own in data.by_method()], axis=1)
+        drawn = np.empty((DRAWS, *data.errors.shape[:3]))
+        for methods, errors in data.by_repeats():
+            drawn[:, methods] = draw.medians(errors)
+        yield drawn
 
 
 def rank_tasks(
@@ -268,30 +269,36 @@ def _ranking(
     first = order[0]
     _, ratio, _ = _from_means(_compared(point, base, first).mean(axis=-2))
     skills, ratios, all_ranks = _from_means(redraw(first))
-    wins, all_wins = _win_rate(ranks, len(methods)), _win_rate(all_ranks, len(methods))
+    told = {
+        "skill": _estimates(skill, skills),
+        "win_rate": _estimates(_win_rate(ranks, len(methods)), _win_rate(all_ranks, len(methods))),
+        "ratio": _estimates(ratio, ratios),
+        "middle": _estimates(1.0 - middles[0], 1.0 - middles[1:]),
+    }
     standings = [
         Standing(
             method=methods[i],
-            skill=_estimate(skill[i], skills[:, i]),
-            win_rate=_estimate(wins[i], all_wins[:, i]),
             mean_rank=float(ranks[i]),
             failures=failures[i],
-            ratio=_estimate(ratio[i], ratios[:, i]),
-            middle=_estimate(1.0 - middles[0, i], 1.0 - middles[1:, i]),
+            **{name: estimates[i] for name, estimates in told.items()},
         )
         for i in order
     ]
     return Ranking(standings, baseline, [], [])
 
 
-def _estimate(value: float, draws: Doubles) -> Estimate:
-    lower, upper = np.quantile(draws, [0.025, 0.975])
-    return Estimate(float(value), float(lower), float(upper))
+def _estimates(values: Doubles, draws: Doubles) -> list[Estimate]:
+    """Give each value, (k,), the interval of its draws, (draws, k)."""
+    bounds = np.quantile(draws, [0.025, 0.975], axis=0)
+    return [Estimate(*map(float, one)) for one in zip(values, *bounds, strict=True)]
 
 
 def _median(data: SetErrors) -> Doubles:
     """Medians over runs and fits: (methods, contexts, horizons)."""
-    return np.stack([np.median(own, axis=(-2, -1)) for own in data.by_method()])
+    medians = np.empty(data.errors.shape[:3])
+    for methods, errors in data.by_repeats():
+        medians[methods] = np.median(errors, axis=(-2, -1))
+    return medians
 
 
 def _over_horizons(errors: Doubles) -> Doubles:
@@ -308,14 +315,9 @@ def _compared(errors: Doubles, base: int, first: int) -> Doubles:
     These are the logarithms of clipped ratios to the baseline and to the first, and the ranks of
     those to the baseline, ties sharing theirs.
     """
-    from scipy.stats import rankdata
-
+    ratios = _ratio(errors, base)
     found: Doubles = np.stack(
-        [
-            _log_ratio(errors, base),
-            _log_ratio(errors, first),
-            rankdata(_ratio(errors, base), axis=-1),
-        ]
+        [np.log(ratios), _log_ratio(errors, first), average_ranks(ratios)],
     )
     return found
 
