@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from weightcast.bench.results.tables import Results, load_results
 
-if TYPE_CHECKING:
-    from weightcast.reports.view import View
 
-
-def write_report(results: Results | View | Path | str, out: Path | str | None = None) -> Path:
+def write_report(results: Results | Path | str, out: Path | str | None = None) -> Path:
     """Write the HTML report of a result folder and return its path.
 
     Parameters
     ----------
-    results : Results, View or path
+    results : Results or path
         What `weightcast.bench.load_results` returned, or the folder itself.
     out : path, optional
         The file, written whole or not at all; by default ``report.html`` in the folder.
@@ -31,20 +27,33 @@ def write_report(results: Results | View | Path | str, out: Path | str | None = 
     --------
     weightcast.bench.rank : the rankings as tables.
     """
+    return write_page(results, out)[0]
+
+
+def write_page(results: Results | Path | str, out: Path | str | None = None) -> tuple[Path, str]:
+    """Write the report as `write_report` does; say, too, why it ranks nothing.
+
+    Returns
+    -------
+    path : Path
+    reason : str
+        Empty where something is ranked.
+    """
     from weightcast.datasets.errors import InputError
     from weightcast.datasets.files.partial_file import write_text
     from weightcast.reports.html import render_report, why_nothing_is_ranked
     from weightcast.reports.view import View
 
-    if isinstance(results, (str, Path)):
+    if not isinstance(results, Results):
         results = load_results(Path(results))
-    view = View(results) if isinstance(results, Results) else results
-    path = Path(out) if out is not None else view.results.folder / "report.html"
+    view = View(results)
+    path = Path(out) if out is not None else results.folder / "report.html"
     page = render_report(view)
-    if path.exists() and (reason := why_nothing_is_ranked(view)):
+    reason = why_nothing_is_ranked(view)
+    if reason and path.exists():
         raise InputError(
             f"nothing here is ranked: {reason}; {path} is left as it is, another file can be named "
             "with --out"
         )
     write_text(path, page)
-    return path
+    return path, reason

@@ -335,14 +335,12 @@ def report(
     """Write the HTML report and print its path."""
     from weightcast.bench.commands.arguments import check_output_file
     from weightcast.bench.results.tables import load_results
-    from weightcast.reports.html import why_nothing_is_ranked
-    from weightcast.reports.view import View
-    from weightcast.reports.write import write_report
+    from weightcast.reports.write import write_page
 
     check_output_file("--out", out)
-    view = View(load_results(folder))
-    typer.echo(str(write_report(view, out)))
-    if reason := why_nothing_is_ranked(view):
+    path, reason = write_page(load_results(folder), out)
+    typer.echo(str(path))
+    if reason:
         typer.echo(f"weightcast: nothing here is ranked: {printable(reason)}", err=True)
         raise typer.Exit(1)
 
