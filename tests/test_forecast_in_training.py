@@ -225,6 +225,8 @@ def test_when_a_method_learns_then_it_is_fitted_on_the_same_steps_of_other_runs(
     assert seen.pop() == list(range(0, 27, 2))
     found = forecast(training.recorder, "damped-line", 3, fit=others)
     assert found.coverage == 1.0
+    # Two numbers can be learned from the run itself.
+    assert forecast(training.recorder, "damped-line", 3).coverage == 1.0
     # In a loop with a window of its own it is fitted anew when it is at other steps.
     forecasting = Forecasting(
         training.recorder, "spy", 2, every=2, loss=held_out, fit=others, window=3
@@ -242,7 +244,7 @@ def test_when_something_is_wrong_then_it_is_said_in_the_words_of_python(
         ((recorder, "dmdd", 3), "did you mean dmd"),
         ((recorder, "dmd", 0), "^horizon 0 is not after the origin"),
         ((recorder, "dmd", 1.5), "horizon must be a whole number"),
-        ((recorder, "damped-line", 3), "learns from other runs: give .* with fit"),
+        ((recorder, "dlinear", 3), "learns from other runs: give .* with fit"),
         (
             (recorder, "line-search", 3),
             "measures the train loss of .*, but it has no recipe .*; give a function .* as loss",
@@ -385,9 +387,9 @@ def test_when_a_method_measures_the_loss_then_it_is_the_users_and_the_network_st
 ) -> None:
     with pytest.raises(InputError, match="loss is of a network: give it as model"):
         forecast(training.recorder.trajectory(), "line-search", 5, loss=held_out)
-    before = training.everything()
     losses = {}
     for method in ("line-search", "ols-line", "last-value"):
+        before = training.everything()
         found = training.recorder.forecast(method, 5, batches=BATCHES, loss=held_out)
         assert_equal(training.everything(), before)
         assert training.net.training

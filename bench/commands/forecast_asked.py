@@ -64,8 +64,10 @@ class Asked:
         """Snapshots from there to the last that is forecast."""
         return len(self.task.horizons)
 
-    def fit(self) -> Forecaster:
+    def fit(self, *, quiet: bool = False) -> Forecaster:
         """Fit the method on the fit runs, or what needs little on the context.
+
+        ``quiet`` says neither what it is fitted on nor how long it takes.
 
         Raises
         ------
@@ -73,13 +75,14 @@ class Asked:
             If that fails.
         """
         if self.method == TUNED_ON_CONTEXT and not self.others:
-            print(
-                f"fitting {self.method} on the last third of the run's own context, for want of "
-                "runs to fit on",
-                file=sys.stderr,
-            )
+            if not quiet:
+                print(
+                    f"fitting {self.method} on the last third of the run's own context, for want "
+                    "of runs to fit on",
+                    file=sys.stderr,
+                )
             return fit_on_context(self.forecaster, self.own, self.origin)
-        return fit_method(self.forecaster, self.method, *sides(self.others), self.task)
+        return fit_method(self.forecaster, self.method, *sides(self.others), self.task, quiet=quiet)
 
 
 def ask(

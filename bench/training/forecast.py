@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from weightcast.bench.commands.fit_runs import NamedRun, sides
-from weightcast.bench.commands.forecast_asked import Asked, ask, blaming, fit_method
+from weightcast.bench.commands.fit_runs import NamedRun
+from weightcast.bench.commands.forecast_asked import Asked, ask, blaming
 from weightcast.bench.commands.forecast_beside import evaluator_of
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.training.batch_norm import has_statistics, re_estimate
@@ -193,9 +193,7 @@ class Asking:
         steps = asked.task.context_steps
         key = (len(steps), int(steps[0]))
         if not self._others or self._fitted is None or self._fitted[0] != key:
-            runs = sides(asked.others)
-            fitted = fit_method(asked.forecaster, asked.method, *runs, asked.task, quiet=True)
-            self._fitted = key, fitted
+            self._fitted = key, asked.fit(quiet=True)
         return self._fitted[1]
 
 

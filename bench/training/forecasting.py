@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from weightcast.bench.commands.forecast_asked import TUNED_ON_CONTEXT
 from weightcast.bench.commands.forecast_beside import reason
 from weightcast.bench.training.batch_norm import re_estimate
 from weightcast.bench.training.forecast import Asking, Forecast, Loss, Run, in_words_of_python
@@ -114,7 +115,8 @@ class Trial:
         if loss is not None and not callable(loss):
             raise InputError(f"loss must be a function of the network, not {type(loss).__name__}")
         forecaster = make_method(method)
-        if forecaster.get_tag("provenance") == "fit-on-train-split" and not fit:
+        learns = forecaster.get_tag("provenance") == "fit-on-train-split"
+        if learns and not fit and method != TUNED_ON_CONTEXT:
             raise InputError(
                 f"{method} learns from other runs: give whole runs of the same network as fit, or "
                 f"take a method that needs none: {', '.join(_of_own_run())}"
@@ -285,7 +287,7 @@ def _of_own_run() -> list[str]:
     return [
         name
         for name, cls in all_methods().items()
-        if cls.get_class_tag("provenance") != "fit-on-train-split"
+        if (cls.get_class_tag("provenance") != "fit-on-train-split" or name == TUNED_ON_CONTEXT)
         and cls.get_class_tag("role", "forecaster") == "forecaster"
         and not set(cls.get_class_tag("needs", ())) & {"truth", "train-loss"}
     ]
