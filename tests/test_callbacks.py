@@ -275,6 +275,39 @@ except Exception as error:
     print(type(error).__name__)
 """
 
+TRANSFORMERS_RESUMED = TRANSFORMERS.replace(
+    'callback = TrajectoryCallback(path, every=4, dataset="bert")',
+    'callback = TrajectoryCallback(path, every=2, dataset="bert", resume=True)',
+)
+FIRST, _, _ = TRANSFORMERS_RESUMED.partition('train(12, "bert.safetensors")')
+BROKEN_OFF = """
+train(12, "whole.safetensors")
+Observe.on_step_end = lambda self, args, state, *rest, **kwargs: (
+    1 / 0 if state.global_step == 7 else None
+)
+torch.manual_seed(0)
+try:
+    train(12, "run.safetensors")
+except ZeroDivisionError:
+    pass
+"""
+
+
+def test_when_a_trainer_was_broken_off_then_its_recording_goes_on_from_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    _needs("transformers", "accelerate")
+    _run(FIRST + BROKEN_OFF, tmp_path)
+    left = open_trajectory(tmp_path / ".run.safetensors.recording")
+    assert left.steps.tolist() == [0, 2, 4, 6]
+    # The last checkpoint is of step 4: what was recorded after it is recorded again.
+    _run(FIRST + 'train(12, "run.safetensors", "out/checkpoint-4")', tmp_path)
+    run, whole = (open_trajectory(tmp_path / f"{name}.safetensors") for name in ("run", "whole"))
+    assert run.steps.tolist() == [0, 2, 4, 6, 8, 10, 12]
+    assert run.content_hash() == whole.content_hash()
+    assert run.meta.learning_rates == whole.meta.learning_rates
+
+
 LIGHTNING_FORECASTING = """
 import torch
 from lightning.pytorch import LightningModule, Trainer

@@ -17,6 +17,7 @@ from torch import nn
 
 from weightcast.bench import Forecasting, forecast
 from weightcast.bench.commands.forecast import forecast_run
+from weightcast.bench.commands.info import trajectory_info, trajectory_lines
 from weightcast.datasets import InputError, Trajectory, TrajectoryRecorder, open_trajectory
 from weightcast.datasets.window import Window
 from weightcast.methods import CoordinateForecaster, load_plugin, register
@@ -362,7 +363,9 @@ def test_when_a_forecast_is_better_then_training_goes_on_from_it_with_the_optimi
     assert run.steps.tolist() == list(range(0, 21, 2))
 
 
-def test_when_a_run_that_jumped_is_killed_then_what_is_gone_on_with_knows(tmp_path: Path) -> None:
+def test_when_a_run_that_jumped_is_killed_then_what_is_gone_on_with_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "run.safetensors"
     training = Training(path)
     forecasting = Forecasting(training.recorder, "last-two-line", 2, every=4, jump="always")
@@ -380,6 +383,13 @@ def test_when_a_run_that_jumped_is_killed_then_what_is_gone_on_with_knows(tmp_pa
         training.run(4, again.step)
         assert [each.snapshots for each in again.tried] == [5]
     assert open_trajectory(path).meta.jumps == (8,)
+    # The command line says so; in Python what is before the jump is left out.
+    capsys.readouterr()
+    forecast_run(path, "ols-line", 2, tmp_path / "next.safetensors", measure=False)
+    assert "jumped to a forecast after step 8" in capsys.readouterr().err
+    assert forecast(path, "ols-line", 2).snapshots == 5
+    assert "jumped" not in capsys.readouterr().err
+    assert "jumped after steps 8" in trajectory_lines(trajectory_info(path))
 
 
 def test_when_a_method_measures_the_loss_then_it_is_the_users_and_the_network_stays(

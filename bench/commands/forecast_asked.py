@@ -108,10 +108,24 @@ def ask(
     _check_needs(forecaster, method, own, others, measured)
     check_fit_runs(own, others, n, horizon)
     task = forecast_task(own, others, n, horizon)
+    _note_jumps(own, n)
     if forecaster.get_tag("sampled"):
         # In blocks of the usual size it would be minutes to the first sign of life.
         task = replace(task, block_bytes=4 * (n + 1 + horizon) * _SLOW_BLOCK)
     return Asked(method, forecaster, own, tuple(others), task)
+
+
+def _note_jumps(own: NamedRun, n: int) -> None:
+    """Say where the context goes across a jump, of which no method knows."""
+    first, origin = int(own.run.steps[0]), int(own.run.steps[n])
+    jumps = [step for step in own.run.meta.jumps if first <= step < origin]
+    if jumps:
+        print(
+            f"note: {own.path} jumped to a forecast after step {jumps[-1]:,}, so that what is "
+            "before it tells little of what comes after; weightcast.bench.forecast takes what is "
+            "after it alone",
+            file=sys.stderr,
+        )
 
 
 def _context(own: NamedRun, context: int | None, horizon: int) -> int:
