@@ -36,8 +36,8 @@ from torch import nn
 from weightcast.bench.progress.bar import progress_bar
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.datasets import InputError, Metadata, RecordedDataSet, Trajectory, get_dataset
-from weightcast.datasets.evaluator import NetworkEvaluator, cross_entropy
-from weightcast.datasets.examples.examples import Examples, inputs
+from weightcast.datasets.evaluator import NetworkEvaluator
+from weightcast.datasets.examples.examples import Examples, cross_entropy, inputs
 from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.files.partial_file import write_text
 from weightcast.datasets.networks.build import build_network, describe_tensors

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from weightcast.datasets.evaluator import evaluator_for, rebuild
     from weightcast.datasets.history import History
     from weightcast.datasets.opening import open_trajectory
+    from weightcast.datasets.own.network import OwnNetwork
     from weightcast.datasets.recipe import Recipe
     from weightcast.datasets.recording.trajectory_recorder import TrajectoryRecorder
     from weightcast.datasets.registry import all_datasets, get_dataset, register_dataset
@@ -24,6 +25,7 @@ __all__ = [
     "History",
     "InputError",
     "Metadata",
+    "OwnNetwork",
     "Pair",
     "Recipe",
     "RecordedDataSet",
@@ -47,6 +49,7 @@ _PLACES = {
     "History": "history",
     "InputError": "errors",
     "Metadata": "trajectory",
+    "OwnNetwork": "own.network",
     "Pair": "task",
     "Recipe": "recipe",
     "RecordedDataSet": "dataset",

@@ -58,6 +58,14 @@ class DataSet(ABC):
     def recorded(self) -> bool:
         """Whether the runs are files rather than generated on the spot."""
 
+    @property
+    @abstractmethod
+    def no_network(self) -> str:
+        """Why there are no tiers ``function`` and ``loop``; empty where there are.
+
+        What the data set does or lacks, to stand after its name.
+        """
+
     @abstractmethod
     def run(self, seed: int, data: Path | None = None) -> Trajectory:
         """Return one run.
@@ -99,6 +107,10 @@ class GeneratedDataSet(DataSet):
     def recorded(self) -> bool:
         return False
 
+    @property
+    def no_network(self) -> str:
+        return "is generated and has no network"
+
     def run(self, seed: int, data: Path | None = None) -> Trajectory:
         return self.generate(seed)
 
@@ -117,6 +129,15 @@ class RecordedDataSet(DataSet):
     @property
     def recorded(self) -> bool:
         return True
+
+    @property
+    def no_network(self) -> str:
+        return "" if self.recipe else "gives no build() and loss()"
+
+    @property
+    def untrainable(self) -> str:
+        """Why ``weightcast record`` cannot train its runs; empty where it can."""
+        return "" if self.recipe else "has no recipe; its runs were made elsewhere"
 
     @property
     def folder(self) -> str:
@@ -149,12 +170,20 @@ class RecordedDataSet(DataSet):
 
     def how_to_record(self, seeds: tuple[int, ...]) -> str:
         """Say what command makes these runs, how long it takes and how much it writes."""
-        return (
-            f"{len(seeds)} of {len(self.seeds)} runs of {self.name} are not here; make them with: "
-            f"weightcast record {self.name} --seeds {seed_ranges(seeds)} (about "
-            f"{self.seconds_per_run * len(seeds):.0f} s and "
+        known = (
+            f" (about {self.seconds_per_run * len(seeds):.0f} s and "
             f"{self.bytes_per_run * len(seeds) / 2**20:.1f} MiB)"
         )
+        return (
+            f"{len(seeds)} of {len(self.seeds)} runs of {self.name} are not here; make them with: "
+            f"weightcast record {self.name} --seeds {seed_ranges(seeds)}"
+            + known
+            * (self.seconds_per_run > 0)
+        )
+
+    def size_of_run(self) -> int:
+        """Return the bytes that a recorded run takes."""
+        return self.bytes_per_run
 
 
 def seed_ranges(seeds: Sequence[int]) -> str:

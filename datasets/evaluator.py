@@ -50,7 +50,9 @@ class FirstBatches:
 
 
 class NetworkEvaluator:
-    """Loss and accuracy of a PyTorch classifier, in evaluation mode; a next character is a class.
+    """Loss and, of a classifier, accuracy of a PyTorch network, in evaluation mode.
+
+    A next character is a class. What the loss is the examples say.
 
     Parameters
     ----------
@@ -88,11 +90,11 @@ class NetworkEvaluator:
             if parameter.requires_grad
         }
         self._buffers = network_state(network)
-        self._at_once = examples.at_once
+        self._examples = examples
         self._all_train = (examples.train_x, examples.train_y)
         self._train = (examples.train_x[:measured], examples.train_y[:measured])
         self._test = None
-        if with_test:
+        if with_test and examples.has_test:
             self._test = (examples.test_x[:measured], examples.test_y[:measured])
 
     def train_loss(
@@ -101,9 +103,9 @@ class NetworkEvaluator:
         state: Mapping[str, NDArray[Any]] | None = None,
         batches: FirstBatches | None = None,
     ) -> float:
-        """Return the mean cross-entropy over the training data; parameters are `measure`'s."""
+        """Return the mean loss over the training data; parameters are `measure`'s."""
         self._load(weights, state, batches)
-        return self._loss_and_accuracy(*self._train)[0]
+        return self._measured("train", *self._train)["train_loss"]
 
     def measure(
         self,
@@ -111,7 +113,7 @@ class NetworkEvaluator:
         state: Mapping[str, NDArray[Any]] | None = None,
         batches: FirstBatches | None = None,
     ) -> dict[str, float]:
-        """Return train and test loss and accuracy.
+        """Return train and test loss and accuracy, as far as there are test data and classes.
 
         Parameters
         ----------
@@ -127,10 +129,9 @@ class NetworkEvaluator:
 
     def measure_loaded(self) -> dict[str, float]:
         """Measure the network as it is; it is left as it was, in training mode if it was."""
-        loss, accuracy = self._loss_and_accuracy(*self._train)
-        measured = {"train_loss": loss, "train_accuracy": accuracy}
+        measured = self._measured("train", *self._train)
         if self._test is not None:
-            measured["test_loss"], measured["test_accuracy"] = self._loss_and_accuracy(*self._test)
+            measured |= self._measured("test", *self._test)
         return measured
 
     def _load(
@@ -194,38 +195,33 @@ class NetworkEvaluator:
                 norm.reset_running_stats()
                 norm.momentum = None  # the plain mean over all chunks
                 norm.train()
-            for x, _ in self._chunks(*self._statistics_data(batches)):
-                self._network(x)
+            for x, y in self._chunks(*self._statistics_data(batches)):
+                self._examples.loss(self._network, x, y)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
-    def _loss_and_accuracy(self, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
+    def _measured(self, which: str, x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
+        """Return the mean loss and, where there are classes, the accuracy."""
         import torch
 
-        loss, right = 0.0, 0
+        found = {f"{which}_loss": 0.0}
         with torch.no_grad(), _evaluating(self._network):
             for some_x, some_y in self._chunks(x, y):
-                logits = self._network(some_x)
-                loss += float(cross_entropy(logits, some_y)) * (some_y.numel() / y.numel())
-                right += int((logits.argmax(dim=-1) == some_y).sum())
-        return loss, right / y.numel()
+                loss, accuracy = self._examples.measured(self._network, some_x, some_y)
+                share = some_y.numel() / y.numel()
+                found[f"{which}_loss"] += loss * share
+                if accuracy is not None:
+                    name = f"{which}_accuracy"
+                    found[name] = found.get(name, 0.0) + accuracy * share
+        return found
 
     def _chunks(
         self, x: torch.Tensor, y: torch.Tensor, rows: int | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Cut examples so that what a network computes on the way stays small, and in the cache."""
-        from weightcast.datasets.examples.examples import inputs
-
-        rows = rows or self._at_once or max(1, _CHUNK // x[0].numel())
+        rows = rows or self._examples.at_once or max(1, _CHUNK // x[0].numel())
         for start in range(0, len(x), rows):
-            yield inputs(x[start : start + rows]), y[start : start + rows]
-
-
-def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of logits (..., classes) at targets (...)."""
-    import torch
-
-    return torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+            yield x[start : start + rows], y[start : start + rows]
 
 
 def is_statistic(name: str) -> bool:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
 from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.given import GIVEN, given_by
 from weightcast.datasets.rates import constant, cosine, stepped
 
 SCHEDULES: dict[str, Callable[..., tuple[float, ...]]] = {
@@ -57,6 +58,9 @@ class Recipe:
         default. Measuring all of a large set at every snapshot would take longer than training.
     data_options : dict
         Passed on to `load_examples`.
+    code : str
+        SHA-256 of the plugin's file that gives network and data, where one does. No random seed
+        derives from it, so that a comment in the file starts no run elsewhere.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Recipe:
     schedule_options: dict[str, Any] = field(default_factory=dict)
     measured: int | None = None
     data_options: dict[str, Any] = field(default_factory=dict)
+    code: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of plain values, without those that are at their default.
@@ -100,8 +105,9 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the recipe's canonical JSON."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the recipe's canonical JSON, but for the code."""
+        said = replace(self, code="").to_json()
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def random_seed(self, seed: int, purpose: str) -> int:
         """Derive an independent 63-bit seed for one purpose of one run."""
@@ -132,15 +138,19 @@ class Recipe:
     def require(self) -> None:
         """See that the files of data and of a pretrained model are here, without loading them.
 
+        A network that a plugin gives is built, and its loss taken once.
+
         Raises
         ------
         InputError
-            Naming the command that fetches what is missing.
+            Naming the command that fetches what is missing, or what is wrong in the plugin.
         """
         from weightcast.datasets.examples.load import FETCHED
         from weightcast.datasets.fetching.fetch import fetched_files
         from weightcast.datasets.fetching.materials import MATERIALS
 
+        if self.data == GIVEN:
+            given_by(**self.data_options).check()
         if self.data in FETCHED:
             fetched_files(FETCHED[self.data])
         pretrained = self.network_options.get("pretrained")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataSet
 from weightcast.datasets.errors import InputError, unknown
@@ -23,18 +24,50 @@ from weightcast.datasets.synthetic.linreg import (
 )
 from weightcast.datasets.synthetic.logistic import LOGISTIC_SGD
 
+if TYPE_CHECKING:
+    from weightcast.datasets.own.network import OwnNetwork
+
+Own = TypeVar("Own", bound="OwnNetwork")
+
 _DATASETS: dict[str, DataSet] = {}
 _plugins_loaded = False
 
 
-def register_dataset(dataset: DataSet) -> DataSet:
+@overload
+def register_dataset(dataset: DataSet) -> DataSet: ...
+
+
+@overload
+def register_dataset(dataset: str) -> Callable[[type[Own]], type[Own]]: ...
+
+
+def register_dataset(dataset: DataSet | str) -> DataSet | Callable[[type[Own]], type[Own]]:
     """Add a data set to the registry.
+
+    Parameters
+    ----------
+    dataset : DataSet or str
+        With a name it decorates a class derived from `weightcast.datasets.OwnNetwork`, which then
+        is the data set of that name.
 
     Raises
     ------
     InputError
-        If another data set has the name already.
+        If another data set has the name already, or a class is not what `OwnNetwork` asks for.
     """
+    if not isinstance(dataset, str):
+        return _registered(dataset)
+
+    def decorate(cls: type[Own]) -> type[Own]:
+        from weightcast.datasets.own.dataset import own_dataset
+
+        _registered(own_dataset(dataset, cls))
+        return cls
+
+    return decorate
+
+
+def _registered(dataset: DataSet) -> DataSet:
     # A plugin file executed again registers an equal data set anew.
     if _DATASETS.get(dataset.name, dataset) != dataset:
         raise InputError(f"a data set named '{dataset.name}' is registered already")

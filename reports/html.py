@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from weightcast.bench.loop.costs import label_of
 from weightcast.bench.privacy import without_folders
+from weightcast.bench.results.absent import absent_tiers
 from weightcast.bench.results.cells import PLACE
 from weightcast.bench.results.mixed import environment_differences
 from weightcast.bench.results.tables import Results
@@ -148,6 +149,8 @@ def _content(view: View) -> dict[str, Any]:
         "cells": cells,
         **(_cell_content(view) if cells else {}),
         # In a template `loop` is what counts a for loop.
+        "no_function": absent_tiers(results, "function") if cells else [],
+        "no_loop": absent_tiers(results, "loop") if cells else [],
         "loop_part": loop_section(loop) if loop else None,
         "curves_note": curves_note(),
         "looks": view.looks,

@@ -107,7 +107,10 @@ class Reader:
         elif block.language == "toml":
             found = tomllib.loads(block.text)
             if block.title != "pyproject.toml":
-                Suite.model_validate(found).resolve()
+                suite = Suite.model_validate(found)
+                # A plugin's names are known once the command has loaded it.
+                if not any("--plugin" in c and f"{block.title} " in c for c in commands(self.page)):
+                    suite.resolve()
         elif block.language == "sh":
             for command in block.commands:
                 self.run(command)

@@ -32,7 +32,8 @@ from weightcast.bench.plan.loop_settings import LoopGroup, LoopRun, LoopSettings
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.tables import load_results
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
-from weightcast.datasets.evaluator import batch_norms, cross_entropy
+from weightcast.datasets.evaluator import batch_norms
+from weightcast.datasets.examples.examples import cross_entropy
 from weightcast.datasets.examples.load import Examples, load_examples
 from weightcast.datasets.networks.build import build_network
 from weightcast.methods import get_method, load_plugin
@@ -481,7 +482,11 @@ def test_when_a_schedule_has_ended_then_what_learns_from_windows_that_stand_stil
         ("sgd = [0.02, 0.04, 0.08]", "sdg = [0.02, 0.04, 0.08]", "did you mean sgd"),
         ("steps = 60", "steps = 20", "before the first jump would land; .* = 21 or more"),
         ('"ols-line", "last-value"', '"last-value"', "no forecaster to run"),
-        ('datasets = ["digits-mlp-sgd"]', 'datasets = ["linreg-sgd"]', "has no recipe"),
+        (
+            'datasets = ["digits-mlp-sgd"]',
+            'datasets = ["linreg-sgd"]',
+            "no loop tier: data set linreg-sgd is generated and has no network",
+        ),
     ],
 )
 def test_when_a_loop_suite_is_wrong_then_it_is_refused_in_a_line(

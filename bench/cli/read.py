@@ -218,6 +218,7 @@ def _print_ranking(
     """Print a folder's ranking, or the table of it that is asked for by an option's name."""
     from weightcast.bench.commands.info import ranking_rows
     from weightcast.bench.results import apart
+    from weightcast.bench.results.absent import absent_tiers
     from weightcast.bench.results.leaderboard import board_table, rank_results
     from weightcast.bench.results.mixed import mixed_note
     from weightcast.bench.results.run_csv import run_table
@@ -227,6 +228,8 @@ def _print_ranking(
     if errors is not None:
         _write_csv(errors, run_table(board.errors, board.tier, board.metric))
     said, notes = f"{board.tier} tier, {board.spoken}", [*board.notes, mixed_note(results.machines)]
+    if board.tier == "function":
+        notes += absent_tiers(results, "function")
     if kind == "--pairs":
         about = {"tier": board.tier, "metric": board.metric}
         _print_pairs(board.pairwise, board.errors, ranking, said, notes, csv, **about)
@@ -290,12 +293,16 @@ def _print_loop(
     results: Results, metric: str | None, readout: str, target: str, csv: Path | None
 ) -> None:
     from weightcast.bench.loop.board import board_table, loop_board, terminal_tables
+    from weightcast.bench.results.absent import absent_tiers
     from weightcast.bench.results.mixed import mixed_note
 
+    absent = absent_tiers(results, "loop")
+    if absent and not results.loops:
+        raise InputError("; ".join(absent))
     board = loop_board(results.loops, readout=readout, kind=metric or "train_loss", target=target)
     for title, rows in terminal_tables(board):
         print_table(rows, title=title)
-    print_notes([*board.notes, mixed_note(results.machines)])
+    print_notes([*board.notes, *absent, mixed_note(results.machines)])
     if csv is not None:
         _write_csv(csv, board_table(board))
 

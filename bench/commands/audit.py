@@ -147,8 +147,8 @@ def _why_not(dataset: DataSet, named: bool) -> str:
     """Say why there can be no fresh runs of a data set; empty where there can."""
     if not isinstance(dataset, RecordedDataSet):
         return ""
-    if dataset.recipe is None:
-        return "has no recipe to train fresh runs by"
+    if dataset.untrainable:
+        return f"has no fresh runs: it {dataset.untrainable}"
     if dataset.seconds_per_run > _QUICK and not named:
         return f"takes {dataset.seconds_per_run:.0f} s a fresh run; name it with --datasets"
     return ""

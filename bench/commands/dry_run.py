@@ -18,7 +18,7 @@ from weightcast.bench.commands.run import RunOptions, asked_suite
 from weightcast.bench.engine.store.store import NAME, Store
 from weightcast.bench.plan.fits import Fit, make_plan, repeats_of
 from weightcast.bench.plan.label import method_label
-from weightcast.bench.plan.loop_groups import first_grids, loop_groups
+from weightcast.bench.plan.loop_groups import first_grids, loop_groups, trained
 from weightcast.bench.plan.loop_settings import recipe_of
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import Suite
@@ -175,7 +175,7 @@ def _count(suite: Suite, part: _Part, places: int) -> None:
 
 def _loops(suite: Suite, finished: set[str], parts: dict[str, _Part]) -> None:
     """Count the loop tier's trainings; grids of learning rates may grow beyond them."""
-    for name in suite.datasets:
+    for name in trained(suite):
         part = parts.setdefault(name, _Part(get_dataset(name)))
         recipe = recipe_of(name)
         part.why_not = part.why_not or _lacks(part.dataset)
@@ -187,7 +187,7 @@ def _loops(suite: Suite, finished: set[str], parts: dict[str, _Part]) -> None:
         part.trainings += len(runs)
         part.stored += len(runs) - left
         seconds = getattr(part.dataset, "seconds_per_run", 0.0)
-        part.training_seconds += left * seconds * suite.loop.steps / recipe.steps
+        part.training_seconds += left * seconds * suite.loop.steps / max(1, recipe.steps)
 
 
 def _lacks(dataset: DataSet) -> str:

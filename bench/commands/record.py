@@ -65,8 +65,8 @@ def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) ->
     dataset = get_dataset(name)
     if not isinstance(dataset, RecordedDataSet):
         raise InputError(f"{name} is generated when it is needed; there is nothing to record")
-    if dataset.recipe is None:
-        raise InputError(f"{name} has no recipe; its runs were made elsewhere")
+    if dataset.recipe is None or dataset.untrainable:
+        raise InputError(f"{name} {dataset.untrainable}")
     wanted = parse_seeds(seeds) if seeds else list(dataset.seeds)
     dataset.recipe.require()
     folder = (out or default_data_folder()) / dataset.folder
@@ -82,13 +82,14 @@ def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) ->
             "off",
             file=sys.stderr,
         )
+    jobs = min(jobs, len(missing))
+    took = dataset.seconds_per_run * len(missing) / jobs
     print(
-        f"recording {len(missing)} runs of {name} into {folder}: about "
-        f"{duration(dataset.seconds_per_run * len(missing) / min(jobs, len(missing)))}, "
-        f"{dataset.bytes_per_run * len(missing) / 2**20:.1f} MiB",
+        f"recording {len(missing)} runs of {name} into {folder}: "
+        + (f"about {duration(took)}, " if took else "")
+        + f"{dataset.size_of_run() * len(missing) / 2**20:.1f} MiB",
         file=sys.stderr,
     )
-    jobs = min(jobs, len(missing))
     recipe = dataset.recipe
     runs = StepProgress(
         [f"seed {seed}" for seed in missing],
@@ -150,9 +151,9 @@ def _check_disk(dataset: RecordedDataSet, seeds: Sequence[int], folder: Path, jo
     # The state that a run goes on from has the weights and two such of the optimizer's; a new one
     # is written beside the old.
     recipe = dataset.recipe
-    snapshot = dataset.bytes_per_run // len(recipe.snapshot_steps) if recipe else 0
+    snapshot = dataset.size_of_run() // len(recipe.snapshot_steps) if recipe else 0
     left = sum(unfinished_bytes(_path(folder, seed)) for seed in seeds)
-    runs = dataset.bytes_per_run * len(seeds) + 6 * snapshot * min(jobs, len(seeds)) - left
+    runs = dataset.size_of_run() * len(seeds) + 6 * snapshot * min(jobs, len(seeds)) - left
     needed = max(0, runs) + SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:

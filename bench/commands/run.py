@@ -34,8 +34,14 @@ from weightcast.bench.engine.store.store import LOCK, Store, StoreFailed, prepar
 from weightcast.bench.engine.work import Work, in_turn
 from weightcast.bench.loop.unit import LoopUnit
 from weightcast.bench.plan.fits import make_plan
-from weightcast.bench.plan.loop_groups import first_grids, loop_groups, missing_groups, widened
-from weightcast.bench.plan.loop_settings import recipe_of
+from weightcast.bench.plan.loop_groups import (
+    first_grids,
+    loop_groups,
+    missing_groups,
+    trained,
+    widened,
+)
+from weightcast.bench.plan.loop_settings import no_tier, recipe_of
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import LARGEST, Suite, load_suite
 from weightcast.bench.results.mixed import mixed_note
@@ -131,7 +137,7 @@ def run_suite(options: RunOptions) -> dict[str, int]:
     plan = make_plan(suite, runs) if cells else []
     _say_what_has_no_checksums(suite, runs)
     if looped:
-        loop_groups(suite, first_grids(suite))  # refuses what cannot run before anything does
+        _refuse_what_cannot_loop(suite)
     prepare(options.out)
     read_environment(options.out)  # it is written again: what is damaged is said before
     with only_writer(options.out), Store(options.out, create=True) as store:
@@ -186,6 +192,16 @@ def asked_suite(options: RunOptions) -> Suite:
 
             torch_device(options.device)
     return suite
+
+
+def _refuse_what_cannot_loop(suite: Suite) -> None:
+    """Refuse what cannot run before anything does, and say what the loop tier leaves out."""
+    here = trained(suite)
+    for name in suite.datasets:
+        if name not in here:
+            why = no_tier("loop", name, get_dataset(name).no_network)
+            print(f"note: {why}", file=sys.stderr)
+    loop_groups(suite, first_grids(suite))
 
 
 def _run_loop(suite: Suite, options: RunOptions, store: Store) -> set[str]:
@@ -349,7 +365,7 @@ def _with_recipes(suite: Suite) -> Suite:
 
 def _require_data(dataset: DataSet, suite: Suite) -> None:
     """See that what recorded networks are measured on is here; forecasts of weights do without."""
-    if isinstance(dataset, RecordedDataSet) and dataset.recipe and "function" in suite.tiers:
+    if isinstance(dataset, RecordedDataSet) and dataset.recipe and set(suite.tiers) != {"weights"}:
         dataset.recipe.require()
 
 
@@ -359,6 +375,8 @@ def _with_data(suite: Suite, options: RunOptions) -> Suite:
     shifted = [name for shift in suite.shifts for name in (shift.train, shift.test)]
     for name in dict.fromkeys([*suite.datasets, *shifted]):
         dataset = get_dataset(name)
+        if isinstance(dataset, RecordedDataSet) and not dataset.seeds:
+            raise InputError(dataset.how_to_record(()))
         missing = dataset.missing(options.data)
         if missing and isinstance(dataset, RecordedDataSet):
             if options.record:

@@ -31,7 +31,6 @@ from weightcast.bench.plan.loop_settings import (
     LoopGroup,
     recipe_of,
 )
-from weightcast.datasets.evaluator import cross_entropy
 from weightcast.datasets.examples.examples import inputs
 from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.networks.build import build_network
@@ -114,12 +113,12 @@ def time_plain_step(recipe: Recipe, optimizer: str) -> tuple[float, float]:
 
     def step() -> None:
         made.zero_grad()
-        cross_entropy(network(x), y).backward()  # type: ignore[no-untyped-call]
+        examples.loss(network, x, y).backward()  # type: ignore[no-untyped-call]
         made.step()
 
     def forward() -> None:
         with torch.no_grad():
-            cross_entropy(network(x), y)
+            examples.loss(network, x, y)
 
     return _median_seconds(step), _median_seconds(forward)
 

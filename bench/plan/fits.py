@@ -151,6 +151,8 @@ class Rotation:
         The same runs.
     sharing : dict
     batch_norm : BatchNorm, optional
+    network : bool
+        Whether the test runs' network can be measured.
     """
 
     place: Place
@@ -161,6 +163,7 @@ class Rotation:
     data: tuple[KnownRun, ...]
     sharing: Sharing
     batch_norm: BatchNorm | None
+    network: bool
 
     def depends(self) -> dict[str, Any]:
         """Return what a fitted method depends on."""
@@ -216,6 +219,7 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
                     data=tuple(_known(place, split, runs)),
                     sharing=sharing,
                     batch_norm=batch_norm,
+                    network=_has_network(place, runs),
                 )
                 refuse_shared(rotation.train, rotation.test, _starts_like(place))
                 fits += [
@@ -224,6 +228,13 @@ def make_plan(suite: Suite, runs: RunCache) -> list[Fit]:
                     for repeat in range(repeats_of(suite, entry))
                 ]
     return fits
+
+
+def _has_network(place: Place, runs: RunCache) -> bool:
+    """Whether recorded runs can be measured: their set gives a network, or they name a recipe."""
+    dataset = get_dataset(place.dataset)
+    first = runs(place.dataset, dataset.seeds[0])
+    return not dataset.no_network or (dataset.recorded and bool(first.meta.recipe))
 
 
 def _places(suite: Suite, runs: RunCache) -> Iterator[Place]:
@@ -316,9 +327,8 @@ def repeats_of(suite: Suite, entry: MethodEntry) -> int:
 def _fit(suite: Suite, entry: MethodEntry, code: str, rotation: Rotation, repeat: int = 0) -> Fit:
     cls = get_method(entry.name)
     sampled = bool(cls.get_class_tag("sampled"))
-    # The real network is measured for recorded runs; of a forecast on a sample it has no use.
-    recorded = get_dataset(rotation.place.dataset).recorded
-    function = "function" in suite.tiers and recorded and not sampled
+    # Of a forecast on a sample the real network has no use.
+    function = "function" in suite.tiers and rotation.network and not sampled
     # Tuning has no say in methods without a grid, so they are not run again when it changes.
     tuning = suite.tuning if cls.param_grid else 0
     depends: dict[str, Any] = {

@@ -26,7 +26,7 @@ from weightcast.bench.plan.loop_settings import (
 )
 from weightcast.bench.plan.parameters import files_hash, keyed_params
 from weightcast.bench.plan.suite import MethodEntry, Suite
-from weightcast.datasets import InputError
+from weightcast.datasets import InputError, get_dataset
 from weightcast.datasets.admission.data_identity import data_identity
 from weightcast.methods import get_method
 from weightcast.methods.code import code_hash
@@ -42,11 +42,29 @@ _APART = {
 }  # fmt: skip
 
 
+def trained(suite: Suite) -> list[str]:
+    """Return the data sets whose networks the loop tier trains.
+
+    Beside other tiers a data set may have no network; a suite of the loop tier alone is refused
+    then, as is one of which nothing is left.
+
+    Raises
+    ------
+    InputError
+        Saying what the data set would have to give.
+    """
+    found = [name for name in suite.datasets if not get_dataset(name).no_network]
+    if set(suite.tiers) == {"loop"} or not found:
+        for name in suite.datasets:
+            recipe_of(name)
+    return found
+
+
 def first_grids(suite: Suite) -> Grids:
     """Return the learning rates that the suite begins with."""
     return {
         (dataset, name): list(rates)
-        for dataset in suite.datasets
+        for dataset in trained(suite)
         for name, rates in suite.loop.optimizers.items()
     }
 
@@ -122,7 +140,7 @@ def loop_groups(suite: Suite, grids: Grids) -> list[LoopGroup]:
         If a data set cannot be trained, or a method cannot jump.
     """
     groups = []
-    for dataset in suite.datasets:
+    for dataset in trained(suite):
         recipe = recipe_of(dataset)
         material = [recipe.to_json(), data_identity(recipe)]
         for method, params, accept, use in _rows(suite):

@@ -77,6 +77,13 @@ _Optimizer = Annotated[str, *choice("optimizer of the pool", POOL)]
 _Grid = Annotated[list[float], AfterValidator(_in_one_ratio)]
 
 
+#: What a data set must give that its network can be trained and measured.
+NEEDED = (
+    "a class derived from weightcast.datasets.OwnNetwork with build() and loss() or train() would "
+    "give it one"
+)
+
+
 class LoopSettings(BaseModel):
     """How the loop tier of a suite runs.
 
@@ -291,8 +298,20 @@ def recipe_of(dataset: str) -> Recipe:
     """
     recipe = getattr(get_dataset(dataset), "recipe", None)
     if not isinstance(recipe, Recipe):
-        raise InputError(f"{dataset} has no recipe to train by, which the loop tier needs")
+        raise InputError(no_tier("loop", dataset, get_dataset(dataset).no_network))
     return recipe
+
+
+def no_tier(tier: str, dataset: str, why: str) -> str:
+    """Say why a data set has no tier ``function`` or ``loop``, and what it would need.
+
+    Examples
+    --------
+    >>> no_tier("loop", "bowl", "is generated and has no network")
+    'no loop tier: data set bowl is generated and has no network'
+    """
+    needed = f"; {NEEDED}" if "gives" in why else ""
+    return f"no {tier} tier: data set {dataset} {why}{needed}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.plan.place import WHOLE
 from weightcast.bench.plan.sharing import sharing_line
+from weightcast.bench.results.absent import absent_tiers
 from weightcast.bench.results.at_length import AtLength, at_length, length_columns, measured
 from weightcast.bench.results.audit import audit_notes
 from weightcast.bench.results.common import common_cells, place_name
@@ -280,6 +281,8 @@ def admitted(results: Results, tier: str, track: str, split: str) -> tuple[pd.Da
         known = sorted(set(cells[column]))
         if (column, asked) == ("track", "main") and known and asked not in known:
             raise InputError(f"nothing here is of the track main; there is {', '.join(known)}")
+        if column == "tier" and asked == "function" and asked not in known:
+            raise InputError("; ".join(absent_tiers(results, asked)) or f"no {asked} tier yet")
         if asked not in known:
             raise unknown(column, asked, known)
         cells = cells[cells[column] == asked]

@@ -9,19 +9,23 @@ from pathlib import Path
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.examples.load import FETCHED
 from weightcast.datasets.fetching.materials import MATERIALS
+from weightcast.datasets.given import GIVEN, given_by
 from weightcast.datasets.recipe import Recipe
 
 
 def data_identity(recipe: Recipe) -> list[str]:
     """Return hashes of the files that a recipe's data are made of.
 
-    Fetched files have theirs checked when they arrive, so those are not read again.
+    Fetched files have theirs checked when they arrive, so those are not read again. What a plugin
+    gives has no files that are known: it is loaded and hashed.
 
     Raises
     ------
     InputError
         If nothing is known of the data's files.
     """
+    if recipe.data == GIVEN:
+        return [str(given_by(**recipe.data_options).examples().sha256)]
     if recipe.data in FETCHED:
         return [part.sha256 for part in MATERIALS[FETCHED[recipe.data]].parts]
     if recipe.data == "digits":

@@ -44,6 +44,33 @@ class Examples:
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
+    def loss(self, network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return a network's mean loss on some of the inputs and targets, to be differentiated."""
+        return cross_entropy(network(inputs(x)), y)
+
+    def measured(
+        self, network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor
+    ) -> tuple[float, float | None]:
+        """Return the mean loss, and the share that is classified rightly where there are classes.
+
+        Nothing is kept to differentiate by: call it under ``torch.no_grad()``.
+        """
+        logits = network(inputs(x))
+        right = int((logits.argmax(dim=-1) == y).sum())
+        return float(cross_entropy(logits, y)), right / y.numel()
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are examples to test on."""
+        return len(self.test_y) > 0
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of logits (..., classes) at targets (...)."""
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
 
 def inputs(x: torch.Tensor) -> torch.Tensor:
     """Make examples the input of a network: bytes become float32 in [0, 1]."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.examples.examples import Examples
+from weightcast.datasets.given import GIVEN, given_by
 
 #: Which data need files that `weightcast fetch` gets, and under what name.
 FETCHED = {"fashion": "fashion-mnist", "austen": "austen", "movie-reviews": "movie-reviews"}
@@ -37,11 +38,17 @@ def _movie_reviews(**options: Any) -> Examples:
     return movie_reviews(**options)
 
 
+def _given(dataset: str) -> Examples:
+    found: Examples = given_by(dataset).examples()
+    return found
+
+
 EXAMPLES: dict[str, Callable[..., Examples]] = {
     "digits": _digits,
     "fashion": _fashion,
     "austen": _austen,
     "movie-reviews": _movie_reviews,
+    GIVEN: _given,
 }
 
 

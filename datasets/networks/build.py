@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.given import GIVEN, given_by
 from weightcast.datasets.networks.attention import (
     CharacterTransformer,
     QueryKeyValue,
@@ -36,6 +37,10 @@ def _sequence_classifier(**options: Any) -> nn.Module:
     return sequence_classifier(**options)
 
 
+def _given(dataset: str) -> nn.Module:
+    return given_by(dataset).build()
+
+
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
@@ -44,6 +49,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "row-transformer": RowTransformer,
     "character-transformer": CharacterTransformer,
     "sequence-classifier": _sequence_classifier,
+    GIVEN: _given,
 }
 
 _KINDS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (

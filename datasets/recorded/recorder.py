@@ -24,11 +24,12 @@ import torch
 from torch import nn
 
 from weightcast.datasets.errors import InputError, unknown
-from weightcast.datasets.evaluator import NetworkEvaluator, cross_entropy, network_state, rebuild
+from weightcast.datasets.evaluator import NetworkEvaluator, network_state, rebuild
 from weightcast.datasets.examples.examples import Examples, inputs
 from weightcast.datasets.examples.load import load_examples
 from weightcast.datasets.files.partial_file import UnfinishedFile
 from weightcast.datasets.files.stacked import StackedWriter, header_room
+from weightcast.datasets.given import GIVEN
 from weightcast.datasets.networks.build import describe_tensors
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.recorded.training_state import Progress, TrainingState
@@ -99,7 +100,7 @@ def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]
                 for group in optimizer.param_groups:
                     group["lr"] = rates[step]
                 optimizer.zero_grad()
-                cross_entropy(network(x), y).backward()  # type: ignore[no-untyped-call]
+                examples.loss(network, x, y).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 on_step(step + 1)
             recording.seconds += time.perf_counter() - start
@@ -195,7 +196,7 @@ def _metadata(recipe: Recipe, seed: int, network: nn.Module, examples: Examples)
         learning_rates=recipe.learning_rates,
         batch_size=recipe.batch_size,
         steps_per_epoch=-(-len(examples.train_y) // recipe.batch_size),
-        flops_per_step=_flops(network, examples, recipe.batch_size),
+        flops_per_step=_flops(recipe, network, examples),
         source=f"trained on {examples.source} by the recorder",
         licence=examples.licence,
     )
@@ -257,14 +258,20 @@ def _parameters(network: nn.Module) -> dict[str, Floats]:
     }
 
 
-def _flops(network: nn.Module, examples: Examples, batch_size: int) -> int:
+def _flops(recipe: Recipe, network: nn.Module, examples: Examples) -> int | None:
     """Count one step's forward and backward FLOPs; the optimizer's own are left out."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    x, y = inputs(examples.train_x[: recipe.batch_size]), examples.train_y[: recipe.batch_size]
+    if recipe.data == GIVEN:
+        # A loss of somebody's own looks its numbers up, so there must be some.
+        alike = copy.deepcopy(network)
+        with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
+            examples.loss(alike, x, y).backward()  # type: ignore[no-untyped-call]
+        return int(counter.get_total_flops()) or None
     # Without numbers: nothing is computed, and recurrent layers are plain products, where the CPU's
     # fused ones are opaque to the counter.
     shapes = copy.deepcopy(network).to("meta")
-    x, y = inputs(examples.train_x[:batch_size]), examples.train_y[:batch_size]
     with FlopCounterMode(display=False) as counter:
-        cross_entropy(shapes(x.to("meta")), y.to("meta")).backward()  # type: ignore[no-untyped-call]
+        examples.loss(shapes, x.to("meta"), y.to("meta")).backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())

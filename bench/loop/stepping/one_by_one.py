@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from weightcast.bench.loop.stepping.runs import Measured, TrainingRuns
-from weightcast.datasets.evaluator import NetworkEvaluator, batch_norms, cross_entropy
+from weightcast.datasets.evaluator import NetworkEvaluator, batch_norms
 from weightcast.datasets.examples.examples import inputs
 from weightcast.datasets.networks.build import build_network
 from weightcast.datasets.recipe import Recipe
@@ -45,7 +45,7 @@ class OneByOne(TrainingRuns):
             parameters = self._hand_over(flat)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self._noise[run] + self.steps_done)
-                loss = cross_entropy(self.network(x[run]), y[run])
+                loss = self.examples.loss(self.network, x[run], y[run])
             # A model may have parameters that its output does not depend on.
             each = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             torch.cat([one.reshape(-1) for one in each], out=found[run])
@@ -58,7 +58,7 @@ class OneByOne(TrainingRuns):
         ]
         return Measured(
             *(
-                np.array([one[name] for one in found])
+                np.array([one.get(name, np.nan) for one in found])
                 for name in ("train_loss", "test_loss", "test_accuracy")
             )
         )
@@ -74,7 +74,7 @@ class OneByOne(TrainingRuns):
         with torch.no_grad():
             for flat in weights:
                 self._hand_over(flat)
-                losses.append(float(cross_entropy(self.network(x), y)))
+                losses.append(float(self.examples.loss(self.network, x, y)))
         self.network.train()
         return np.array(losses)
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch.func import functional_call, grad, vmap
 
 from weightcast.bench.loop.stepping.runs import Measured, TrainingRuns
-from weightcast.datasets.evaluator import cross_entropy, network_state
-from weightcast.datasets.examples.examples import inputs
+from weightcast.datasets.evaluator import network_state
+from weightcast.datasets.examples.examples import cross_entropy, inputs
 from weightcast.datasets.recipe import Recipe
 
 #: Bytes of inputs that go through all networks at once while losses are measured.

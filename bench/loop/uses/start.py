@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from weightcast.bench.loop.stepping.one_by_one import OneByOne
+from weightcast.bench.loop.stepping.own_side_by_side import OwnSideBySide, can_be_stacked
 from weightcast.bench.loop.stepping.runs import Optimizer, TrainingRuns
 from weightcast.bench.loop.stepping.side_by_side import SideBySide, can_stand_side_by_side
 from weightcast.bench.plan.loop_settings import NULL, POOL, LoopGroup, LoopRun, rates
 from weightcast.datasets import Metadata, Trajectory
+from weightcast.datasets.given import GIVEN
 from weightcast.datasets.networks.build import build_network
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.trajectory import Floats
@@ -33,9 +35,7 @@ def start(
     settings = group.settings
     each = [rates(run.learning_rate, group.schedule, settings.steps) for run in runs]
     other = " null" if group.method == NULL else ""
-    network = build_network(recipe.network, **recipe.network_options)
-    kind = SideBySide if can_stand_side_by_side(network) else OneByOne
-    return kind(
+    return _kind(recipe)(
         recipe,
         Optimizer(*POOL[group.optimizer]),
         np.stack(each),
@@ -44,6 +44,14 @@ def start(
         settings.measured,
         averages,
     )
+
+
+def _kind(recipe: Recipe) -> type[TrainingRuns]:
+    """Return how runs of a recipe's network are stepped."""
+    network = build_network(recipe.network, **recipe.network_options)
+    if recipe.network == GIVEN:
+        return OwnSideBySide if can_be_stacked(recipe, network) else OneByOne
+    return SideBySide if can_stand_side_by_side(network) else OneByOne
 
 
 def trajectory_of(
