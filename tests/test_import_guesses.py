@@ -88,8 +88,11 @@ def test_when_suffixes_are_mixed_then_the_order_is_by_number_and_is_told(tmp_pat
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (["stage1-step1.pt", "stage2-step2.pt", "stage1-step3.pt"], "differ in more than their"),
-        (["stage1-step1.pt", "stage1-step2.pt", "stage2-step1.pt"], "are both step 1"),
+        (
+            ["stage1-step1.pt", "stage2-step2.pt", "stage1-step3.pt"],
+            r"several stages of training: stage1 \(2 checkpoints\), stage2 \(1 ch.*--stage stage1",
+        ),
+        (["stage1-step1.pt", "step2.pt", "step3.pt"], "stage1 .* and 2 of no stage; choose one"),
         (["epoch0-step10.pt", "epoch1-step5.pt"], "differ in more than their step"),
         (["seed1-step10.pt", "seed2-step20.pt"], "differ in more than their step"),
         (["step_10.pt", "best_step_12.pt"], "step_10.pt and best_step_12.pt differ in more"),
@@ -128,10 +131,10 @@ def test_when_files_are_passed_over_then_each_is_named_with_the_reason(tmp_path:
         inner = folder / f"checkpoint-{step}"
         inner.mkdir(parents=True)
         torch.save(ONE, inner / ("optimizer.pt" if step == 2 else "pytorch_model.bin"))
-    _touch(folder, "step_3.npz", "optimizer.pt", "last.ckpt", "notes.txt")
+    _touch(folder, "step_3.h5", "optimizer.pt", "last.ckpt", "notes.txt")
     notes = import_run(folder, tmp_path / "run.safetensors").notes
     assert any(note.startswith("passed over checkpoint-2: no model in it") for note in notes)
-    assert "passed over step_3.npz: files that end in .npz are not read" in notes
+    assert "passed over step_3.h5: files that end in .h5 are not read" in notes
     assert "passed over optimizer.pt: not weights, by its name" in notes
     assert "passed over last.ckpt: no sure step number in its name" in notes
     assert not any("notes.txt" in note for note in notes)

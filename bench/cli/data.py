@@ -70,11 +70,14 @@ def import_(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder of checkpoints, or the .recording that a killed recorder left.",
+            help="A folder of checkpoints, a model in Hugging Face's cache, a .npz file, or the "
+            ".recording that a killed recorder left.",
             metavar="CHECKPOINT_DIR",
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="A .safetensors file to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .safetensors file to write; of several runs a folder.")
+    ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Write trajectory.json beside the checkpoints.")
     ] = False,
@@ -86,23 +89,49 @@ def import_(
     key: Annotated[
         str, typer.Option(help="Of several state dicts in a file, the network's: e.g. generator.")
     ] = "",
+    stage: Annotated[
+        str, typer.Option(help="Of several stages of training, which: e.g. stage1.")
+    ] = "",
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="nino-mmap: a memory map as NiNo's authors publish; else found out."
+        ),
+    ] = None,
+    runs: Annotated[
+        str | None, typer.Option(help="Of nino-mmap: which runs, e.g. 0-11, the default.")
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(help="Of nino-mmap: keep each so many-th state.")
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Of nino-mmap: RUNSxSTATESxPARAMETERS, where the name does not tell."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Of nino-mmap: a checkpoint of the network, for names and shapes."),
+    ] = None,
 ) -> None:
     """Make a trajectory of a training run's checkpoints."""
-    from weightcast.bench.commands.arguments import MOST_SEED, check_count, check_output_file
-    from weightcast.datasets.importing.run import import_run
+    from weightcast.bench.commands.arguments import MOST_SEED, check_count
+    from weightcast.bench.commands.importing import Asked, import_all
 
-    check_output_file("--out", out)
     check_count("--seed", seed, "as the run's seed", 0, MOST_SEED)
+    check_count("--every", every, "states to keep one of", 1, MOST_SEED)
     if in_place == (out is not None):
         raise InputError("give either --out FILE.safetensors or --in-place")
-    made = import_run(source, out, dataset=dataset, seed=seed, optimizer=optimizer, key=key)
-    for note in made.notes:
-        typer.echo(f"note: {note}", err=True)
-    run = made.run
-    typer.echo(
-        f"{made.path}: {run.n_snapshots} snapshots, steps {run.steps[0]} to {run.steps[-1]}, "
-        f"{run.n_coordinates:,} coordinates in {len(run.tensors)} tensors"
+    asked = Asked(
+        source, out, dataset, seed, optimizer, key, stage, layout, runs, every, shape, like
     )
+    for made in import_all(asked):
+        for note in made.notes:
+            typer.echo(f"note: {note}", err=True)
+        run = made.run
+        typer.echo(
+            f"{made.path}: {run.n_snapshots} snapshots, steps {run.steps[0]} to {run.steps[-1]}, "
+            f"{run.n_coordinates:,} coordinates in {len(run.tensors)} tensors"
+        )
 
 
 @app.command()

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from weightcast.datasets.trajectory import Floats
 
-#: Endings of files of tensors; all but the first go through torch.
-ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pth.tar")
+#: Endings of files of tensors; all but the first two go through torch.
+ENDINGS = (".safetensors", ".npz", ".bin", ".pt", ".pth", ".ckpt", ".pth.tar")
 
 
 class Entry(NamedTuple):

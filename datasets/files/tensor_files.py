@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign
+from weightcast.datasets.files.npz_file import NpzFile
 from weightcast.datasets.files.safetensors_file import SafetensorsFile
 from weightcast.datasets.files.state_dict import plain_names
 from weightcast.datasets.files.tensor_file import ENDINGS, Entry, TensorFile, ending
@@ -38,11 +39,11 @@ def open_tensors(path: Path, key: str = "") -> TensorFile:
     with foreign(path, "a file of tensors"):
         if not path.is_file():
             raise InputError(f"{path} is missing")
-    if ending(path) != ENDINGS[0]:
+    if ending(path) not in ENDINGS[:2]:
         return TorchFile(path, key)
     if key:
         raise InputError(f"{path} holds one state dict and no keys; leave --key out")
-    return SafetensorsFile(path)
+    return SafetensorsFile(path) if ending(path) == ENDINGS[0] else NpzFile(path)
 
 
 class Checkpoint:

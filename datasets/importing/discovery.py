@@ -1,9 +1,10 @@
 """Finding a run's checkpoints in a folder, and their order.
 
-Two arrangements are known. Folders whose names carry a step number hold a file, or shards and their
-index, under a name that the ecosystem uses (``checkpoint-500/model.safetensors``). Or files carry
-the number themselves (``step_100.pt``, ``epoch=3.pth``, ``epoch=3-step=1200.ckpt``). What counts as
-a step number is `step_names`' affair; what is passed over is told, with the reason.
+Three arrangements are known. Folders whose names carry a step number hold a file, or shards and
+their index, under a name that the ecosystem uses (``checkpoint-500/model.safetensors``). Or files
+carry the number themselves (``step_100.pt``, ``epoch=3.pth``, ``epoch=3-step=1200.ckpt``). Or the
+branches of a model in Hugging Face's cache do (`hub_cache`). What counts as a step number is
+`step_names`' affair; what is passed over is told, with the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from typing import NamedTuple
 from weightcast.datasets.errors import InputError
 from weightcast.datasets.files.foreign import clipped, foreign, read_json
 from weightcast.datasets.files.tensor_file import ending
-from weightcast.datasets.importing.step_names import Numbered, refuse_unsure_order, step_in
+from weightcast.datasets.importing.hub_cache import branches
+from weightcast.datasets.importing.step_names import (
+    Numbered,
+    of_one_stage,
+    refuse_unsure_order,
+    step_in,
+)
 
 #: Files in a numbered folder, the first that is there wins.
 NAMES = (
@@ -28,6 +35,7 @@ NAMES = (
     "model.pth",
     "adapter_model.safetensors",
     "adapter_model.bin",
+    "model.npz",
 )
 
 _STATE = re.compile(r"^(optim|scheduler|scaler|rng|random_states|training_args)", re.IGNORECASE)
@@ -45,6 +53,8 @@ class Found(NamedTuple):
 
     Attributes
     ----------
+    name : str
+        The folder, file or branch that has its step.
     step : int
     unit : str
         What was counted.
@@ -54,14 +64,21 @@ class Found(NamedTuple):
         Of shards, the file that the index names for each tensor.
     """
 
+    name: str
     step: int
     unit: str
     files: tuple[Path, ...]
     places: Mapping[str, str] | None = None
 
 
-def find_checkpoints(folder: Path) -> tuple[list[Found], dict[Path, str]]:
-    """Find a folder's checkpoints.
+def find_checkpoints(folder: Path, stage: str = "") -> tuple[list[Found], dict[Path, str]]:
+    """Find a folder's checkpoints, or those of a model in Hugging Face's cache.
+
+    Parameters
+    ----------
+    folder : Path
+    stage : str
+        Which stage of training, where names have several.
 
     Returns
     -------
@@ -73,17 +90,31 @@ def find_checkpoints(folder: Path) -> tuple[list[Found], dict[Path, str]]:
     Raises
     ------
     InputError
-        If there are fewer than two, if two have one step, or if their order is not sure.
+        If there are fewer than two, if two have one step, if their order is not sure, or if the
+        stage has yet to be chosen.
     """
     with foreign(folder, "a folder of checkpoints", "name another folder"):
         if not folder.is_dir():
             raise InputError(f"there is no folder of checkpoints at {folder}")
+        places = branches(folder)
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        _refuse_loose_shards(entries, folder)
-        numbers = {path: step_in(_stem(path)) for path in entries}
-        passed_over = {p: why for p in entries if (why := _passed_over(p, numbers[p]))}
-        files = {p: n for p, n in numbers.items() if n and p not in passed_over and _counts(p)}
-    folders = [path for path in files if path.is_dir()]
+        if places is None:
+            _refuse_loose_shards(entries, folder)
+        places = places or {path: path for path in entries}
+        numbers = {name: step_in(_stem(name, place)) for name, place in places.items()}
+        passed_over = {
+            name: why
+            for name, place in places.items()
+            if (why := _passed_over(place, numbers[name]))
+        }
+        files = {
+            name: n
+            for name, n in numbers.items()
+            if n and name not in passed_over and _counts(places[name])
+        }
+        files = of_one_stage(files, stage, folder)
+    _refuse_one_place(files, places, folder)
+    folders = [name for name in files if places[name].is_dir()]
     loose = [path for path in files if path not in folders]
     if folders and loose:
         raise InputError(
@@ -100,7 +131,18 @@ def find_checkpoints(folder: Path) -> tuple[list[Found], dict[Path, str]]:
     if len({number.unit for number in ordered.values()}) == 1:
         refuse_equal_steps(((n.step, path) for path, n in ordered.items()), folder)
     _refuse_unsure(ordered, passed_over, folder)
-    return [_found(path, number) for path, number in ordered.items()], passed_over
+    return [_found(name, places[name], number) for name, number in ordered.items()], passed_over
+
+
+def _refuse_one_place(names: Iterable[Path], places: Mapping[Path, Path], folder: Path) -> None:
+    """Refuse two branches that are one commit: their steps cannot both be right."""
+    seen: dict[Path, Path] = {}
+    for name in names:
+        if (other := seen.setdefault(places[name], name)) != name:
+            raise InputError(
+                f"{folder}: the branches {clipped(other.name)} and {clipped(name.name)} are one "
+                "commit; get one of them again, or remove it from refs"
+            )
 
 
 def told(passed_over: Mapping[Path, str]) -> list[str]:
@@ -127,11 +169,11 @@ def refuse_equal_steps(steps: Iterable[tuple[int, Path]], folder: Path) -> None:
         seen[step] = path
 
 
-def _stem(path: Path) -> str:
-    if path.is_dir():
-        return path.name
-    end = ending(path)
-    return path.name[: -len(end)] if end else path.stem
+def _stem(name: Path, place: Path) -> str:
+    if place.is_dir() or name != place:
+        return name.name
+    end = ending(place)
+    return name.name[: -len(end)] if end else name.stem
 
 
 def _counts(path: Path) -> bool:
@@ -144,11 +186,8 @@ def _model_in(folder: Path) -> Path | None:
 
 def _passed_over(path: Path, number: Numbered | None) -> str | None:
     """Say why a path is no checkpoint; None for one, and for what never looked like one."""
-    if path.is_dir():
-        if _model_in(path) is None:
-            named = ", ".join(name for name in NAMES if not name.endswith(".json"))
-            return f"no model in it under a usual name ({named})" if number else None
-        return None if number else "no sure step number in its name"
+    if path.is_dir() or not path.exists():
+        return _folder_passed_over(path, number)
     if ending(path) is None:
         if number is None or _OTHERS.search(path.name):
             return None
@@ -158,8 +197,19 @@ def _passed_over(path: Path, number: Numbered | None) -> str | None:
     return None if number else "no sure step number in its name"
 
 
+def _folder_passed_over(path: Path, number: Numbered | None) -> str | None:
+    if _model_in(path) is not None:
+        return None if number else "no sure step number in its name"
+    if number is None:
+        return None
+    if not path.exists():
+        return "its files are not in the cache"
+    named = ", ".join(name for name in NAMES if not name.endswith(".json"))
+    return f"no model in it under a usual name ({named})"
+
+
 def _refuse_loose_shards(entries: list[Path], folder: Path) -> None:
-    shards = [path for path in entries if ending(path) and _SHARD.search(_stem(path))]
+    shards = [path for path in entries if ending(path) and _SHARD.search(_stem(path, path))]
     if shards:
         raise InputError(
             f"{folder}: {', '.join(clipped(path.name) for path in shards[:2])} "
@@ -183,14 +233,14 @@ def _refuse_unsure(
         )
 
 
-def _found(path: Path, number: Numbered) -> Found:
+def _found(name: Path, path: Path, number: Numbered) -> Found:
     file = _model_in(path) if path.is_dir() else path
     assert file is not None  # what holds no model was passed over
     if file.suffix != ".json":
-        return Found(number.step, number.unit, (file,))
+        return Found(name.name, number.step, number.unit, (file,))
     places = _shard_places(file)
     files = tuple(file.parent / name for name in dict.fromkeys(places.values()))
-    return Found(number.step, number.unit, files, places)
+    return Found(name.name, number.step, number.unit, files, places)
 
 
 def _shard_places(path: Path) -> dict[str, str]:

@@ -18,12 +18,15 @@ from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.files.state_dict import WRAPPER_PREFIXES, is_measurement
 from weightcast.datasets.files.tensor_file import Entry, ending
 from weightcast.datasets.files.tensor_files import Checkpoint
+from weightcast.datasets.importing.arrays import read_arrays
 from weightcast.datasets.importing.discovery import (
     Found,
     find_checkpoints,
     refuse_equal_steps,
     told,
 )
+from weightcast.datasets.importing.hub_cache import model_name
+from weightcast.datasets.importing.imported import Imported
 from weightcast.datasets.importing.trainer_state import read_trainer_state
 from weightcast.datasets.networks.naming import guess_tensors, is_buffer, natural_key
 from weightcast.datasets.recording.reader import is_recording, read_recording
@@ -38,24 +41,6 @@ from weightcast.datasets.trajectory import (
 )
 
 
-@dataclass(frozen=True)
-class Imported:
-    """What an import made.
-
-    Attributes
-    ----------
-    path : Path
-        The file that it wrote.
-    run : Trajectory
-    notes : tuple of str
-        What was left out or assumed, a line each.
-    """
-
-    path: Path
-    run: Trajectory
-    notes: tuple[str, ...]
-
-
 def import_run(
     source: Path,
     out: Path | None,
@@ -64,15 +49,18 @@ def import_run(
     seed: int | None = None,
     optimizer: str | None = None,
     key: str = "",
+    stage: str = "",
 ) -> Imported:
-    """Make a trajectory of a folder of checkpoints, or of a recording that was cut short.
+    """Make a trajectory of checkpoints, of arrays, or of a recording that was cut short.
 
     Every number is read once; nothing is written under the final name unless all are finite.
 
     Parameters
     ----------
     source : Path
-        The folder, or the hidden ``.recording`` file that a killed `TrajectoryRecorder` left.
+        A folder of checkpoints, a model's folder in Hugging Face's cache, a ``.npz`` file whose
+        arrays have a leading axis of snapshots, or the hidden ``.recording`` file that a killed
+        `TrajectoryRecorder` left.
     out : Path or None
         A ``.safetensors`` file to write in the stacked layout; None or the folder itself to
         write ``trajectory.json`` beside the checkpoints, which then must stay.
@@ -84,6 +72,8 @@ def import_run(
     key : str, optional
         What the network's state dict is called in files of ``torch.save`` that hold several, or
         ``model.encoder`` where one lies in another.
+    stage : str, optional
+        Which stage of training, where checkpoints are of several.
 
     Raises
     ------
@@ -96,11 +86,16 @@ def import_run(
         )
     with foreign(source, "a folder of checkpoints", "name another folder"):
         recording = source.is_file()
-    if recording and key:
-        raise InputError(f"{source} is a file and holds no keys; leave --key out")
+    for option, value in (("--key", key), ("--stage", stage)):
+        if recording and value:
+            raise InputError(f"{source} is a file and holds no such thing; leave {option} out")
+    if recording and source.suffix.lower() == ".npz":
+        return _arrays(source, out, dataset, seed, optimizer)
     if recording:
         return _finish_recording(source, out, dataset, seed, optimizer)
-    gathered = gather_run(source, dataset=dataset, seed=seed, optimizer=optimizer, key=key)
+    gathered = gather_run(
+        source, dataset=dataset, seed=seed, optimizer=optimizer, key=key, stage=stage
+    )
     if out is not None and any(_same(out, path) for paths in gathered.files for path in paths):
         raise InputError(f"--out {out} is one of the checkpoints; name another file")
     run = gathered.run
@@ -138,6 +133,7 @@ def gather_run(
     seed: int | None = None,
     optimizer: str | None = None,
     key: str = "",
+    stage: str = "",
 ) -> Gathered:
     """Make a trajectory of the checkpoints in a folder without reading their numbers.
 
@@ -148,10 +144,10 @@ def gather_run(
     InputError
         If the checkpoints are not of one network, or are damaged.
     """
-    found, passed_over = find_checkpoints(folder)
+    found, passed_over = find_checkpoints(folder, stage)
     notes = told(passed_over)
     found = _with_own_steps(found, folder, key)
-    notes.append(_order(found, folder))
+    notes.append(_order(found))
     if found[0].unit == "epoch":
         notes.append("steps are epochs: the files' names count nothing else")
     files = [c.files for c in found]
@@ -161,7 +157,7 @@ def gather_run(
     notes += left_out
     logged = read_trainer_state(files[-1][0].parent, steps)
     meta = Metadata(
-        dataset=dataset or folder.resolve().name,
+        dataset=dataset or model_name(folder.resolve()),
         seed=seed or 0,
         optimizer=optimizer or "unknown",
         source="imported from checkpoints",
@@ -205,13 +201,9 @@ def _with_own_steps(found: list[Found], folder: Path, key: str) -> list[Found]:
     return own
 
 
-def _order(found: Sequence[Found], folder: Path) -> str:
+def _order(found: Sequence[Found]) -> str:
     """Say in what order the checkpoints are taken: the first, the last and some between."""
-    names = [
-        f"{clipped((c.files[0] if c.files[0].parent == folder else c.files[0].parent).name)} is "
-        f"{c.unit} {c.step:,}"
-        for c in found
-    ]
+    names = [f"{clipped(c.name)} is {c.unit} {c.step:,}" for c in found]
     if len(names) > 5:
         names[3:-1] = ["…"]
     return f"order: {', '.join(names)}"
@@ -377,6 +369,23 @@ def _read_all(run: Trajectory) -> None:
     for snapshot in range(run.n_snapshots):
         for tensor, start, stop in block_ranges(run.tensors, 1, BLOCK_BYTES):
             run.read(tensor, [snapshot], start, stop)
+
+
+def _arrays(
+    source: Path, out: Path | None, dataset: str | None, seed: int | None, optimizer: str | None
+) -> Imported:
+    if out is None or _same(out, source):
+        raise InputError(f"{source} is one file; give --out a .safetensors file to write")
+    meta = Metadata(
+        dataset=dataset or source.stem,
+        seed=seed or 0,
+        optimizer=optimizer or "unknown",
+        source="imported from arrays",
+    )
+    with foreign(source, "a .npz file of numpy"):
+        run, notes = read_arrays(source, meta)
+    _write(run, out)
+    return Imported(out, run, tuple(notes))
 
 
 def _finish_recording(

@@ -38,6 +38,8 @@ _NO_STEP = re.compile(
     r"exp|experiment|layers?|dim|size|width|bs|batch[ _-]?size|year|date|time)$",
     re.IGNORECASE,
 )
+#: Words that name one of several trainings, one after the other, of a network.
+_STAGE = re.compile(r"(?<![a-z])(stage|phase|ingredient)[ _-]?[0-9]+", re.IGNORECASE)
 _MEASURES = re.compile(r"loss|acc|metric|score|ppl|perplexity|val|auc|f1|err|bleu|lr", re.I)
 _PART = re.compile(
     r"(?P<word>[^\W\d_]*)[=_-]?(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<after>[a-z]*)", re.I
@@ -61,6 +63,9 @@ class Numbered(NamedTuple):
         The word before and the digits of every other number, in the name's order.
     told : bool
         Whether a word for it stands before the step.
+    stage : str
+        What stands before that, where it names a stage of training: ``stage2-ingredient1`` of
+        ``stage2-ingredient1-step1000``.
     """
 
     step: int
@@ -68,6 +73,7 @@ class Numbered(NamedTuple):
     pattern: str
     others: tuple[tuple[str, str], ...]
     told: bool = True
+    stage: str = ""
 
 
 def step_in(name: str) -> Numbered | None:
@@ -108,9 +114,12 @@ def _named(name: str, match: re.Match[str], unit: str) -> Numbered | None:
     step = int(match["number"]) * _TIMES[match["times"].lower()]
     if len(match["number"]) > len(str(_MOST)) or step > _MOST:
         raise InputError(f"{clipped(name)}: no run has so many steps")
-    pattern, others = _rest(name[: match.start()])
+    before = name[: match.start()]
+    pattern, others = _rest(before)
     later, more = _rest(after)
-    return Numbered(step, unit, f"{pattern}{match['word'].lower()}#{later}", others + more)
+    stage = before.strip("-_. ") if _STAGE.search(before) else ""
+    whole = f"{pattern}{match['word'].lower()}#{later}"
+    return Numbered(step, unit, whole, others + more, stage=stage)
 
 
 def _alone(name: str) -> Numbered | None:
@@ -131,6 +140,42 @@ def _strange(digits: str) -> bool:
 def _rest(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     others = tuple((m["word"].lower(), m["number"] + m["after"]) for m in _PART.finditer(text))
     return _PART.sub(lambda m: f"{m['word']}#", text), others
+
+
+def of_one_stage(names: Mapping[Path, Numbered], stage: str, folder: Path) -> dict[Path, Numbered]:
+    """Return the names of one stage of training, which is asked for where there are several.
+
+    Parameters
+    ----------
+    names : mapping of Path to Numbered
+    stage : str
+        What was asked for; empty for nothing.
+    folder : Path
+        Where they lie, for the message.
+
+    Raises
+    ------
+    InputError
+        With the choices, if there are several stages and none is asked for, or one that is not
+        there.
+    """
+    counts: dict[str, int] = {}
+    for number in names.values():
+        counts[number.stage] = counts.get(number.stage, 0) + 1
+    stages = sorted(name for name in counts if name)
+    if stage and stage not in stages:
+        said = ", ".join(map(clipped, stages)) or "none: no name has one before its step"
+        raise InputError(f"{folder} has no stage {clipped(stage)}; stages there are {said}")
+    if stage:
+        return {path: number for path, number in names.items() if number.stage == stage}
+    if len(counts) > 1 and stages:
+        said = ", ".join(f"{clipped(name)} ({counts[name]} checkpoints)" for name in stages)
+        rest = f", and {counts['']} of no stage" if "" in counts else ""
+        raise InputError(
+            f"{folder} holds several stages of training: {said}{rest}; choose one with "
+            f"--stage {clipped(stages[0])}"
+        )
+    return dict(names)
 
 
 def refuse_unsure_order(names: Mapping[str, Numbered], folder: Path) -> None:
