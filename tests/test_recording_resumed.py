@@ -223,13 +223,13 @@ def test_when_recording_is_killed_then_the_same_command_goes_on_and_ends_the_sam
             said = process.communicate()[1]
         assert process.returncode in (-9, 143), said
         assert _hidden(folder) == [state.name, ".0.safetensors.unfinished"]
-    assert "what is done of seeds 0 is kept: the same command goes on with it" in said
+    assert "what is done of seed 0 is kept: the same command goes on with it" in said
     assert "Traceback" not in said
     dataset = RecordedDataSet("slowly", (0,), "slow", "digits", "BSD", recipe=SLOWLY)
     monkeypatch.setattr(recording, "get_dataset", lambda name: dataset)
     assert record_dataset("slowly", None, tmp_path, 1) == 1
     said = capsys.readouterr().err
-    assert "going on with what was left of seeds 0, which were broken off" in said
+    assert "going on with what was left of seed 0 when recording was broken off" in said
     assert [path.name for path in folder.iterdir()] == ["0.safetensors"]
     record_run(SLOWLY, 0, tmp_path / "whole.safetensors")
     assert_same(

@@ -78,8 +78,7 @@ def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) ->
     unfinished = [seed for seed in missing if unfinished_bytes(_path(folder, seed))]
     if unfinished:
         print(
-            f"going on with what was left of seeds {seed_ranges(unfinished)}, which were broken "
-            "off",
+            f"going on with what was left of {_named(unfinished)} when recording was broken off",
             file=sys.stderr,
         )
     jobs = min(jobs, len(missing))
@@ -173,11 +172,14 @@ def _saying_what_is_left(folder: Path, seeds: Sequence[int]) -> Iterator[None]:
         left = [seed for seed in seeds if unfinished_bytes(_path(folder, seed))]
         if left:
             print(
-                f"what is done of seeds {seed_ranges(left)} is kept: the same command goes on with "
-                "it",
+                f"what is done of {_named(left)} is kept: the same command goes on with it",
                 file=sys.stderr,
             )
         raise
+
+
+def _named(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {seed_ranges(seeds)}"
 
 
 def _path(folder: Path, seed: int) -> Path:
