@@ -22,6 +22,11 @@ from weightcast.reports.numbers import SUPERSCRIPT
 # Stands for the page's text colour, which changes in dark mode; replaced in the finished SVG.
 INK = "#0f0e0d"
 FONT_SIZE = 11.0
+#: The smallest letters of any picture, in its own pixels, and what they measure at least.
+SMALLEST = 10.0
+LEGIBLE = 11.0
+# A picture grows to this many times its own size.
+_MOST = 1.35
 
 #: Errors above this many times the baseline's are drawn at the frame's edge.
 CLIP = 10.0
@@ -133,7 +138,7 @@ def _inline(svg: str, name: str, title: str, width: float, height: float) -> Mar
     label = escape(title)
     return Markup(
         f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" '
-        f'class="wide-{round(1.35 * width)}">{body}</svg>'
+        f'class="wide-{math.ceil(width)}">{body}</svg>'
     )
 
 
@@ -146,9 +151,16 @@ def _attributes(style: re.Match[str]) -> str:
 
 
 def widths(page: str) -> str:
-    """Return the rules for how wide the pictures of a page may grow."""
+    """Return the rules for how far the pictures of a page may grow and shrink.
+
+    The smallest letters are legible at any width of the window: below it a picture scrolls.
+    """
     found = sorted({int(width) for width in re.findall(r'<svg [^>]*class="wide-(\d+)"', page)})
-    return "\n".join(f".wide-{width} {{ max-width: {width}px; }}" for width in found)
+    return "\n".join(
+        f".wide-{width} {{ max-width: {_MOST * width:.0f}px; "
+        f"min-width: {math.ceil(LEGIBLE / SMALLEST * width)}px; }}"
+        for width in found
+    )
 
 
 def log_axis(axes: Axes, which: str, low: float, high: float) -> None:

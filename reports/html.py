@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,8 @@ def render_report(results: Results | View) -> str:
     )
     script = _read("script.js")
     content = _content(view) | {"policy": Markup(_POLICY), "script": Markup(script)}
+    numbers = itertools.count(1)
+    environment.globals["count"] = lambda: next(numbers)
     page = environment.get_template("report.html.j2").render(content)
     return page.replace(_POLICY, _policy(f"{_read('style.css')}{widths(page)}", script), 1)
 

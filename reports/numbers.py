@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from weightcast.bench.estimate import Estimate
 
 DASH = "—"
+# Between thousands.
+THIN = "\N{NARROW NO-BREAK SPACE}"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -24,7 +26,7 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
         return "0"
     size = math.floor(math.log10(abs(value)))
     if -4 <= size <= 4:
-        rounded = f"{abs(value):.{max(0, digits - 1 - size)}f}"
+        rounded = f"{abs(value):,.{max(0, digits - 1 - size)}f}".replace(",", THIN)
     else:
         mantissa, exponent = f"{abs(value):.{digits - 1}e}".split("e")
         rounded = f"{mantissa}×10{str(int(exponent)).translate(SUPERSCRIPT)}"
@@ -75,7 +77,7 @@ def count(value: float | None) -> str:
     """Write a whole number with thousands apart."""
     if value is None or not math.isfinite(value):
         return number(value)
-    return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:,.0f}".replace(",", THIN)
 
 
 def plural(amount: int, one: str, many: str = "") -> str:

@@ -11,11 +11,16 @@ from weightcast.reports.numbers import DASH, count, fixed, interval, number
 
 @dataclass(frozen=True)
 class Column:
-    """A column's head; ``hint`` explains it where the pointer rests."""
+    """A column's head.
+
+    ``hint`` explains it where the pointer rests; ``best`` is ``"high"`` or ``"low"``, what a first
+    click puts on top, or empty where neither is better.
+    """
 
     title: str
     hint: str = ""
     numeric: bool = True
+    best: str = ""
 
 
 @dataclass(frozen=True)

@@ -393,7 +393,7 @@ CHROMIUM = next(
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
-def test_when_a_header_is_clicked_then_the_table_sorts(
+def test_when_a_header_is_clicked_then_the_best_is_on_top_first(
     results: Results, report: str, tmp_path: Path
 ) -> None:
     board = rank_results(results).ranking.standings
@@ -425,7 +425,7 @@ def test_when_a_header_is_clicked_then_the_table_sorts(
     )  # fmt: skip
     title = re.search(r"<title>(.*?)</title>", done.stdout, re.S)
     assert title is not None, done.stderr
-    assert title[1] == (f"ascending {board[-1].method}; descending {board[0].method}; 1 panel")
+    assert title[1] == (f"descending {board[0].method}; ascending {board[-1].method}; 1 panel")
 
 
 def test_when_the_report_loads_then_pyplot_does_not() -> None:

@@ -27,7 +27,7 @@ from weightcast.reports.sections.function import batch_norm_note
         (0.0, "0"),
         (1.0, "1.00"),
         (-0.10649, "−0.106"),
-        (12345.6, "12346"),
+        (12345.6, "12\u202f346"),
         (1.34e32, "1.34×10³²"),
         (2e-7, "2.00×10⁻⁷"),
         (math.nan, "—"),

@@ -176,7 +176,8 @@ def _print_csv(source: Path, baseline: str | None, csv: Path | None, pairs: bool
             raise InputError(f"{source} has no column run, and --pairs compares run by run")
         _print_pairs(board.pairwise, board.errors, ranking, source.name, notes, csv)
         return
-    title = f"{source.name}, {len(ranking.tasks)} tasks; skill against {ranking.baseline}"
+    tasks = f"{len(ranking.tasks)} task{'s' * (len(ranking.tasks) != 1)}"
+    title = f"{source.name}, {tasks}; skill against {ranking.baseline}"
     rows = ranking_rows(ranking, board.horizons, board.at_horizons, board.pairwise)
     print_table(rows, title=title)
     print_notes(notes)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from weightcast.reports.figures import CLIP, INK, draw, log_axis, log_range, power
+from weightcast.reports.figures import CLIP, INK, SMALLEST, draw, log_axis, log_range, power
 from weightcast.reports.labels import Label, label_points, short
 from weightcast.reports.palette import Look
 
@@ -89,7 +89,7 @@ def function_plot(
                 xytext=(-2, 3),
                 textcoords="offset points",
                 ha="right",
-                fontsize=9,
+                fontsize=SMALLEST,
                 alpha=0.7,
             )
         points = []

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from weightcast.bench.loop.targets import Target
-from weightcast.reports.figures import INK, draw, log_axis, log_range
+from weightcast.reports.figures import INK, SMALLEST, draw, log_axis, log_range
 from weightcast.reports.labels import Label, label_ends, short
 from weightcast.reports.loop_view import RunCurves
 from weightcast.reports.palette import Look
@@ -72,7 +72,7 @@ def loop_curves_plot(
                 xytext=(-2, 3),
                 textcoords="offset points",
                 ha="right",
-                fontsize=9,
+                fontsize=SMALLEST,
                 alpha=0.75,
             )
         ends = []

@@ -56,23 +56,29 @@ def compute_table(view: View, task: Task) -> Table:
     per_million = _is_recorded(task) and len(size) > 0 and float(size.max()) >= _FEWEST
     columns = [
         Column("method", numeric=False),
-        Column("fit", "seconds of one fit, tuning included"),
-        Column("forecast", "seconds of one test run's forecast"),
+        Column("fit", "seconds of one fit, tuning included", best="low"),
+        Column("forecast", "seconds of one test run's forecast", best="low"),
     ]
     if per_million:
-        columns.append(Column("per million", "seconds of forecast per million coordinates"))
+        columns.append(
+            Column("per million", "seconds of forecast per million coordinates", best="low")
+        )
     columns += [
-        Column("peak memory", "of one forecast, above what the process held before"),
-        Column("parameters", "learned numbers"),
+        Column("peak memory", "of one forecast, above what the process held before", best="low"),
+        Column("parameters", "learned numbers", best="low"),
     ]
     flops = bool(rows_here["flops_per_coordinate"].notna().any())
     if flops:
         columns.append(
-            Column("FLOPs per coordinate", "of one forecast, as the method declares them")
+            Column(
+                "FLOPs per coordinate", "of one forecast, as the method declares them", best="low"
+            )
         )
     columns += [
-        Column("break-even uses", "uses until steps gained pay for fit and training runs"),
-        Column("median rel_sum"),
+        Column(
+            "break-even uses", "uses until steps gained pay for fit and training runs", best="low"
+        ),
+        Column("median rel_sum", best="low"),
     ]
     table = Table("Medians over test runs, wall-clock time.", columns)
     for label, error in view.medians(task):

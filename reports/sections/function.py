@@ -43,14 +43,15 @@ def function_table(view: View, task: Task) -> Table:
                 Column(
                     "Δ loss, last" if label == "last" else f"Δ loss, {label[1:]}",
                     "median change in train loss at this horizon",
+                    best="low",
                 )
                 for label in measured
             ),
-            Column("test accuracy, last", "median, at the last horizon"),
-            Column("steps gained, last", "median, in optimizer steps"),
-            Column("below", "steps gained censored below"),
+            Column("test accuracy, last", "median, at the last horizon", best="high"),
+            Column("steps gained, last", "median, in optimizer steps", best="high"),
+            Column("below", "steps gained censored below", best="low"),
             Column("above", "steps gained censored above"),
-            Column("failed", "runs without a usable network"),
+            Column("failed", "runs without a usable network", best="low"),
         ],
     )
     tested = "test_accuracy_last" in rows.columns

@@ -23,6 +23,7 @@ _METRICS = {
     "rel_sum_sample": "rel_sum over all horizons and the fixed sample of coordinates",
 }
 
+_UP, _DOWN = "high", "low"
 _AT_LENGTH = "the same forecast as far along its displacement as the training loss says; 95 %"
 
 
@@ -130,45 +131,65 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
     several = len({context for _, context in board.medians.columns}) > 1
     leader = board.ranking.standings[0].method
     columns = [
-        Column("#", "place; beside it the ranks that cannot be told apart at 5 %, over all pairs"),
+        Column("#", "place by skill", best=_DOWN),
         Column("method", numeric=False),
-        Column("skill", f"1 − geometric mean of error over {board.ranking.baseline}'s; 95 %"),
         Column(
-            "IQM", f"the skill of the middle half of all runs, against {board.ranking.baseline}"
+            "skill",
+            f"1 − geometric mean of error over {board.ranking.baseline}'s; 95 %",
+            best=_UP,
         ),
-        *([] if board.at_length is None else [Column("at its best length", _AT_LENGTH)]),
-        *(Column(f"at {spoken(label)}", _at(label, board)) for label in board.horizons),
-        Column("win rate", "share of the other methods beaten, averaged over tasks; 95 %"),
-        Column("mean rank"),
-        Column(f"error over {leader}'s", "paired, geometric mean over tasks; 95 %"),
+        Column("rank band", "ranks that cannot be told apart at 5 %, over all pairs", best=_DOWN),
         Column(
             "failed",
             "cells without a result, each charged the worse of the baseline's error and the "
             "method's own worst on that task",
+            best=_DOWN,
         ),
-        Column("knows", "where the method's knowledge comes from", numeric=False),
         Column(
-            "row",
+            "implementation",
             "whose work it is: ours, retrained here, its authors', a library's",
             numeric=False,
         ),
+        Column("provenance", "where the method's knowledge comes from", numeric=False),
+        Column(
+            "IQM",
+            f"the skill of the middle half of all runs, against {board.ranking.baseline}",
+            best=_UP,
+        ),
+        *([] if board.at_length is None else [Column("at its best length", _AT_LENGTH, best=_UP)]),
+        *(Column(f"at {spoken(label)}", _at(label, board), best=_UP) for label in board.horizons),
+        Column(
+            "win rate", "share of the other methods beaten, averaged over tasks; 95 %", best=_UP
+        ),
+        Column("mean rank", best=_DOWN),
+        Column(f"error over {leader}'s", "paired, geometric mean over tasks; 95 %", best=_DOWN),
         *(
-            Column(f"{dataset}, context {context}" if several else str(dataset), "median error")
+            Column(
+                f"{dataset}, context {context}" if several else str(dataset),
+                "median error",
+                best=_DOWN,
+            )
             for dataset, context in board.medians.columns
         ),
     ]
     table = Table(
         f"Ranked by {_metric(board)}, on {listed(board.datasets)}. Brackets hold 95 % intervals; "
-        "the columns named after data sets hold the median over runs.",
+        "the columns named after data sets hold the median over runs with a result; "
+        "† says how many failed cells are charged there.",
         columns,
         stacked=True,
     )
     dash = Cell("—")
+    failed = _failed(board)
     for place, s in enumerate(board.ranking.standings, 1):
         row = [
-            _place(place, s.method, board),
+            Cell(str(place) if s.method in board.pairwise.methods else "—", str(place)),
             _method(view, s.method),
             estimated(s.skill, signed=True),
+            _band(s.method, board),
+            Cell(str(s.failures), str(s.failures), "charged" if s.failures else ""),
+            words(view.implementation(s.method)),
+            words(view.provenance(s.method)),
             estimated(s.middle, signed=True),
             *_at_length(s.method, board),
             *(
@@ -178,20 +199,35 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
             estimated(s.win_rate),
             decimal(s.mean_rank, 1),
             estimated(s.ratio),
-            Cell(str(s.failures), str(s.failures)),
-            words(view.provenance(s.method)),
-            words(view.implementation(s.method)),
         ]
-        row += [value(float(amount)) for amount in board.medians.loc[s.method]]
+        row += _medians(s.method, board, failed)
         table.rows.append(row)
     for u in board.ranking.unranked:
-        blank = [dash] * (5 + len(board.horizons) + (board.at_length is not None))
-        row = [dash, _method(view, u.method, "not ranked"), *blank]
+        row = [dash, _method(view, u.method, "not ranked"), dash, dash]
         row += [Cell(f"{u.failures} of {u.cells}", str(u.failures))]
-        row += [words(view.provenance(u.method)), words(view.implementation(u.method))]
+        row += [words(view.implementation(u.method)), words(view.provenance(u.method))]
+        row += [dash] * (4 + len(board.horizons) + (board.at_length is not None))
         row += [value(float(amount)) for amount in board.medians.loc[u.method]]
         table.rows.append(row)
     return table
+
+
+def _failed(board: Leaderboard) -> dict[tuple[str, str, int], int]:
+    """Count failed cells by method, data set and context."""
+    failed = board.cells[board.cells["status"] != "ok"]
+    counts = failed.groupby(["label", "dataset", "context"]).size()
+    return {(str(m), str(d), int(c)): int(n) for (m, d, c), n in counts.items()}
+
+
+def _medians(
+    method: str, board: Leaderboard, failed: dict[tuple[str, str, int], int]
+) -> list[Cell]:
+    """Return a method's median on each task, marked where failed cells were charged beside it."""
+    cells = []
+    for (dataset, context), found in board.medians.loc[method].items():
+        charged = failed.get((method, str(dataset), int(context)), 0)
+        cells.append(value(float(found), note=f"† {charged} charged" if charged else ""))
+    return cells
 
 
 def _at_length(method: str, board: Leaderboard) -> list[Cell]:
@@ -202,12 +238,12 @@ def _at_length(method: str, board: Leaderboard) -> list[Cell]:
     return [estimated(found, signed=True) if found.known else Cell("—")]
 
 
-def _place(place: int, method: str, board: Leaderboard) -> Cell:
-    """Return a place, with the ranks that the method may as well have."""
+def _band(method: str, board: Leaderboard) -> Cell:
+    """Return the ranks that the method may have."""
     if method not in board.pairwise.methods:
-        return Cell("—", str(place))
+        return Cell("—")
     lower, upper = board.pairwise.band(method)
-    return Cell(str(place), str(place), "" if lower == upper else f"{lower}–{upper}")
+    return Cell(str(lower) if lower == upper else f"{lower}–{upper}", key(lower + upper / 1e3))
 
 
 def pairs_table(view: View, board: Leaderboard) -> Table:
@@ -272,7 +308,7 @@ def _unranked(view: View, column: str) -> Table:
         said,
         [
             Column("method", numeric=False),
-            Column("knows", "where the method's knowledge comes from", numeric=False),
+            Column("provenance", "where the method's knowledge comes from", numeric=False),
             *(Column(task.title, "median, number of runs") for task in view.tasks),
         ],
     )

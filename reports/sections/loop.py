@@ -267,7 +267,7 @@ def _pooled_part(loop: LoopView, boards: dict[str, LoopBoard]) -> LoopPart:
         "interval.",
         [
             Column("method", numeric=False),
-            Column("ratio", "below 1 is faster"),
+            Column("ratio", "below 1 is faster", best="low"),
             Column("verdict", "against 1 and the null row", numeric=False),
             Column("would see", "the smallest saving that 80 of 100 such comparisons call faster"),
             Column("data sets"),
@@ -364,7 +364,11 @@ def _standings_table(loop: LoopView, dataset: str, found: dict[str, list[LoopSta
         "run that misses the target counts with what its whole budget cost.",
         [
             Column("method", numeric=False),
-            Column("ratio", "step-equivalents over tuned plain training's; below 1 is faster"),
+            Column(
+                "ratio",
+                "step-equivalents over tuned plain training's; below 1 is faster",
+                best="low",
+            ),
             Column("verdict", "against 1 and the null row", numeric=False),
             Column("would see", "the smallest saving that 80 of 100 such comparisons call faster"),
             Column("same rate", "ratio to plain training at the same configuration"),
