@@ -148,7 +148,7 @@ def _content(view: View) -> dict[str, Any]:
         "loop_facts": loop_facts(view),
         "datasets": dataset_table(view) if cells else None,
         "environment": environment_facts(results.environment),
-        "mixed": environment_differences(results.machines),
+        "mixed": environment_differences(results.machines, results.packages_used()),
         "cells": cells,
         **(_cell_content(view) if cells else {}),
         # In a template `loop` is what counts a for loop.

@@ -182,7 +182,7 @@ def at_a_tiny_size(arguments: list[str], suites: Path) -> list[str]:
 
 
 def _trains(arguments: list[str]) -> bool:
-    return arguments[0] in ("run", "record")
+    return arguments[0] in ("run", "record") and "--dry-run" not in arguments
 
 
 def _value(arguments: list[str], option: str) -> str:

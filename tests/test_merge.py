@@ -21,7 +21,7 @@ from weightcast.bench.engine.store.schema import seal_again
 from weightcast.bench.engine.store.store import NAME, Store
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.leaderboard import rank_results
-from weightcast.bench.results.mixed import environment_differences, mixed_note
+from weightcast.bench.results.mixed import environment_differences, mixed_note, packages_used
 from weightcast.bench.results.tables import Results, load_results
 from weightcast.datasets import InputError
 from weightcast.reports.html import render_report
@@ -327,7 +327,8 @@ def test_when_machines_are_mixed_then_every_verb_says_so(
     mixed: tuple[Path, Merged], made: Path, capsys: Any
 ) -> None:
     folder, merged = mixed
-    note = mixed_note(load_results(folder).machines)
+    found = load_results(folder)
+    note = mixed_note(found.machines, found.packages_used())
     assert merged.notes == [note]
     assert note.startswith("cells were made in 2 environments: cpu ")
     assert "and Other CPU (36 cells)" in note
@@ -351,6 +352,23 @@ def test_when_machines_are_mixed_then_the_report_warns(mixed: tuple[Path, Merged
     assert len(differences) == 2
     assert differences[1].startswith("numpy ")
     assert all(f"<li>{line}</li>" in page for line in differences)
+
+
+def test_when_a_package_differs_that_no_method_uses_then_it_is_not_told() -> None:
+    versions = {"numpy": "2", "torch": "2.4", "statsmodels": "0.14", "scipy": "1.13", "pebble": "5"}
+    one: dict[str, Any] = {"packages": versions, "cells": 5}
+    two = one | {"packages": {name: f"{version}.9" for name, version in versions.items()}}
+
+    def told(methods: list[str], networks: bool = False) -> set[str]:
+        found = environment_differences([one, two], packages_used(methods, networks))
+        return {line.partition(" ")[0] for line in found}
+
+    assert told(["last-value", "ols-line"]) == {"numpy"}
+    assert told(["last-value"], networks=True) == {"numpy", "torch"}
+    assert told(["lstm"]) == {"numpy", "torch"}
+    assert told(["arima"]) >= {"numpy", "statsmodels", "scipy"}
+    assert told(["theta"]) >= {"numpy", "scipy"}  # below sktime
+    assert told(["not-registered-here"]) == set(versions)
 
 
 def test_when_only_what_means_nothing_differs_then_machines_are_alike() -> None:

@@ -228,7 +228,8 @@ def _print_ranking(
     ranking = board.ranking
     if errors is not None:
         _write_csv(errors, run_table(board.errors, board.tier, board.metric))
-    said, notes = f"{board.tier} tier, {board.spoken}", [*board.notes, mixed_note(results.machines)]
+    mixed = mixed_note(results.machines, results.packages_used())
+    said, notes = f"{board.tier} tier, {board.spoken}", [*board.notes, mixed]
     if board.tier == "function":
         notes += absent_tiers(results, "function")
     if kind == "--pairs":
@@ -303,7 +304,8 @@ def _print_loop(
     board = loop_board(results.loops, readout=readout, kind=metric or "train_loss", target=target)
     for title, rows in terminal_tables(board):
         print_table(rows, title=title)
-    print_notes([*board.notes, *absent, mixed_note(results.machines)])
+    mixed = mixed_note(results.machines, results.packages_used())
+    print_notes([*board.notes, *absent, mixed])
     if csv is not None:
         _write_csv(csv, board_table(board))
 

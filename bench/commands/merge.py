@@ -22,7 +22,7 @@ from weightcast.bench.engine.store.schema import count_again
 from weightcast.bench.engine.store.store import LOCK, NAME, Store
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.suite import Suite, load_suite
-from weightcast.bench.results.mixed import mixed_note
+from weightcast.bench.results.mixed import store_note
 from weightcast.datasets import InputError
 from weightcast.datasets.files.partial_file import write_text
 
@@ -190,7 +190,7 @@ def _merge_stores(parts: Sequence[Path], build: Path, out: Path) -> Merged:
         merged.cells += _count(db, "loops")
         merged.repeated += _count(db, "repeated_loops")
     with Store(build, read_only=True) as store:
-        if note := mixed_note(store.machines()):
+        if note := store_note(store):
             merged.notes.append(note)
     return merged
 

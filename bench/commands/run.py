@@ -44,7 +44,7 @@ from weightcast.bench.plan.loop_groups import (
 from weightcast.bench.plan.loop_settings import no_tier, recipe_of
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import LARGEST, Suite, load_suite
-from weightcast.bench.results.mixed import mixed_note
+from weightcast.bench.results.mixed import store_note
 from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
 from weightcast.datasets.admission.gates import set_gates
@@ -162,7 +162,7 @@ def run_suite(options: RunOptions) -> dict[str, int]:
             raise RunFailed(
                 f"{error}; what was finished before is stored, and the same command resumes"
             ) from None
-        if note := mixed_note(store.machines()):
+        if note := store_note(store):
             print(f"note: {note}", file=sys.stderr)
         for line in failure_lines(store, keys, options.out):
             print(line, file=sys.stderr)

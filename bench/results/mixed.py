@@ -2,17 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
+from weightcast.bench.engine.store.store import Store
+from weightcast.bench.plan.loop_settings import CONTROLS
+from weightcast.datasets import InputError
+from weightcast.methods import get_method
+from weightcast.methods.code import imported_packages
 
-def environment_differences(machines: Sequence[dict[str, Any]]) -> list[str]:
+#: What every number goes through.
+_ALWAYS = ("weightcast", "numpy")
+#: Distributions that are imported under another name.
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "skbase": "scikit-base"}
+
+
+def packages_used(methods: Iterable[str], networks: bool) -> set[str] | None:
+    """Name the distributions that numbers of some methods go through.
+
+    Parameters
+    ----------
+    methods : iterable of str
+    networks : bool
+        Whether real networks were measured or trained.
+
+    Returns
+    -------
+    set of str, optional
+        None where a method is not registered here, of which nobody knows what it imports.
+
+    Examples
+    --------
+    >>> sorted(packages_used(["ols-line"], networks=False))
+    ['numpy', 'weightcast']
+    """
+    found = {*_ALWAYS, *(["torch"] if networks else [])}
+    for method in methods:
+        try:
+            imported = imported_packages(get_method(method))
+        except InputError:
+            return None
+        found |= {_DISTRIBUTIONS.get(name, name) for name in imported}
+    # statsmodels brings scipy, sktime scikit-learn: what they compute, they compute with those.
+    return found | {below for name in found for below in _required(name)}
+
+
+def _required(distribution: str) -> set[str]:
+    """Name what a distribution requires, without what is for its extras."""
+    if distribution in _ALWAYS:
+        return set()
+    try:
+        lines = requires(distribution) or []
+    except PackageNotFoundError:
+        return set()
+    names = (re.match(r"[\w.-]+", line) for line in lines if "extra ==" not in line)
+    return {found[0].lower() for found in names if found}
+
+
+def environment_differences(
+    machines: Sequence[dict[str, Any]], used: Collection[str] | None = None
+) -> list[str]:
     """Say in what machines differ, and how many cells were made with each value.
 
     Parameters
     ----------
     machines : sequence of dict
         As in `weightcast.bench.results.tables.Results.machines`.
+    used : collection of str, optional
+        Packages whose versions are compared, as of `packages_used`; all that are known by default.
 
     Returns
     -------
@@ -24,7 +83,7 @@ def environment_differences(machines: Sequence[dict[str, Any]]) -> list[str]:
     >>> environment_differences([{"cpu": "A", "cells": 40}, {"cpu": "B", "cells": 1}])
     ['cpu A (40 cells) and B (1 cell)']
     """
-    settings = [_settings(machine) for machine in machines]
+    settings = [_settings(machine, used) for machine in machines]
     found = []
     for name in dict.fromkeys(name for each in settings for name in each):
         cells: dict[str, int] = {}
@@ -37,7 +96,7 @@ def environment_differences(machines: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
-def mixed_note(machines: Sequence[dict[str, Any]]) -> str:
+def mixed_note(machines: Sequence[dict[str, Any]], used: Collection[str] | None = None) -> str:
     """Say in one line that results come from several environments; nothing where they do not.
 
     Examples
@@ -45,17 +104,30 @@ def mixed_note(machines: Sequence[dict[str, Any]]) -> str:
     >>> mixed_note([{"cpu": "A", "cells": 40}])
     ''
     """
-    differences = environment_differences(machines)
+    differences = environment_differences(machines, used)
     if not differences:
         return ""
-    kinds = {tuple(_settings(machine).items()) for machine in machines}
+    kinds = {tuple(_settings(machine, used).items()) for machine in machines}
     return (
         f"cells were made in {len(kinds)} environments: {'; '.join(differences)}; "
         "errors may differ slightly between them, seconds do not compare"
     )
 
 
-def _settings(machine: dict[str, Any]) -> dict[str, str]:
+def store_note(store: Store) -> str:
+    """Say the same of a store."""
+    machines = store.machines()
+    if len(machines) < 2:
+        return ""
+    rows = store.rows("SELECT DISTINCT method FROM fits UNION SELECT method FROM loops")
+    networks = store.rows(
+        "SELECT 1 AS one FROM cells WHERE tier = 'function' UNION SELECT 1 FROM loops LIMIT 1"
+    )
+    methods = {str(row["method"]) for row in rows} - set(CONTROLS)
+    return mixed_note(machines, packages_used(methods, bool(networks)))
+
+
+def _settings(machine: dict[str, Any], used: Collection[str] | None) -> dict[str, str]:
     """Return what numbers or seconds depend on, in words; what reads alike counts as alike."""
     found = {}
     for key, (name, written) in _SPOKEN.items():
@@ -66,6 +138,7 @@ def _settings(machine: dict[str, Any]) -> dict[str, str]:
     return found | {
         name: "not installed" if version is None else str(version)
         for name, version in sorted(packages.items())
+        if used is None or name in used
     }
 
 

@@ -12,10 +12,12 @@ from weightcast.bench.engine.environment import read_environment
 from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.loop_row import LoopRow
+from weightcast.bench.plan.loop_settings import CONTROLS
 from weightcast.bench.plan.sharing import Sharing
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.cells import read_cells
 from weightcast.bench.results.csv_cells import csv_text
+from weightcast.bench.results.mixed import packages_used
 from weightcast.datasets import InputError
 from weightcast.datasets.files.partial_file import whole_file
 
@@ -78,6 +80,12 @@ class Results:
         cells = self.cells
         here = (cells["dataset"] == dataset) & (cells["context"] == context)
         return replace(self, cells=cells[here])
+
+    def packages_used(self) -> set[str] | None:
+        """Name the packages that these results went through; None where that is not known."""
+        methods = {*self.cells["method"], *(str(row["method"]) for row in self.loops)}
+        networks = bool(self.loops) or "function" in set(self.cells["tier"])
+        return packages_used(methods - set(CONTROLS), networks)
 
     @property
     def suite(self) -> str:
