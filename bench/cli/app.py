@@ -19,7 +19,6 @@ from weightcast.bench.printable import printable
 from weightcast.datasets.errors import InputError
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -148,15 +147,28 @@ def _print_for_terminal(
     from rich.table import Table
     from rich.text import Text
 
+    from weightcast.bench.cli.table import Column, fit, lines, whole_width
+
+    console = Console()
+    columns = [
+        Column(printable(name), [row[place] for row in cells]) for place, name in enumerate(names)
+    ]
+    kept, gone = fit(columns, console.width)
     # Text is shown as it is: square brackets in a name are no markup.
     shown = None if title is None else Text(printable(title), "table.title")
-    table = Table(title=shown, title_justify="left", box=None, pad_edge=False)
-    for name in names:
-        justify: Literal["left", "right"] = "right" if name in numeric else "left"
-        table.add_column(Text(printable(name)), justify=justify, no_wrap=name == names[0])
-    for row in cells:
-        table.add_row(*map(Text, row))
-    Console().print(table)
+    table = Table(title=shown, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in kept:
+        justify: Literal["left", "right"] = "right" if column.name in numeric else "left"
+        head = Text(lines(column.name, column.width))
+        table.add_column(head, justify=justify, no_wrap=True, width=column.width)
+    for row in range(len(cells)):
+        table.add_row(*(Text(lines(column.cells[row], column.width)) for column in kept))
+    console.print(table, crop=False)
+    if gone:
+        typer.echo(
+            f"left out at {console.width} characters a line: {', '.join(gone)}; "
+            f"{whole_width(columns)} show all, and so does a pipe"
+        )
 
 
 def _print_lines(

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from weightcast.bench.cli import completion
 from weightcast.bench.cli.app import (
     DataFolder,
     Plugins,
@@ -31,7 +32,10 @@ class Device(StrEnum):
 @app.command()
 @clear_errors
 def run(
-    suite: Annotated[str, typer.Option(help="A suite's name, or a .toml file.")],
+    suite: Annotated[
+        str,
+        typer.Option(help="A suite's name, or a .toml file.", autocompletion=completion.suites),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -39,10 +43,16 @@ def run(
         ),
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help="Only these methods, separated by commas.")
+        str | None,
+        typer.Option(
+            help="Only these methods, separated by commas.", autocompletion=completion.methods
+        ),
     ] = None,
     datasets: Annotated[
-        str | None, typer.Option(help="Only these data sets, separated by commas.")
+        str | None,
+        typer.Option(
+            help="Only these data sets, separated by commas.", autocompletion=completion.datasets
+        ),
     ] = None,
     plugin: Plugins = None,
     data: DataFolder = None,
