@@ -22,7 +22,7 @@ from weightcast.bench.plan.loop_groups import first_grids, loop_groups, trained
 from weightcast.bench.plan.loop_settings import recipe_of
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import Suite
-from weightcast.bench.progress.bar import duration
+from weightcast.bench.progress.bar import duration, size_text
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
 from weightcast.datasets.dataset import default_data_folder, seed_ranges
 
@@ -214,7 +214,7 @@ def _row(part: _Part, looped: bool) -> dict[str, Any]:
         "cells": part.cells,
         **({"trainings": part.trainings} if looped else {}),
         "stored": part.stored,
-        "to record": f"{duration(seconds)}, {_size(size)}" if part.missing else "",
+        "to record": f"{duration(seconds)}, {size_text(size)}" if part.missing else "",
     }
 
 
@@ -321,8 +321,8 @@ def _to_record(options: RunOptions, parts: dict[str, _Part], jobs: int) -> Itera
     folder = options.data or default_data_folder()
     yield (
         f"to record: {sum(len(part.missing) for part in short):,} runs of {len(short)} data sets, "
-        f"about {duration(seconds / jobs)} with {_jobs(jobs)} and {_size(size)}; "
-        f"{_size(_free(folder))} are free on the disk of {folder}"
+        f"about {duration(seconds / jobs)} with {_jobs(jobs)} and {size_text(size)}; "
+        f"{size_text(_free(folder))} are free on the disk of {folder}"
     )
     for part in short:
         yield f"  weightcast record {part.dataset.name} --seeds {seed_ranges(part.missing)}"
@@ -335,10 +335,6 @@ def _to_record(options: RunOptions, parts: dict[str, _Part], jobs: int) -> Itera
 def _free(folder: Path) -> int:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(there).free
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
 
 
 def _jobs(jobs: int) -> str:

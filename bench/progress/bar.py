@@ -45,6 +45,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def size_text(count: int) -> str:
+    """Write bytes the way people say them, e.g. ``1.5 MiB``."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
+
+
 class _Clock:
     def __init__(self, total: int) -> None:
         self.start = time.monotonic()
