@@ -289,10 +289,10 @@ def _cluster() -> str:
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(  # type: ignore[no-untyped-call]
+        LocalCluster(
             n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
         ) as cluster,
-        Client(cluster) as client,  # type: ignore[no-untyped-call]
+        Client(cluster) as client,
     ):
         if client.submit(pow, 2, 10).result(timeout=60) != 1024:
             raise RuntimeError("a Dask worker gave a wrong answer")
