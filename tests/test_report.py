@@ -431,3 +431,41 @@ def test_when_a_header_is_clicked_then_the_best_is_on_top_first(
 def test_when_the_report_loads_then_pyplot_does_not() -> None:
     code = "import sys, weightcast.reports.html; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+def test_when_methods_are_filtered_then_tables_address_and_download_follow(
+    report: str, tmp_path: Path
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = tmp_path / "report.html"
+    path.write_text(report, encoding="utf-8")
+    with playwright.sync_playwright() as engines:
+        browser = engines.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(offline=True).new_page()
+        wrong: list[str] = []
+        asked: list[str] = []
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{path.as_uri()}#leaderboard?methods=lfd2-ols")
+        rows = page.locator("#leaderboard .panel:not(.away) > .scroll tbody tr:visible")
+        assert [row.split("\n")[0].split("\t")[1] for row in rows.all_inner_texts()] == ["lfd2-ols"]
+        page.fill("#filter", "damped")
+        assert page.url.endswith("#leaderboard?methods=damped")
+        with page.expect_download() as download:
+            page.locator("#leaderboard .panel:not(.away) > .save").first.click()
+        lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+        assert lines[0].startswith("#,method,")
+        assert [line.split(",")[1].strip('"') for line in lines[1:]] == [
+            "damped-line(lags=[1",
+            "damped-line",
+            "best possible",
+        ]
+        with page.expect_download() as download:
+            page.locator("figure .save").first.click()
+        assert Path(download.value.path()).read_text(encoding="utf-8").startswith("<svg ")
+        # What a page makes itself, to be saved, is no request to anywhere.
+        assert [url for url in asked if not url.startswith(("blob:", path.as_uri()))] == []
+        assert wrong == []
+        browser.close()

@@ -72,4 +72,89 @@
   addEventListener("resize", mark);
   document.addEventListener("toggle", mark, true);
   mark();
+
+  // Every table as CSV, every picture as SVG: made here, so that the page holds nothing twice.
+  const save = (name, type, text) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  };
+  const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const csv = (table) => {
+    const rows = [...table.rows].filter((row) => !row.classList.contains("away"));
+    const noted = [...table.tHead.rows[0].cells].map((_, place) =>
+      rows.some((row) => row.cells[place].querySelector("small")));
+    return rows.map((row) => [...row.cells].flatMap((cell, place) => {
+      const note = cell.querySelector("small")?.textContent ?? "";
+      const head = row.parentElement === table.tHead;
+      const copy = cell.cloneNode(true);
+      copy.querySelectorAll("small").forEach((small) => small.remove());
+      const shown = copy.textContent.trim();
+      const exact = cell.classList.contains("number") && cell.dataset.sort ? cell.dataset.sort : shown;
+      const found = [head ? shown : exact];
+      if (noted[place]) found.push(head ? `${shown}: beside it` : note);
+      return found.map(quoted);
+    }).join(",")).join("\n") + "\n";
+  };
+  const svg = (picture) => {
+    const copy = picture.cloneNode(true);
+    const { width, height } = picture.viewBox.baseVal;
+    copy.setAttribute("width", width);
+    copy.setAttribute("height", height);
+    copy.setAttribute("color", "#1b1f24");
+    copy.setAttribute("font-family", "DejaVu Sans, sans-serif");
+    return new XMLSerializer().serializeToString(copy);
+  };
+  const offer = (beside, text, label, make) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "save";
+    button.textContent = text;
+    button.setAttribute("aria-label", label);
+    button.addEventListener("click", make);
+    const caption = beside.parentElement.querySelector(":scope > figcaption");
+    if (caption) caption.append(" ", button);
+    else beside.after(button);
+  };
+  document.querySelectorAll(".scroll").forEach((frame, place) => {
+    const table = frame.querySelector("table");
+    const file = `${document.body.dataset.suite}-table-${place + 1}.csv`;
+    offer(frame, "CSV", `Table ${place + 1} as CSV`, () => save(file, "text/csv", csv(table)));
+  });
+  document.querySelectorAll(".drawn").forEach((frame, place) => {
+    const file = `${document.body.dataset.suite}-picture-${place + 1}.svg`;
+    const picture = frame.querySelector("svg");
+    offer(frame, "SVG", `Picture ${place + 1} as SVG`, () => save(file, "image/svg+xml", svg(picture)));
+  });
+
+  // A filter by name over the rows of all tables; the address keeps it beside the section.
+  const field = document.querySelector("#filter");
+  const pick = () => {
+    const words = field.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    for (const row of document.querySelectorAll("tr[data-method]")) {
+      const text = row.textContent.toLowerCase();
+      row.classList.toggle("away", words.length > 0 && !words.some((word) => text.includes(word)));
+    }
+  };
+  const restore = () => {
+    const [, asked = ""] = location.hash.split("?");
+    const wanted = new URLSearchParams(asked).get("methods");
+    if (wanted !== null && wanted !== field.value) {
+      field.value = wanted;
+      pick();
+    }
+    const [section] = location.hash.slice(1).split("?");
+    if (asked && section) document.getElementById(section)?.scrollIntoView();
+  };
+  field.addEventListener("input", () => {
+    pick();
+    const [section] = location.hash.slice(1).split("?");
+    const kept = field.value ? `?${new URLSearchParams({ methods: field.value })}` : "";
+    history.replaceState(null, "", `#${section || "leaderboard"}${kept}`);
+  });
+  field.closest("[hidden]").hidden = false;
+  addEventListener("hashchange", restore);
+  restore();
 })();
