@@ -51,7 +51,7 @@ class AdapterName:
 
 def is_adapter_name(name: str) -> bool:
     """Whether a method's name asks for an adapter; registered names have no colon."""
-    return ":" in name
+    return ":" in name.partition("(")[0]
 
 
 def canonical_name(name: str) -> str:

@@ -18,6 +18,7 @@ from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.foreign_code import foreign_code, load_entry_points
 from weightcast.methods.adapter_name import LIBRARIES, is_adapter_name, parse_adapter_name
 from weightcast.methods.forecaster import PROVENANCES, Forecaster
+from weightcast.methods.label import parse_label
 from weightcast.methods.plugin_modules import execute
 
 BUILTIN = (
@@ -106,6 +107,8 @@ def all_methods() -> dict[str, type[Forecaster]]:
 def get_method(name: str) -> type[Forecaster]:
     """Look a method's class up, or make that of an adapter's name, ``sklearn:Ridge(alpha=0.1)``.
 
+    Of a label with parameters, ``lfd2-grad(weight=1.0)``, it is the class of the name.
+
     Raises
     ------
     InputError
@@ -114,9 +117,12 @@ def get_method(name: str) -> type[Forecaster]:
     if is_adapter_name(name):
         return _adapt(name)
     known = all_methods()
-    if name not in known:
-        raise unknown("method", name, known)
-    return known[name]
+    bare, _ = parse_label(name)
+    if bare not in known:
+        raise InputError(
+            f"{unknown('method', bare, known)}; one of your own needs --plugin FILE.py"
+        )
+    return known[bare]
 
 
 def is_reference(name: str) -> bool:
@@ -145,12 +151,12 @@ def method_tag(name: str, tag: str, default: Any = None) -> Any:
         library = name.partition(":")[0]
         cls = _adapter_module(library).BASE if library in LIBRARIES else None
     else:
-        cls = all_methods().get(name)
+        cls = all_methods().get(parse_label(name)[0])
     return default if cls is None else cls.get_class_tag(tag, default)
 
 
 def make_method(name: str, params: dict[str, Any] | None = None) -> Forecaster:
-    """Make a method with parameters of one's own.
+    """Make a method with parameters of one's own, before which those of a label stand back.
 
     Raises
     ------
@@ -159,7 +165,9 @@ def make_method(name: str, params: dict[str, Any] | None = None) -> Forecaster:
     """
     cls = get_method(name)
     known = cls.get_param_names()
-    for key in params or {}:
+    name, own = parse_label(name)
+    params = own | (params or {})
+    for key in params:
         if key not in known:
             if is_adapter_name(name):
                 raise InputError(
@@ -168,7 +176,7 @@ def make_method(name: str, params: dict[str, Any] | None = None) -> Forecaster:
                     f"have goes into its name, e.g. {name.partition('(')[0]}({key}=...)"
                 )
             raise unknown(f"parameter of {name}", key, known)
-    return cls(**(params or {}))
+    return cls(**params)
 
 
 def load_plugin(path: str | Path) -> list[str]:

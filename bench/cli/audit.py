@@ -82,7 +82,11 @@ def audit(
 
 
 def _names(given: str | None) -> list[str] | None:
-    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+    if given is None:
+        return None
+    from weightcast.methods.adapter_name import split_names
+
+    return split_names(given)
 
 
 def _print(rows: list[AuditRow]) -> None:

@@ -33,6 +33,7 @@ from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_datase
 from weightcast.datasets.admission.known_runs import checked_lineage
 from weightcast.datasets.errors import unknown
 from weightcast.datasets.files.partial_file import write_text
+from weightcast.methods.label import parse_label
 
 #: Seconds that recording a run may take where nobody names its data set.
 _QUICK = 30.0
@@ -118,7 +119,7 @@ def _suite(options: AuditOptions) -> Suite:
     suite = load_suite(str(file))
     names = [entry.name for entry in suite.methods]
     for name in options.methods or []:
-        if name not in names:
+        if parse_label(name)[0] not in names:
             raise unknown("method of the folder's suite", name, sorted(set(names)))
     for name in options.datasets or []:
         if name not in suite.datasets:

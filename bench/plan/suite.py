@@ -26,6 +26,7 @@ from weightcast.datasets import InputError, all_datasets, get_dataset
 from weightcast.datasets.errors import unknown
 from weightcast.methods import all_methods, get_method, make_method
 from weightcast.methods.adapter_name import canonical_name
+from weightcast.methods.label import parse_label
 
 SUITES = Path(__file__).parents[1] / "suites"
 #: Counts in a suite end here; what is larger is a slip of the finger.
@@ -169,7 +170,7 @@ class Suite(BaseModel):
     def _names_are_entries(cls, value: Any) -> Any:
         if not isinstance(value, list):
             return value
-        return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        return [_entry(entry) if isinstance(entry, str) else entry for entry in value]
 
     @field_validator("batch_norm_batches")
     @classmethod
@@ -195,8 +196,8 @@ class Suite(BaseModel):
     def resolve(self, methods: list[str] | None = None, datasets: list[str] | None = None) -> Suite:
         """Return the suite with ``"*"`` spelt out and narrowed to some methods and data sets.
 
-        Methods named here that the suite lacks are added with their defaults, so that a plugin
-        runs in any suite. Adapters' names become canonical.
+        Methods named here that the suite lacks are added, with the parameters that their label has,
+        so that a plugin runs in any suite. Adapters' names become canonical.
 
         Raises
         ------
@@ -213,10 +214,7 @@ class Suite(BaseModel):
             [MethodEntry(name=n) for n in all_methods()],
         )
         if methods is not None:
-            methods = list(dict.fromkeys(canonical_name(name) for name in methods))
-            chosen = [entry for name in methods for entry in entries if entry.name == name]
-            new = [MethodEntry(name=n) for n in methods if n not in {e.name for e in entries}]
-            entries = chosen + new
+            entries = _named(methods, entries)
         names = _spell_out(self.datasets, "*", list(all_datasets()))
         shifts = self.shifts
         if datasets is not None:
@@ -332,6 +330,26 @@ def _unknown_names(found: dict[str, Any]) -> list[Fault]:
             names = [one.get("name") if isinstance(one, dict) else one for one in names]
             faults += at_names(names, (key,), check)
     return faults
+
+
+def _entry(label: str) -> dict[str, Any]:
+    """Take a method's label apart."""
+    name, params = parse_label(canonical_name(label))
+    return {"name": name, "params": params}
+
+
+def _named(labels: list[str], entries: list[MethodEntry]) -> list[MethodEntry]:
+    """Return what labels name: of a suite's entries those alike, or else a new one.
+
+    A name without parameters stands for all entries of that name.
+    """
+    found: list[MethodEntry] = []
+    for asked in (MethodEntry(**_entry(label)) for label in labels):
+        alike = [e for e in entries if e.name == asked.name and asked.params in ({}, e.params)] or [
+            asked
+        ]
+        found += [e for e in alike if e not in found]
+    return found
 
 
 def _spell_out(given: list[Any], star: Any, everything: list[Any]) -> list[Any]:
