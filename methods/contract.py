@@ -10,18 +10,17 @@ contract is about form, not accuracy.
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import math
 import pickle
 import random as global_random
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +36,7 @@ from weightcast.methods.contract_decoys import (
     neighbours,
     taken_of,
 )
+from weightcast.methods.contract_places import Watched, place_of, place_raised
 from weightcast.methods.contract_toy import (
     CONTEXT,
     ONE,
@@ -50,7 +50,14 @@ from weightcast.methods.contract_toy import (
     toy_runs,
     toy_task,
 )
-from weightcast.methods.forecaster import PROVENANCES, CoordinateForecaster, Forecaster
+from weightcast.methods.forecaster import (
+    PROVENANCES,
+    CoordinateForecaster,
+    Forecaster,
+    OneLookForecaster,
+    WrongShape,
+    demand_shape,
+)
 from weightcast.methods.registry import get_method, make_method
 
 if TYPE_CHECKING:
@@ -65,7 +72,20 @@ QUICK = {"updates": 40, "coordinates": 4}
 
 
 class Broken(Exception):
-    """What a method does against the contract, in one line."""
+    """What a method does against the contract, in one line.
+
+    Parameters
+    ----------
+    said : str
+    at : str
+        The part of its author's class that is to be mended; that of the check by default.
+    place : str
+        The line itself, ``file:line``, where it is known; ``at`` is then not asked.
+    """
+
+    def __init__(self, said: str, at: str = "", place: str = "") -> None:
+        super().__init__(said)
+        self.at, self.place = at, place
 
 
 class NotApplicable(Exception):
@@ -126,13 +146,49 @@ class Subject:
     ) -> Forecaster:
         """Fit the method on the first four of eight runs, with the next two for validation."""
         runs = self.runs if runs is None else runs
-        return self.make(**params).fit(runs[:4], runs[4:6], self.task if task is None else task)
+        method = self.make(**params)
+        return self.fit_on(method, runs[:4], runs[4:6], self.task if task is None else task)
+
+    def fit_on(
+        self,
+        method: Forecaster,
+        train: Sequence[Trajectory],
+        validation: Sequence[Trajectory],
+        task: ForecastTask,
+    ) -> Forecaster:
+        """Fit a method; what comes back has to be a method."""
+        _demand_call(method, "fit", ("train", "validation", "task"))
+        fitted: Any = method.fit(train, validation, task)
+        if not isinstance(fitted, Forecaster):
+            what = "None" if fitted is None else f"a {type(fitted).__name__}"
+            raise Broken(f"fit returned {what}; return self", at="fit")
+        return fitted
 
     def predict(
         self, method: Forecaster, run: Trajectory, task: ForecastTask | None = None
     ) -> dict[str, Any]:
         """Forecast a run as the harness does, with a training loss where the method needs one."""
-        return dict(method.predict(*self.question(run, self.task if task is None else task)))
+        return self.ask(method, *self.question(run, self.task if task is None else task))
+
+    def ask(self, method: Forecaster, history: History, task: ForecastTask) -> dict[str, Any]:
+        """Ask for a forecast; what comes back has to hold tensors by name."""
+        _demand_forecast(method)
+        found: Any = method.predict(history, task)
+        if not isinstance(found, Mapping):
+            what = "None" if found is None else f"a {type(found).__name__}"
+            said = f"predict returned {what}; return a dict, an array (m, *shape) a tensor"
+            raise Broken(said, at="predict")
+        return dict(found)
+
+    def ask_block(
+        self, method: CoordinateForecaster, context: NDArray[np.float32], task: ForecastTask
+    ) -> Any:
+        """Ask for the forecast of a block (c, n + 1): None, or something of the shape (c, m)."""
+        _demand_forecast(method)
+        block: Any = method.predict_block(context, task)
+        if block is not None:
+            demand_shape(block, len(context), len(task.horizons))
+        return block
 
     def question(self, run: Trajectory, task: ForecastTask) -> tuple[History, ForecastTask]:
         """Return what a forecast is asked with."""
@@ -184,10 +240,8 @@ def run_check(subject: Subject, check: str) -> Outcome:
             CHECKS[check](subject)
     except NotApplicable as why:
         status, reason = "skipped", str(why)
-    except Broken as broken:
-        status, reason = "failed", str(broken)
     except (Exception, SystemExit, WouldEnd) as error:
-        status, reason = "failed", _describe(error)
+        status, reason = "failed", _describe(error, subject.cls, PARTS.get(check, "predict"))
     return Outcome(subject.name, check, status, reason, time.perf_counter() - start)
 
 
@@ -217,17 +271,24 @@ def _tags(subject: Subject) -> None:
         good = good or value is None or (isinstance(value, str) and value != "")
         demand(tag, good, "None, positive numbers, or a word such as 'epoch'")
     if not (cls.__doc__ or "").strip():
-        raise Broken("the class has no docstring, which `weightcast list methods` shows")
+        raise Broken(
+            "the class has no docstring, which `weightcast list methods` shows", at="class"
+        )
     unknown = set(cls.param_grid) - set(cls.get_param_names())
     if unknown:
-        raise Broken(f"param_grid names {', '.join(sorted(unknown))}, which __init__ does not take")
+        said = f"param_grid names {', '.join(sorted(unknown))}, which __init__ does not take"
+        raise Broken(said, at="param_grid")
     for name, values in cls.param_grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or len(values) == 0:
-            raise Broken(f"param_grid's {name} is {values!r}; it has to be a tuple of values")
+            said = f"param_grid's {name} is {values!r}; it has to be a tuple of values"
+            raise Broken(said, at="param_grid")
 
 
 def _parameters(subject: Subject) -> None:
     method = subject.make()
+    for name in subject.cls.get_param_names():
+        if not hasattr(method, name):
+            raise Broken(f"__init__ takes {name} and does not store it: self.{name} = {name}")
     params = method.get_params()
     for made, what in ((method.clone(), "a clone"), (type(method)(**params), "a method made anew")):
         if made is method or _differ(made.get_params(), params):
@@ -239,19 +300,34 @@ def _parameters(subject: Subject) -> None:
             if getattr(made, name, None) is not value:
                 raise Broken(f"__init__ has to store {name} unchanged, as self.{name}")
     before = copy.deepcopy(params)
-    method.fit(subject.runs[:4], subject.runs[4:6], subject.task)
+    subject.fit_on(method, subject.runs[:4], subject.runs[4:6], subject.task)
     if _differ(method.get_params(), before):
-        raise Broken(f"fit changes the parameters from {before} to {method.get_params()}")
+        said = f"fit changes the parameters from {before} to {method.get_params()}"
+        raise Broken(f"{said}; what is learned goes under a name of its own", at="fit")
+
+
+def _provenance(subject: Subject) -> None:
+    tag = subject.cls.get_class_tag("provenance")
+    if tag not in ("own-run-only", "zero-shot"):
+        raise NotApplicable("it says that it learns from training runs")
+    watched = Watched(subject.cls, toy_runs())
+    method = subject.make()
+    _demand_call(method, "fit", ("train", "validation", "task"))
+    method.fit(watched.runs[:4], watched.runs[4:6], subject.task)
+    if watched.read_at is not None:
+        raise Broken(
+            f'fit reads the weights of other runs, and the tag provenance says "{tag}"; say '
+            '"fit-on-train-split" in _tags, or do not read them',
+            at="fit",
+            place=watched.read_at,
+        )
 
 
 def _shapes(subject: Subject) -> None:
     _demand_shapes(subject.forecast, TENSORS, len(subject.task.horizons))
     if isinstance(subject.fitted, CoordinateForecaster):
         for tensor, context in _contexts(subject.runs[7], subject.task):
-            block = subject.fitted.predict_block(context, subject.task.for_tensor(tensor))
-            wanted = (len(context), len(subject.task.horizons))
-            if block is not None and np.shape(block) != wanted:
-                raise Broken(f"predict_block returns the shape {np.shape(block)}, not {wanted}")
+            subject.ask_block(subject.fitted, context, subject.task.for_tensor(tensor))
 
 
 def _dtypes(subject: Subject) -> None:
@@ -269,7 +345,10 @@ def _finite(subject: Subject) -> None:
     for what, values in _hostile_runs():
         with np.errstate(over="ignore"):
             forecast = subject.predict(subject.fitted, run_of(values))
-        _demand_finite(forecast, what)
+        try:
+            _demand_finite(forecast, what)
+        except Broken as broken:
+            raise Broken(str(broken), place=_line_of_nan(subject, run_of(values))) from None
 
 
 def _determinism(subject: Subject) -> None:
@@ -284,12 +363,14 @@ def _determinism(subject: Subject) -> None:
     if not _same(*forecasts):
         raise Broken(
             "two fits with one task.seed forecast differently; draw random numbers from "
-            "np.random.default_rng(task.seed)"
+            "np.random.default_rng(task.seed)",
+            at="fit",
         )
     if not subject.cls.get_class_tag("random") and not _same(forecasts[0], under_seed(subject, 4)):
         raise Broken(
             "the forecast depends on task.seed and the tag random is false; set it to true, so "
-            "that the method is fitted under several seeds and its intervals hold their noise"
+            "that the method is fitted under several seeds and its intervals hold their noise",
+            at="_tags",
         )
 
 
@@ -312,8 +393,8 @@ def _coordinate_order(subject: Subject) -> None:
     tensor, context = _contexts(subject.runs[7], subject.task)[0]
     order = np.random.default_rng(0).permutation(len(context))
     task = subject.task.for_tensor(tensor)
-    straight = method.predict_block(context.copy(), task)
-    turned = method.predict_block(context[order].copy(), task)
+    straight = subject.ask_block(method, context.copy(), task)
+    turned = subject.ask_block(method, context[order].copy(), task)
     if straight is not None and turned is not None:
         _demand_close({"": turned}, {"": straight[order]}, "of coordinates in another order")
 
@@ -352,7 +433,7 @@ def _origin(subject: Subject) -> None:
 def _callers(subject: Subject) -> None:
     values = _fresh_values()
     question = subject.question(run_of(values, 99), subject.task)
-    clean = dict(subject.fitted.predict(*question))
+    clean = subject.ask(subject.fitted, *question)
     history, task = subject.question(run_of(values, 99), subject.task)
     found = dict(ForecastStream(decoy(values, 99), task).ask(subject.fitted, history))
     if not _same(found, clean):
@@ -399,10 +480,10 @@ def _inputs(subject: Subject) -> None:
     hashes, untouched = [run.content_hash() for run in runs], copy.deepcopy(task)
     method = subject.fit(runs, task)
     if [run.content_hash() for run in runs] != hashes:
-        raise Broken("fit changes the training or validation runs")
+        raise Broken("fit changes the training or validation runs", at="fit")
     history, _ = subject.question(runs[7], task)
     before = copy.deepcopy(history)
-    method.predict(history, task)
+    subject.ask(method, history, task)
     for name in ("weights", "initial", "steps", "train_loss"):
         if not _same(_as_dict(getattr(history, name)), _as_dict(getattr(before, name))):
             raise Broken(f"predict changes history.{name}")
@@ -411,7 +492,8 @@ def _inputs(subject: Subject) -> None:
             given = context.copy()
             method.predict_block(context, task.for_tensor(tensor))
             if not np.array_equal(context, given):
-                raise Broken("predict_block changes its context")
+                place = _line_of_change(method, given, task.for_tensor(tensor), subject.cls)
+                raise Broken("predict_block changes its context; copy it first", place=place)
     for name in ("horizons", "context_steps", "horizon_steps", "learning_rates"):
         if not np.array_equal(getattr(task, name), getattr(untouched, name)):
             raise Broken(f"the method changes task.{name}")
@@ -422,11 +504,13 @@ def _constant(subject: Subject) -> None:
         raise NotApplicable("a reference may forecast from elsewhere")
     run = run_of(np.full((SNAPSHOTS, size_of(TENSORS)), 0.25))
     for name, values in subject.predict(subject.fitted, run).items():
+        lost = not np.isfinite(np.asarray(values, np.float64)).all()
         # A linear map with an intercept may shift it a little; nothing may blow up.
         if not np.all(np.abs(np.asarray(values) - 0.25) < 0.5):
             raise Broken(
                 f"weights of {name} that stay at 0.25 are forecast to go to "
-                f"{_farthest(np.asarray(values), 0.25):.3g}"
+                f"{_farthest(np.asarray(values), 0.25):.3g}",
+                place=_line_of_nan(subject, run) if lost else "",
             )
 
 
@@ -472,10 +556,13 @@ def _tasks(subject: Subject) -> None:
             forecast = subject.predict(subject.fit(task=task), subject.runs[7], task)
         except InputError:
             continue  # a task that it is not made for, and it says so
+        except (Broken, WrongShape) as broken:
+            raise Broken(f"{what}: {broken}", at=getattr(broken, "at", "")) from broken
         except Exception as error:
             raise Broken(
-                f"{what}: {_describe(error)}; a method that cannot do a task forecasts less, "
-                "abstains, or raises an InputError"
+                f"{what}: {_message(error)}; a method that cannot do a task forecasts less, "
+                "abstains, or raises an InputError",
+                place=place_raised(error, subject.cls),
             ) from error
         _demand_shapes(forecast, TENSORS, len(task.horizons), what)
         _demand_finite(forecast, f"a task {what}")
@@ -495,7 +582,11 @@ def _grid(subject: Subject) -> None:
             try:
                 forecast = subject.predict(subject.fit(**{name: value}), subject.runs[7])
             except Exception as error:
-                raise Broken(f"{name}={value!r} of param_grid fails: {_describe(error)}") from error
+                said = _describe(error, subject.cls, "predict", placed=False)
+                place = place_raised(error, subject.cls)
+                raise Broken(
+                    f"{name}={value!r} of param_grid fails: {said}", place=place
+                ) from error
             _demand_shapes(forecast, TENSORS, len(subject.task.horizons), f"with {name}={value!r}")
             _demand_finite(forecast, f"a run with {name}={value!r}")
 
@@ -509,7 +600,7 @@ def _record(subject: Subject) -> None:
         if value is not None and not (
             isinstance(value, int | float) and math.isfinite(value) and value >= 0
         ):
-            raise Broken(f"{what} returns {value!r}, not a number or None")
+            raise Broken(f"{what} returns {value!r}, not a number or None", at=what)
     found = method.diagnostics()
     try:
         json.dumps(found)
@@ -523,6 +614,7 @@ def _record(subject: Subject) -> None:
 CHECKS: dict[str, Callable[[Subject], None]] = {
     "tags": _tags,
     "parameters": _parameters,
+    "provenance": _provenance,
     "shapes": _shapes,
     "dtypes": _dtypes,
     "finite": _finite,
@@ -546,6 +638,66 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "grid": _grid,
     "record": _record,
 }
+
+#: The part of a class that a check is about; what makes the forecast for those not named here.
+PARTS = {
+    "tags": "_tags",
+    "parameters": "__init__",
+    "run-order": "fit",
+    "pickle": "fit",
+    "grid": "param_grid",
+    "record": "diagnostics",
+}
+
+
+def _demand_call(method: Forecaster, name: str, takes: Sequence[str]) -> None:
+    """Hold a method's signature to what it is called with."""
+    signature = inspect.signature(getattr(method, name))
+    try:
+        signature.bind(*takes)
+    except TypeError as error:
+        said = f"{name}{signature} is called as {name}({', '.join(takes)}): {error}"
+        raise Broken(said, at=name) from None
+
+
+def _demand_forecast(method: Forecaster) -> None:
+    """Hold a method to having what its level forecasts with."""
+    cls, name, takes = type(method), "predict", ("history", "task")
+    if cls.predict is CoordinateForecaster.predict:
+        name, takes = "predict_block", ("context", "task")
+        if cls.predict_block is CoordinateForecaster.predict_block:
+            raise Broken(f"{cls.__name__} has no predict_block(self, context, task)", at="class")
+    elif cls.predict is OneLookForecaster.predict:
+        name = "look"
+        if cls.look is OneLookForecaster.look:
+            raise Broken(f"{cls.__name__} has no look(self, history, task)", at="class")
+    elif cls.predict is Forecaster.predict:
+        raise Broken(f"{cls.__name__} has no predict(self, history, task)", at="class")
+    _demand_call(method, name, takes)
+
+
+def _line_of_nan(subject: Subject, run: Trajectory) -> str:
+    """Find the line where a forecast first divides by zero or makes NaN, if NumPy notices."""
+    try:
+        with np.errstate(divide="raise", invalid="raise", over="ignore"):
+            subject.predict(subject.fitted, run)
+    except FloatingPointError as error:
+        return place_raised(error, subject.cls)
+    except Exception:  # whatever else goes wrong now is no line of the fault's
+        return ""
+    return ""
+
+
+def _line_of_change(
+    method: CoordinateForecaster, context: NDArray[np.float32], task: ForecastTask, cls: type
+) -> str:
+    """Find the line that writes to a context that may not be written to."""
+    context.flags.writeable = False
+    try:
+        method.predict_block(context, task)
+    except ValueError as error:
+        return place_raised(error, cls)
+    return ""
 
 
 def _contexts(run: Trajectory, task: ForecastTask) -> list[tuple[TensorInfo, NDArray[np.float32]]]:
@@ -588,9 +740,11 @@ def _demand_shapes(
 
 def _demand_floats(values: Any, what: str) -> None:
     if not isinstance(values, np.ndarray):
-        raise Broken(f"{what} is a {type(values).__name__}, not a NumPy array")
+        kind = type(values).__name__
+        raise Broken(f"{what} is a {kind}, not a NumPy array; return np.asarray(..., np.float32)")
     if not np.issubdtype(values.dtype, np.floating):
-        raise Broken(f"{what} is of {values.dtype}, not floating-point")
+        said = f"{what} is of {values.dtype}, not floating-point"
+        raise Broken(f"{said}; return np.asarray(..., np.float32)")
 
 
 def _demand_finite(forecast: Forecast, what: str) -> None:
@@ -598,7 +752,8 @@ def _demand_finite(forecast: Forecast, what: str) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             good = np.isfinite(np.asarray(values, dtype=np.float32))
         if not good.all():
-            raise Broken(f"{name}: the forecast of {what} is not finite")
+            bad = f"{np.size(values) - int(good.sum())} of {np.size(values)} numbers"
+            raise Broken(f"{name}: the forecast of {what} is not finite: {bad}")
 
 
 def _demand_close(forecast: Forecast, wanted: Forecast, what: str) -> None:
@@ -606,8 +761,9 @@ def _demand_close(forecast: Forecast, wanted: Forecast, what: str) -> None:
     if set(forecast) != set(wanted):
         raise Broken(f"{what} it forecasts other tensors")
     for name, values in forecast.items():
-        if not np.allclose(values, wanted[name], rtol=2e-4, atol=2e-5):
-            gap = np.abs(np.asarray(values) - wanted[name]).max()
+        one, other = np.asarray(values, np.float64), np.asarray(wanted[name], np.float64)
+        if not np.allclose(one, other, rtol=2e-4, atol=2e-5):
+            gap = np.abs(one - other).max()
             raise Broken(f"{what} the forecast is off by {gap:.2g}")
 
 
@@ -664,12 +820,19 @@ def _farthest(values: NDArray[Any], level: float) -> float:
     return float(flat[np.argmax(np.nan_to_num(np.abs(flat - level), nan=np.inf))])
 
 
-def _describe(error: BaseException) -> str:
-    """Say an error in one line, with the place where it was raised."""
-    where = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        # The deepest place in what one wrote oneself; libraries stand no further from it than that.
-        if not where or "site-packages" not in frame.filename:
-            where = f" ({Path(frame.filename).name}:{frame.lineno})"
+def _describe(error: BaseException, cls: type, part: str, placed: bool = True) -> str:
+    """Say an error in one line, with the place in the author's file that is to be mended."""
+    if isinstance(error, Broken):
+        said, place, part = str(error), error.place, error.at or part
+    elif isinstance(error, WrongShape):
+        said, place, part = str(error), "", "predict_block"
+    else:
+        said, place = _message(error), place_raised(error, cls)
+    if placed and (place := place or place_of(cls, part)):
+        said += f" ({place})"
+    return said
+
+
+def _message(error: BaseException) -> str:
     message = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
+    return f"{type(error).__name__}{': ' if message else ''}{message}"

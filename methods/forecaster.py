@@ -36,6 +36,18 @@ IMPLEMENTATIONS = ("ours", "retrained here", "authors' weights", "library")
 NetworkForecast: TypeAlias = "Mapping[str, Floats]"
 
 
+class WrongShape(ValueError):
+    """A block's forecast does not have a row a coordinate and a column a horizon."""
+
+    def __init__(self, shape: tuple[int, ...], wanted: tuple[int, int]) -> None:
+        said = f"predict_block returns the shape {shape}, not (c, m) = {wanted}"
+        if shape == wanted[::-1] and len(set(shape)) > 1:
+            said += ": it is transposed, (m, c); return its .T"
+        elif shape in {wanted[:1], (wanted[0], 1)}:
+            said += ": it has a row a coordinate and no column a horizon"
+        super().__init__(said)
+
+
 class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type hints
     """Base of all forecasters; derive from one of the two levels instead.
 
@@ -127,6 +139,18 @@ class Forecaster(BaseObject):  # type: ignore[misc]  # scikit-base has no type h
         return {}
 
 
+def demand_shape(block: Any, c: int, m: int) -> None:
+    """Hold a block's forecast to the shape (c, m).
+
+    Raises
+    ------
+    WrongShape
+        If it has another.
+    """
+    if np.shape(block) != (c, m):
+        raise WrongShape(np.shape(block), (c, m))
+
+
 class CoordinateForecaster(Forecaster):
     """A forecaster that treats coordinates independently, given what it learned."""
 
@@ -154,6 +178,7 @@ class CoordinateForecaster(Forecaster):
             rows = np.arange(start, start + len(context))
             block = self.predict_block(context.copy(), task.for_tensor(tensor, rows))
             if block is not None:
+                demand_shape(block, len(context), m)
                 flat = forecast.setdefault(tensor.name, np.empty((m, tensor.size), np.float32))
                 flat[:, start : start + len(block)] = np.asarray(block).T
         return {

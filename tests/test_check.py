@@ -72,6 +72,17 @@ def fit(self, train, validation, task):
 """,
         "fit changes the parameters",
     ),
+    (
+        "provenance",
+        """
+_tags = {"provenance": "zero-shot"}
+def fit(self, train, validation, task):
+    for context, target in task.pairs(validation[0]):
+        pass
+    return self
+""",
+        'provenance says "zero-shot"',
+    ),
     ("shapes", "def predict_block(self, context, task): return stay(context, task)[:1]", "shape"),
     (
         "dtypes",
@@ -333,6 +344,74 @@ def fit(self, train, validation, task):
     ("record", "def parameter_count(self): return float('nan')", "parameter_count"),
 ]
 
+#: A check, a fault that people make, what is said, and the author's line that is to be mended.
+POINTED = [
+    ("shapes", "def fit(self, train, validation, task): self.k_ = 1  # <", "fit returned None; re"),
+    ("shapes", "def predict_block(self, context, task): return stay(context, task).T  # <", ".T"),
+    ("shapes", "def predict_block(self, context, task): return context[:, -1]  # <", "no column"),
+    ("shapes", "def predict_block(self, context): return context  # <", "too many positional"),
+    ("shapes", "def fit(self, train, task): return self  # <", "fit(train, task) is called as"),
+    (
+        "shapes",
+        "def predict(self, history, task): return [1]  # <",
+        "returned a list; return a dict",
+    ),
+    (
+        "provenance",
+        """
+def fit(self, train, validation, task):
+    for run in train:
+        for context, target in task.pairs(run):  # <
+            pass
+    return self
+""",
+        "fit-on-train-split",
+    ),
+    ("parameters", "def __init__(self, lag=1): self._lag = lag  # <", "self.lag = lag"),
+    (
+        "dtypes",
+        "def predict_block(self, context, task): return stay(context, task).astype(object)  # <",
+        "np.asarray(..., np.float32)",
+    ),
+    (
+        "inputs",
+        """
+def predict_block(self, context, task):
+    last = stay(context, task)
+    context -= context.mean()  # <
+    return last
+""",
+        "copy it first",
+    ),
+    (
+        "finite",
+        """
+def predict_block(self, context, task):
+    moved = np.diff(context[:, -3:])
+    rate = moved[:, 1:] / moved[:, :1]  # <
+    return stay(context, task) + moved[:, 1:] * np.clip(rate, 0, 1)
+""",
+        "numbers",
+    ),
+    (
+        "shapes",
+        """
+def predict_block(self, context, task):
+    return self.ahead(context)
+def ahead(self, context):
+    return context @ np.ones((3, 1))  # <
+""",
+        "ValueError: matmul",
+    ),
+    ("tags", "pass\n_tags = {'sampled': 'no'}  # <", "True or False"),
+    (
+        "grid",
+        "pass\nparam_grid = {'k': (-1,)}\ndef __init__(self, k=1): self.k = k\n"
+        "def fit(self, train, validation, task): return np.zeros(self.k) is None or self  # <",
+        "k=-1 of param_grid fails",
+    ),
+]
+
 
 def _plugin(body: str, name: str = "broken") -> str:
     """Write a method: it repeats the last value, except for what the body says."""
@@ -376,6 +455,27 @@ def test_when_a_method_breaks_a_rule_then_its_check_fails_and_says_how(
     assert (outcome.status, says in outcome.reason) == ("failed", True), outcome
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+@pytest.mark.parametrize(("check", "body", "says"), POINTED)
+def test_when_a_method_fails_then_the_line_in_its_authors_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str, body: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = _plugin(body)
+    (line,) = [i for i, each in enumerate(text.splitlines(), 1) if each.endswith("# <")]
+    load_plugin(_write(tmp_path, text))
+    (outcome,) = check_method("broken", [check])
+    assert outcome.status == "failed"
+    assert says in outcome.reason
+    assert outcome.reason.endswith(f"(plugin.py:{line})")
+
+
+def test_when_one_fault_fails_many_checks_then_it_is_told_once(tmp_path: Path) -> None:
+    done = _check(_write(tmp_path, _plugin(POINTED[0][1])))
+    assert done.stdout.count("fit returned None") == 2  # with the task's context, once more
+    assert "failed   shapes: as parameters" in done.stdout
+
+
 def test_when_a_method_breaks_one_rule_then_only_that_check_fails(tmp_path: Path) -> None:
     body = next(body for check, body, _ in BROKEN if check == "record")
     load_plugin(_write(tmp_path, _plugin(body)))
@@ -390,7 +490,7 @@ def test_when_the_ten_line_plugin_is_checked_then_every_line_says_passed_or_skip
     *lines, last = done.stdout.splitlines()
     assert [line.split()[1].rstrip(":") for line in lines] == list(CHECKS)
     assert {line.split()[0] for line in lines} == {"passed", "skipped"}
-    assert last == "my-method: 20 passed, 0 failed, 4 skipped"
+    assert last == "my-method: 21 passed, 0 failed, 4 skipped"
 
 
 def test_when_one_of_a_files_methods_is_broken_then_the_exit_status_is_1(tmp_path: Path) -> None:
@@ -398,8 +498,8 @@ def test_when_one_of_a_files_methods_is_broken_then_the_exit_status_is_1(tmp_pat
     done = _check(path)
     assert done.exit_code == 1
     assert "failed   record: diagnostics returns int, not a dict" in done.stdout
-    assert "my-method: 20 passed, 0 failed, 4 skipped" in done.stdout
-    assert "broken: 19 passed, 1 failed, 4 skipped" in done.stdout
+    assert "my-method: 21 passed, 0 failed, 4 skipped" in done.stdout
+    assert "broken: 20 passed, 1 failed, 4 skipped" in done.stdout
 
 
 def test_when_json_is_asked_for_then_it_is_alone_on_standard_output(tmp_path: Path) -> None:
@@ -411,7 +511,7 @@ def test_when_json_is_asked_for_then_it_is_alone_on_standard_output(tmp_path: Pa
     assert set(rows[0]) == {"method", "check", "status", "reason", "seconds"}
     failed = [row for row in rows if row["status"] == "failed"]
     assert [(row["check"], row["reason"]) for row in failed] == [
-        ("abstention", "it abstains on every tensor")
+        ("abstention", "it abstains on every tensor (plugin.py:14)")
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import Counter
@@ -42,6 +43,7 @@ def check_methods(
     told = time.monotonic()
     for subject in [Subject(name) for name in names]:
         counts: Counter[str] = Counter()
+        told_before: dict[str, str] = {}
         with signs_of_life(f"checking {subject.name}"):
             for done, check in enumerate(CHECKS, 1):
                 # What a method prints is no part of our answer.
@@ -50,7 +52,7 @@ def check_methods(
                 rows.append(asdict(outcome))
                 counts[outcome.status] += 1
                 if tell is not None:
-                    tell(_line(outcome))
+                    tell(_line(outcome, told_before))
                 elif time.monotonic() - told > _EVERY:
                     told = time.monotonic()
                     left = f"{done} of {len(CHECKS)} checks done"
@@ -61,7 +63,13 @@ def check_methods(
     return rows
 
 
-def _line(outcome: Outcome) -> str:
-    reason = f": {outcome.reason}" if outcome.reason else ""
+def _line(outcome: Outcome, told: dict[str, str]) -> str:
+    """Say a check in a line; a reason that an earlier check gave is not said again."""
+    reason = outcome.reason
+    if outcome.status == "failed":
+        # The same fault in blocks of other sizes is the same.
+        first = told.setdefault(re.sub(r"\([\d, ]+\)", "", reason), outcome.check)
+        reason = reason if first == outcome.check else f"as {first}"
+    said = f": {reason}" if reason else ""
     took = f" ({outcome.seconds:.1f} s)" if outcome.seconds >= _EVERY else ""
-    return f"{outcome.status:8} {outcome.check}{reason}{took}"
+    return f"{outcome.status:8} {outcome.check}{said}{took}"
