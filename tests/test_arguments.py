@@ -100,7 +100,7 @@ def test_when_nothing_can_be_written_there_then_it_is_said_first(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("verb", ["leaderboard", "report", "export", "import", "forecast"])
+@pytest.mark.parametrize("verb", ["leaderboard", "report", "export", "import"])
 def test_when_a_file_is_to_be_written_and_a_folder_named_then_it_is_said(
     verb: str, tmp_path: Path
 ) -> None:
@@ -108,7 +108,7 @@ def test_when_a_file_is_to_be_written_and_a_folder_named_then_it_is_said(
     assert "is a folder" in said
 
 
-@pytest.mark.parametrize("verb", ["run", "merge", "record"])
+@pytest.mark.parametrize("verb", ["run", "merge", "record", "forecast"])
 def test_when_a_folder_is_to_be_written_and_a_file_named_then_it_is_said(
     verb: str, tmp_path: Path
 ) -> None:
