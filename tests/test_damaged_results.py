@@ -107,7 +107,9 @@ def read(folder: Path, out: Path, *, report: bool = False) -> dict[str, str]:
         assert done.exit_code in (0, 2), (verb, done.output, done.exception)
         if done.exit_code == 2:
             lines = done.stderr.splitlines()
-            assert len(lines) == 1, lines
+            # Of a suite file every error is told, a line each.
+            assert len(lines) == 1 or "suite.toml is not a suite; " in lines[0], lines
+            assert all(line.startswith("  ") for line in lines[1:]), lines
             assert lines[0].startswith("weightcast: ")
             said[verb] = "refused"
         elif verb == "export":

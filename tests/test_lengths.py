@@ -256,7 +256,7 @@ def test_when_a_suite_asks_for_lengths_then_cells_with_networks_alone_get_other_
     ("said", "why"),
     [
         ('lengths = true\ntiers = ["weights"]\n', "the tier function"),
-        ("lengths = 7\n", "valid boolean"),
+        ("lengths = 7\n", "is 7, and has to be true or false"),
         ("lenghts = true\n", "lengths"),
     ],
 )
