@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
@@ -44,7 +45,8 @@ def packages_used(methods: Iterable[str], networks: bool) -> set[str] | None:
             imported = imported_packages(get_method(method))
         except InputError:
             return None
-        found |= {_DISTRIBUTIONS.get(name, name) for name in imported}
+        outside = imported - sys.stdlib_module_names
+        found |= {_DISTRIBUTIONS.get(name, name) for name in outside}
     # statsmodels brings scipy, sktime scikit-learn: what they compute, they compute with those.
     return found | {below for name in found for below in _required(name)}
 
