@@ -208,15 +208,23 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 class _Evil:
+    """Writes a file where it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Path("/tmp/weightcast-was-unpickled").write_text, ("x",))
+        return (self.file.write_text, ("x",))
 
 
 def test_when_an_npz_holds_objects_then_nothing_is_unpickled(tmp_path: Path) -> None:
-    path = _npz(tmp_path / "run.npz", w=_npy(np.array([_Evil(), _Evil()], dtype=object)))
+    evil = _Evil(tmp_path / "was-unpickled")
+    path = _npz(tmp_path / "run.npz", w=_npy(np.array([evil, evil], dtype=object)))
     with pytest.raises(InputError, match="holds pickled objects, which are never loaded"):
         import_run(path, tmp_path / "run.safetensors")
-    assert not Path("/tmp/weightcast-was-unpickled").exists()
+    assert not evil.file.exists()
+    np.load(path, allow_pickle=True)["w"]  # which would have written it
+    assert evil.file.exists()
 
 
 HUGE = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }"
