@@ -142,6 +142,16 @@ def implementation(name: str, params: Mapping[str, Any]) -> str:
     return "authors' weights" if said == "retrained here" and params.get("state") else said
 
 
+def provenance(name: str, params: Mapping[str, Any]) -> str:
+    """Say where a method's knowledge comes from: one of `PROVENANCES`, ``?`` where it is not known.
+
+    A published network whose parameters name its ``state`` has seen none of our runs.
+    """
+    said = str(method_tag(name, "provenance", "?"))
+    published = implementation(name, params) == "authors' weights"
+    return "zero-shot" if published else said
+
+
 def method_tag(name: str, tag: str, default: Any = None) -> Any:
     """Return a method's tag, the default for a method that is not registered here.
 

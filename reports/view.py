@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from weightcast.bench.results.leaderboard import Leaderboard, rank_results
 from weightcast.bench.results.tables import Results
 from weightcast.bench.scoring.best_possible import best_possible
 from weightcast.datasets import InputError
-from weightcast.methods.registry import implementation, method_tag
 from weightcast.reports.loop_view import LoopView
 from weightcast.reports.numbers import median
 from weightcast.reports.palette import Look, looks
@@ -120,14 +118,14 @@ class View:
         return self._ranked[key]
 
     def provenance(self, label: str) -> str:
-        """Where a method's knowledge comes from; ``?`` for a plugin that is not loaded now."""
-        return str(method_tag(self.method_names.get(label, label), "provenance", "?"))
+        """Where a method's knowledge comes from; ``?`` where nothing was kept of it."""
+        facts = self.results.facts.get(label)
+        return facts.provenance if facts else "?"
 
     def implementation(self, label: str) -> str:
-        """Whose work a method's row is; ``?`` for a plugin that is not loaded now."""
-        own = self.results.cells[self.results.cells["label"] == label]
-        params = json.loads(own["params"].iloc[0]) if len(own) and "params" in own else {}
-        return implementation(self.method_names.get(label, label), params)
+        """Whose work a method's row is; ``?`` where nothing was kept of it."""
+        facts = self.results.facts.get(label)
+        return facts.implementation if facts else "?"
 
     def alone(self) -> list[str]:
         """List the methods that need no other runs."""

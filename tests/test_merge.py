@@ -19,6 +19,7 @@ from weightcast.bench.commands.merge import Merged, merge_folders
 from weightcast.bench.commands.run import RunOptions, run_suite
 from weightcast.bench.engine.store.schema import seal_again
 from weightcast.bench.engine.store.store import NAME, Store
+from weightcast.bench.plan.method_facts import facts_of
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.leaderboard import rank_results
 from weightcast.bench.results.mixed import environment_differences, mixed_note, packages_used
@@ -360,7 +361,9 @@ def test_when_a_package_differs_that_no_method_uses_then_it_is_not_told() -> Non
     two = one | {"packages": {name: f"{version}.9" for name, version in versions.items()}}
 
     def told(methods: list[str], networks: bool = False) -> set[str]:
-        found = environment_differences([one, two], packages_used(methods, networks))
+        found = environment_differences(
+            [one, two], packages_used([facts_of(method, "{}") for method in methods], networks)
+        )
         return {line.partition(" ")[0] for line in found}
 
     assert told(["last-value", "ols-line"]) == {"numpy"}

@@ -167,6 +167,7 @@ def _print_csv(source: Path, baseline: str | None, csv: Path | None, pairs: bool
     from weightcast.bench.commands.info import ranking_rows
     from weightcast.bench.results.file_board import rank_csv
     from weightcast.bench.results.inference.ranking import failure_notes
+    from weightcast.methods.registry import is_reference
 
     board = rank_csv(source, baseline)
     ranking = board.ranking
@@ -178,7 +179,10 @@ def _print_csv(source: Path, baseline: str | None, csv: Path | None, pairs: bool
         return
     tasks = f"{len(ranking.tasks)} task{'s' * (len(ranking.tasks) != 1)}"
     title = f"{source.name}, {tasks}; skill against {ranking.baseline}"
-    rows = ranking_rows(ranking, board.horizons, board.at_horizons, board.pairwise)
+    references = {s.method for s in ranking.standings if is_reference(s.method)}
+    rows = ranking_rows(
+        ranking, board.horizons, board.at_horizons, board.pairwise, references=references
+    )
     print_table(rows, title=title)
     print_notes(notes)
     if csv is not None:
@@ -254,6 +258,7 @@ def _print_ranking(
             board.at_horizons,
             board.pairwise,
             board.at_length.skills if board.at_length else None,
+            results.references,
         )
     by = f", {kind.removeprefix('--').replace('-', ' ')}" if kind else ""
     print_table(rows, title=f"{said}{by}; skill against {ranking.baseline}")

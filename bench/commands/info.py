@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from weightcast.datasets.admission.shipped import CHECKSUMS, PINNED, shipped
 from weightcast.datasets.dataset import seed_ranges
 from weightcast.datasets.trajectory import NotFinite
 from weightcast.datasets.window import Window
-from weightcast.methods.registry import is_reference
 
 _VERIFIED = {
     CHECKSUMS: "every tensor has the checksum that was written with it",
@@ -36,6 +35,7 @@ def ranking_rows(
     at_horizons: Mapping[str, Sequence[Estimate]] | None = None,
     pairwise: Pairwise | None = None,
     at_length: Mapping[str, Estimate] | None = None,
+    references: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Return a leaderboard's rows for the terminal; who is not ranked stands below.
 
@@ -52,6 +52,8 @@ def ranking_rows(
         For a column of the ranks that each may have.
     at_length : mapping of str to Estimate, optional
         Method → its skill at its best length.
+    references : collection of str
+        Those that are there to be measured against.
     """
     over = f"error over {ranking.standings[0].method}'s"
     rows: list[dict[str, Any]] = []
@@ -60,7 +62,7 @@ def ranking_rows(
         rows.append(
             {
                 # A label is the method's name, with parameters in brackets where they were asked.
-                "method": s.method + " (reference)" * is_reference(s.method.partition("(")[0]),
+                "method": s.method + " (reference)" * (s.method in references),
                 "skill": f"{s.skill.value:+.3f}",
                 "95 %": f"[{s.skill.lower:+.3f}, {s.skill.upper:+.3f}]",
                 "IQM": f"{s.middle.value:+.3f}",

@@ -222,7 +222,7 @@ def _take(db: sqlite3.Connection, folder: Path) -> None:
         "INSERT OR IGNORE INTO repeated_loops "
         "SELECT key FROM part.loops WHERE key IN (SELECT key FROM main.loops)"
     )
-    for table in ("fits", "gates", "examples", "machines", "sharing", "loops"):
+    for table in ("fits", "gates", "examples", "machines", "sharing", "methods", "loops"):
         db.execute(f"INSERT OR IGNORE INTO main.{table} SELECT * FROM part.{table}")
     for table in ("fits", "loops"):
         keys = f"SELECT key, ? FROM part.{table}"

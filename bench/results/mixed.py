@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.loop_settings import CONTROLS
-from weightcast.datasets import InputError
-from weightcast.methods import get_method
-from weightcast.methods.code import imported_packages
+from weightcast.bench.plan.method_facts import MethodFacts
 
 #: What every number goes through.
 _ALWAYS = ("weightcast", "numpy")
@@ -20,33 +17,32 @@ _ALWAYS = ("weightcast", "numpy")
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "skbase": "scikit-base"}
 
 
-def packages_used(methods: Iterable[str], networks: bool) -> set[str] | None:
+def packages_used(methods: Iterable[MethodFacts | None], networks: bool) -> set[str] | None:
     """Name the distributions that numbers of some methods go through.
 
     Parameters
     ----------
-    methods : iterable of str
+    methods : iterable of MethodFacts
+        None among them is a method that said nothing.
     networks : bool
         Whether real networks were measured or trained.
 
     Returns
     -------
     set of str, optional
-        None where a method is not registered here, of which nobody knows what it imports.
+        None where nobody knows what a method imports.
 
     Examples
     --------
-    >>> sorted(packages_used(["ols-line"], networks=False))
+    >>> from weightcast.bench.plan.method_facts import facts_of
+    >>> sorted(packages_used([facts_of("ols-line", "{}")], networks=False))
     ['numpy', 'weightcast']
     """
     found = {*_ALWAYS, *(["torch"] if networks else [])}
-    for method in methods:
-        try:
-            imported = imported_packages(get_method(method))
-        except InputError:
+    for facts in methods:
+        if facts is None:
             return None
-        outside = imported - sys.stdlib_module_names
-        found |= {_DISTRIBUTIONS.get(name, name) for name in outside}
+        found |= {_DISTRIBUTIONS.get(name, name) for name in facts.packages}
     # statsmodels brings scipy, sktime scikit-learn: what they compute, they compute with those.
     return found | {below for name in found for below in _required(name)}
 
@@ -121,12 +117,13 @@ def store_note(store: Store) -> str:
     machines = store.machines()
     if len(machines) < 2:
         return ""
-    rows = store.rows("SELECT DISTINCT method FROM fits UNION SELECT method FROM loops")
+    rows = store.rows("SELECT method, params FROM fits UNION SELECT method, params FROM loops")
     networks = store.rows(
         "SELECT 1 AS one FROM cells WHERE tier = 'function' UNION SELECT 1 FROM loops LIMIT 1"
     )
-    methods = {str(row["method"]) for row in rows} - set(CONTROLS)
-    return mixed_note(machines, packages_used(methods, bool(networks)))
+    facts = store.methods()
+    told = [facts.get((r["method"], r["params"])) for r in rows if r["method"] not in CONTROLS]
+    return mixed_note(machines, packages_used(told, bool(networks)))
 
 
 def _settings(machine: dict[str, Any], used: Collection[str] | None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from weightcast.bench.engine.store.store import Store
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.loop_row import LoopRow
 from weightcast.bench.plan.loop_settings import CONTROLS
+from weightcast.bench.plan.method_facts import MethodFacts
 from weightcast.bench.plan.sharing import Sharing
 from weightcast.bench.plan.suite import load_suite
 from weightcast.bench.results.cells import read_cells
@@ -57,6 +59,8 @@ class Results:
     suite_toml : str
     sharing : dict
         (dataset, trained_on, track, split) → what training and test runs share, outside ``main``.
+    methods : dict
+        (method, parameters as JSON) → what it said of itself when it was run.
     loops : list of dict
         The loop tier's runs; see `weightcast.bench.plan.loop_row.loop_row`.
     """
@@ -74,6 +78,7 @@ class Results:
     suite_toml: str
     sharing: dict[tuple[str, str, str, str], Sharing] = field(default_factory=dict)
     loops: list[LoopRow] = field(default_factory=list)
+    methods: dict[tuple[str, str], MethodFacts] = field(default_factory=dict)
 
     def only(self, dataset: str, context: int) -> Results:
         """Return the same with the cells of one data set and context alone."""
@@ -83,9 +88,20 @@ class Results:
 
     def packages_used(self) -> set[str] | None:
         """Name the packages that these results went through; None where that is not known."""
-        methods = {*self.cells["method"], *(str(row["method"]) for row in self.loops)}
+        facts = self.facts
+        ran = {*self.cells["label"], *(_plain(row) for row in self.loops)} - set(CONTROLS)
         networks = bool(self.loops) or "function" in set(self.cells["tier"])
-        return packages_used(methods - set(CONTROLS), networks)
+        return packages_used([facts.get(label) for label in ran], networks)
+
+    @cached_property
+    def facts(self) -> dict[str, MethodFacts]:
+        """What each method said of itself, by its label."""
+        return {method_label(*at): facts for at, facts in self.methods.items()}
+
+    @property
+    def references(self) -> set[str]:
+        """Labels of what is there to be measured against, and no forecaster itself."""
+        return {label for label, facts in self.facts.items() if facts.role == "reference"}
 
     @property
     def suite(self) -> str:
@@ -109,6 +125,7 @@ def load_results(folder: Path) -> Results:
         common = store.sharing()
         machines = store.machines()
         loops = store.loops()
+        methods = store.methods()
     gates: dict[str, list[dict[str, Any]]] = {}
     for gate in checked:
         gates.setdefault(gate["dataset"], []).append(gate)
@@ -137,6 +154,7 @@ def load_results(folder: Path) -> Results:
             for row in common
         },
         loops=loops,
+        methods=methods,
     )
 
 
@@ -183,6 +201,11 @@ def _stacked(
             f"{context}; take it from a copy, or run the suite into a new folder"
         )
     return np.asarray(curves)
+
+
+def _plain(row: LoopRow) -> str:
+    """Name a run's method without what it was used for."""
+    return method_label(row["method"], row["params"])
 
 
 def _suite_text(path: Path) -> str:

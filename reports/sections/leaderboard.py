@@ -10,7 +10,6 @@ from weightcast.bench.results.horizons import listed, spoken, spoken_metric
 from weightcast.bench.results.inference.friedman import Friedman, friedman_runs
 from weightcast.bench.results.inference.pairwise import LEVEL
 from weightcast.bench.results.leaderboard import Leaderboard
-from weightcast.methods.registry import is_reference
 from weightcast.reports.figures import Picture
 from weightcast.reports.numbers import fixed, plural
 from weightcast.reports.plots.critical import critical_plot
@@ -334,6 +333,6 @@ def _median_cell(rows: Any, column: str) -> Cell:
 
 def _method(view: View, label: str, *more: str) -> Cell:
     notes = [*more]
-    notes += ["reference"] if is_reference(view.method_names.get(label, label)) else []
+    notes += ["reference"] if label in view.results.references else []
     notes += ["on the sample"] if label in view.sampled else []
     return words(label, note=", ".join(notes), colour=view.looks[label].colour)

@@ -7,7 +7,6 @@ from weightcast.bench.results.at_length import CONTROL, AtLength
 from weightcast.bench.results.headline import BASELINE
 from weightcast.bench.results.horizons import listed, spoken
 from weightcast.bench.results.leaderboard import Leaderboard
-from weightcast.methods.registry import is_reference
 from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.tables import Cell, Column, Table, amount, estimated, value, words
 from weightcast.reports.view import View
@@ -80,7 +79,7 @@ def length_table(view: View, board: Leaderboard) -> Table:
     )
     own = {s.method: s.skill for s in board.ranking.standings}
     for method in _order(board):
-        notes = "reference" if is_reference(view.method_names.get(method, method)) else ""
+        notes = "reference" if method in view.results.references else ""
         table.rows.append(
             [
                 words(method, note=notes, colour=view.looks[method].colour),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from weightcast.bench.plan.method_facts import MethodFacts
 from weightcast.bench.results.native import BESIDE_NATIVE, native_standings
 from weightcast.datasets import InputError
-from weightcast.methods import all_methods
 from weightcast.reports.numbers import plural
 from weightcast.reports.tables import Column, Table, amount, value, words
 from weightcast.reports.view import View
@@ -37,7 +35,7 @@ def native_table(view: View) -> Table | None:
             [
                 words(s.method, colour=view.looks[s.method].colour),
                 words(s.task),
-                words(_made_for(view.method_names.get(s.method, s.method))),
+                words(_made_for(view.results.facts.get(s.method))),
                 words(s.horizons),
                 value(s.error, note=plural(s.runs, "run")),
                 *(value(s.others[name]) for name in BESIDE_NATIVE),
@@ -47,14 +45,12 @@ def native_table(view: View) -> Table | None:
     return table
 
 
-def _made_for(method: str) -> str:
+def _made_for(facts: MethodFacts | None) -> str:
     """Say what a method's published setting is, as far as it tells."""
-    cls = all_methods().get(method)
-    if cls is None:
+    if facts is None:
         return ""
-    seen: Any = cls.get_class_tag("native_context")
-    spacing: Any = cls.get_class_tag("native_spacing")
-    said = plural(int(seen), "snapshot") if seen else ""
+    seen, spacing = facts.native_context, facts.native_spacing
+    said = plural(seen, "snapshot") if seen else ""
     if spacing:
         apart = f"{spacing} steps" if isinstance(spacing, int) else f"one {spacing}"
         said = f"{said}, {apart} apart" if said else f"{apart} apart"

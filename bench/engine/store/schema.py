@@ -18,7 +18,7 @@ from typing import Any
 from weightcast.datasets.errors import InputError
 
 _APPLICATION = 0x57435354  # "WCST": tells our files from other SQLite files
-_VERSION = 9
+_VERSION = 10
 #: The first bytes of every SQLite file.
 _MAGIC = b"SQLite format 3\0"
 
@@ -67,11 +67,14 @@ CREATE TABLE sharing (
     dataset TEXT, trained_on TEXT, track TEXT, split TEXT, traits TEXT, seal INTEGER,
     PRIMARY KEY (dataset, trained_on, track, split)
 );
+CREATE TABLE methods (
+    method TEXT, params TEXT, facts TEXT, seal INTEGER, PRIMARY KEY (method, params)
+);
 CREATE TABLE counts (name TEXT PRIMARY KEY, count INTEGER, seal INTEGER);
 """
 
 #: What holds results.
-TABLES = ("fits", "gates", "cells", "examples", "loops", "machines", "sharing")
+TABLES = ("fits", "gates", "cells", "examples", "loops", "machines", "sharing", "methods")
 
 # What is not sealed yet is found without looking at every row.
 _SEALED = (*TABLES, "counts")

@@ -39,12 +39,14 @@ from weightcast.bench.engine.store.stored import (
     GateRecord,
     LoopRecord,
     MachineRecord,
+    MethodRecord,
     SharingRecord,
     loads,
     not_ours,
 )
 from weightcast.bench.plan.fits import Fit
 from weightcast.bench.plan.loop_row import LoopRow
+from weightcast.bench.plan.method_facts import MethodFacts, facts_of
 from weightcast.datasets import InputError
 from weightcast.datasets.admission.gates import Gate
 
@@ -273,6 +275,7 @@ class Store:
             f"ON CONFLICT (key) DO UPDATE SET {changes}",
             values,
         )
+        self._add_methods([(fit.method, fit.params)])
         if fit.sharing:
             place = {n: values[n] for n in ("dataset", "trained_on", "track", "split")}
             self._insert("sharing", [place | {"traits": json.dumps(fit.sharing)}])
@@ -318,7 +321,19 @@ class Store:
             ],
         )
 
+    def _add_methods(self, methods: Sequence[tuple[str, str]]) -> None:
+        """Keep what methods say of themselves now, in place of what they said."""
+        told = {at: facts for at in methods if (facts := facts_of(*at)) is not None}
+        self._insert(
+            "methods",
+            [
+                {"method": method, "params": params, "facts": facts.model_dump_json()}
+                for (method, params), facts in told.items()
+            ],
+        )
+
     def _add_loop(self, rows: Sequence[LoopRow]) -> None:
+        self._add_methods(sorted({(row["method"], row["params"]) for row in rows}))
         # A run with another key at the same place was made with other code or settings: it goes.
         self._insert(
             "loops",
@@ -413,6 +428,17 @@ class Store:
         found = self.rows("SELECT * FROM sharing ORDER BY track, dataset, split")
         self.check_rows("sharing", SharingRecord, found)
         return [row | {"traits": json.loads(row["traits"])} for row in found]
+
+    def methods(self) -> dict[tuple[str, str], MethodFacts]:
+        """Return what methods said of themselves when they were run, by name and parameters.
+
+        Plain training's controls are not among them.
+        """
+        query = "SELECT * FROM methods ORDER BY method, params"
+        return {
+            (row["method"], row["params"]): found.facts
+            for row, found in self.checked("methods", MethodRecord, query)
+        }
 
     def check_rows(
         self, table: str, model: type[BaseModel], rows: Sequence[dict[str, Any]]

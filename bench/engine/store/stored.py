@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from weightcast.bench.plan.method_facts import MethodFacts
 from weightcast.datasets.errors import InputError
 
 #: Metrics that are words; all others are numbers.
@@ -313,6 +314,14 @@ class SharingRecord(_Row):
     track: Word
     split: Word
     traits: Annotated[dict[str, str], BeforeValidator(_parsed)]
+
+
+class MethodRecord(_Row):
+    """A row of ``methods``."""
+
+    method: Word
+    params: Object
+    facts: Annotated[MethodFacts, BeforeValidator(_parsed)]
 
 
 def loads(text: Any) -> Any:
