@@ -1,10 +1,13 @@
-"""The report as a file."""
+"""The report as a file, and its rankings as text for other documents."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from weightcast.bench.results.tables import Results, load_results
+
+#: Formats beside the page, and the files that they are written to by default.
+TEXT_FORMATS = {"markdown": "report.md", "latex": "report.tex"}
 
 
 def write_report(results: Results | Path | str, out: Path | str | None = None) -> Path:
@@ -28,6 +31,40 @@ def write_report(results: Results | Path | str, out: Path | str | None = None) -
     weightcast.bench.rank : the rankings as tables.
     """
     return write_page(results, out)[0]
+
+
+def write_text_format(results: Results, format: str, out: Path | None = None) -> Path:
+    """Write a folder's rankings as text, and return the file's path.
+
+    Parameters
+    ----------
+    results : Results
+    format : str
+        One of `TEXT_FORMATS`.
+    out : path, optional
+        The file, written whole or not at all; by default ``report.md`` or ``report.tex`` in the
+        folder.
+
+    Raises
+    ------
+    InputError
+        If the format is unknown, if nothing in the folder is ranked, or if the file cannot be
+        written.
+    """
+    from weightcast.datasets.errors import unknown
+    from weightcast.datasets.files.partial_file import write_text
+    from weightcast.reports.formats.document import document_of
+    from weightcast.reports.formats.latex import latex
+    from weightcast.reports.formats.markdown import markdown
+    from weightcast.reports.view import View
+
+    if format not in TEXT_FORMATS:
+        raise unknown("format", format, ("html", *TEXT_FORMATS))
+    document = document_of(View(results))
+    text = {"markdown": markdown, "latex": latex}[format](document)
+    path = out if out is not None else results.folder / TEXT_FORMATS[format]
+    write_text(path, text)
+    return path
 
 
 def write_page(results: Results | Path | str, out: Path | str | None = None) -> tuple[Path, str]:

@@ -107,7 +107,7 @@ def test_when_a_method_was_run_on_too_little_then_it_alone_stands_below(has: int
         board.ranking.standings == rank_results(_results(rows), tier="function").ranking.standings
     )
     assert [u.method for u in board.ranking.unranked] == ["late"]
-    assert f"late is not ranked: it has been run on {has} of 12 cells" in board.notes
+    assert f"late is not ranked: run on {has} of 12 cells so far" in board.notes
 
 
 @pytest.mark.parametrize("tier", ["weights", "function"])

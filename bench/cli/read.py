@@ -28,6 +28,14 @@ class HorizonSet(StrEnum):
     native = "native"
 
 
+class ReportFormat(StrEnum):
+    """What `weightcast report` writes."""
+
+    html = "html"
+    markdown = "markdown"
+    latex = "latex"
+
+
 #: Options that take networks apart, with what they take them apart by.
 _BY_PART = {"--by-kind": "kind", "--by-depth": "depth"}
 
@@ -345,14 +353,26 @@ def _print_native(source: Path, track: str, split: str, csv: Path | None) -> Non
 @clear_errors
 def report(
     folder: ResultFolder,
-    out: Annotated[Path | None, typer.Option(help="By default DIR/report.html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="By default report.html, .md or .tex in DIR.")
+    ] = None,
+    format: Annotated[
+        ReportFormat,
+        typer.Option(
+            help="html is the page; markdown, for a pull request, and latex, for a paper, are its "
+            "rankings."
+        ),
+    ] = ReportFormat.html,
 ) -> None:
-    """Write the HTML report and print its path."""
+    """Write the report, an HTML page by default, and print its path."""
     from weightcast.bench.commands.arguments import check_output_file
     from weightcast.bench.results.tables import load_results
-    from weightcast.reports.write import write_page
+    from weightcast.reports.write import write_page, write_text_format
 
     check_output_file("--out", out)
+    if format is not ReportFormat.html:
+        typer.echo(str(write_text_format(load_results(folder), format.value, out)))
+        return
     path, reason = write_page(load_results(folder), out)
     typer.echo(str(path))
     if reason:

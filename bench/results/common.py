@@ -65,10 +65,10 @@ def common_cells(cells: pd.DataFrame, baseline: str) -> Common:
         if counts.min() == found.cells.groupby("label").size()[baseline]:
             break  # everybody has as much as the baseline: there are few runs, none is missing
         least = sorted(counts.index[counts == counts.min()])[0]
-        found.unranked.append(Unranked(least, 0, int(counts.min())))
-        found.notes.append(
-            f"{least} is not ranked: it has been run on {counts.min()} of {wanted} cells"
-        )
+        own = found.cells[found.cells["label"] == least]
+        has = len(own[[*_SET, "context", "run"]].drop_duplicates())
+        failed = int((own["status"] != "ok").sum())
+        found.unranked.append(Unranked(least, failed, has, max(1, wanted - has)))
         found.cells = found.cells[found.cells["label"] != least]
     found.notes += _missing(found.cells, whole)
     if len(whole):

@@ -203,7 +203,7 @@ def _ranked_table(view: View, board: Leaderboard) -> Table:
         table.rows.append(row)
     for u in board.ranking.unranked:
         row = [dash, _method(view, u.method, "not ranked"), dash, dash]
-        row += [Cell(f"{u.failures} of {u.cells}", str(u.failures))]
+        row += [Cell(f"{u.failures} of {u.cells + u.lacks}", str(u.failures))]
         row += [words(view.implementation(u.method)), words(view.provenance(u.method))]
         row += [dash] * (4 + len(board.horizons) + (board.at_length is not None))
         row += [value(float(amount)) for amount in board.medians.loc[u.method]]

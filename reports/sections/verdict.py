@@ -29,7 +29,7 @@ def _not_ranked(*tiers: Ranked) -> str:
             failed.setdefault(one.method, one)
     if not failed:
         return ""
-    spoken = [f"{u.method} ({u.failures} of {u.cells} cells failed)" for u in failed.values()]
+    spoken = [f"{u.method} ({u.spoken})" for u in failed.values()]
     return f" Not ranked: {', '.join(spoken)}."
 
 

@@ -22,11 +22,35 @@ from weightcast.datasets.errors import unknown
 
 @dataclass(frozen=True)
 class Unranked:
-    """A method too many of whose cells failed, or that has no result at all."""
+    """A method too many of whose cells failed, or that has not been run on enough yet.
+
+    Attributes
+    ----------
+    method : str
+    failures : int
+    cells : int
+        Of how many; those that it has been run on.
+    lacks : int
+        How many it has not been run on, where that is the reason.
+    """
 
     method: str
     failures: int
     cells: int
+    lacks: int = 0
+
+    @property
+    def spoken(self) -> str:
+        """The reason.
+
+        Examples
+        --------
+        >>> Unranked("a", 3, 36).spoken, Unranked("a", 0, 2, lacks=10).spoken
+        ('3 of 36 cells failed', 'run on 2 of 12 cells so far')
+        """
+        if self.lacks:
+            return f"run on {self.cells} of {self.cells + self.lacks} cells so far"
+        return f"{self.failures} of {self.cells} cells failed"
 
 
 @dataclass(frozen=True)

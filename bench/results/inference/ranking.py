@@ -99,8 +99,8 @@ def failure_notes(ranking: Ranking) -> list[str]:
         if s.failures
     ]
     return charged + [
-        f"{u.method} is not ranked: {u.failures} of {u.cells} cells failed; ranked is who fails in "
-        f"at most {MOST_FAILED:.0%}"
+        f"{u.method} is not ranked: {u.spoken}"
+        + f"; ranked is who fails in at most {MOST_FAILED:.0%}" * (not u.lacks)
         for u in ranking.unranked
     ]
 

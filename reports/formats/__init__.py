@@ -1,0 +1,1 @@
+"""The rankings of a folder as text: Markdown for a pull request, LaTeX for a paper."""
