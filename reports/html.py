@@ -55,6 +55,7 @@ from weightcast.reports.sections.setting import (
     suite_facts,
 )
 from weightcast.reports.sections.shift import shift_table
+from weightcast.reports.sections.sizes import sizes
 from weightcast.reports.sections.track import fine_tune_standings, sharing_table
 from weightcast.reports.sections.verdict import verdict
 from weightcast.reports.view import View
@@ -191,6 +192,9 @@ def _cell_content(view: View) -> dict[str, Any]:
             picture
             for ranked in (view.whole, function)
             for picture in apart.horizons(view, ranked.board)
+        ],
+        "sizes": [
+            picture for ranked in (view.whole, function) for picture in sizes(view, ranked.board)
         ],
         "function_standings": standings(
             view, function, "Function tier", "forest-function", "train_loss"

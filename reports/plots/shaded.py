@@ -13,7 +13,7 @@ from weightcast.reports.figures import INK, draw
 from weightcast.reports.labels import short
 
 _ABOVE, _BELOW = "#2a6fbb", "#c8641e"
-_ROW, _COLUMN = 34.0, 84.0
+_ROW, _COLUMN, _LINE = 34.0, 84.0, 13.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def shaded_map(
         Prefix of the SVG's ids.
     title : str
     rows, columns : sequence of str
-        From the top, and from the left.
+        From the top, and from the left; columns may have several lines.
     found : mapping of (row, column) to Shade
     across : str
         What the columns are.
@@ -67,6 +67,8 @@ def shaded_map(
         for side in axes.spines.values():
             side.set_visible(False)
 
+    lines = max(column.count("\n") for column in columns)
+    below = 42 + _LINE * lines
     left = 16 + 6.6 * max(len(short(row)) for row in rows)
-    size = (left + _COLUMN * len(columns) + 12, 58 + row_height * len(rows))
-    return draw(name, title, paint, size=size, margins=(left, 12, 42, 12))
+    size = (left + _COLUMN * len(columns) + 12, 16 + below + row_height * len(rows))
+    return draw(name, title, paint, size=size, margins=(left, 12, below, 12))
