@@ -25,6 +25,7 @@ from weightcast.reports.plots.example import Example, make_example
 from weightcast.reports.plots.horizon import horizon_plot
 from weightcast.reports.sections import apart
 from weightcast.reports.sections.agreement import agreement
+from weightcast.reports.sections.cards import dataset_cards, method_cards
 from weightcast.reports.sections.compute import (
     compute_pictures,
     compute_table,
@@ -158,6 +159,8 @@ def _content(view: View) -> dict[str, Any]:
         "loop_part": loop_section(loop) if loop else None,
         "curves_note": curves_note(),
         "looks": view.looks,
+        "method_cards": method_cards(view) if cells else [],
+        "dataset_cards": dataset_cards(view) if cells else [],
         "failures": [
             *group_failures(results.failures),
             *group_loop_failures(results.loops),
