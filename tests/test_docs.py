@@ -55,6 +55,7 @@ NOT_RUN = {
     r"results/fine-tunes": "results on data sets that take hours to record",
     r"results/digits|--suite digits.toml": "records five sets and runs 26 methods on them",
     r"results/lengths|--suite lengths.toml": "records five sets; test_lengths.py measures one",
+    r"^fine_tune_minilm\.py$": "fine-tunes what is fetched first; test_callbacks.py runs it",
     r"^fine_tune\.py$": "needs accelerate; test_callbacks.py runs it where that is installed",
     r"^dask |--scheduler |slurm_cluster": "needs a cluster; test_cluster.py runs on one",
 }
