@@ -8,6 +8,7 @@ import is under way, and raised again where it has got lost.
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
@@ -107,12 +108,20 @@ class _Handler:
             mine = signal.getsignal(number) is self
             if not self.over and (mine or self.raised is None):
                 self._ours = mine
-                signal.pthread_kill(main, number)
+                _send(main, number)
 
         main = threading.main_thread().ident or 0
         timer = threading.Timer(seconds, call)
         timer.daemon = True
         timer.start()
+
+
+def _send(thread: int, number: int) -> None:
+    """Have the main thread, of that number, get a signal."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(thread, number)
+    else:
+        _thread.interrupt_main(signal.Signals(number))  # as if it had come
 
 
 def _without_stops(lost: sys.UnraisableHookArgs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import sys
 import threading
@@ -48,6 +49,7 @@ from weightcast.bench.results.mixed import store_note
 from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
 from weightcast.datasets.admission.gates import set_gates
+from weightcast.datasets.files import system
 from weightcast.datasets.files.partial_file import write_text
 
 
@@ -343,16 +345,16 @@ def refuse_written_to(folder: Path) -> None:
     InputError
         If another process holds its lock.
     """
-    import fcntl
-
     try:
         with (folder / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            system.lock(lock.fileno(), alone=False)
     except FileNotFoundError:
         return  # nobody has written to it, or it was copied without its lock
     except BlockingIOError:
         raise InputError(f"another run is writing to {folder}; wait for it") from None
     except OSError as error:
+        if error.errno == errno.ENOLCK:
+            return  # without locks nobody knows
         raise InputError(f"{folder / LOCK} cannot be read: {error.strerror}") from None
 
 

@@ -43,7 +43,7 @@ def _give_back_free_memory() -> None:
     """Return what earlier work freed to the system; otherwise it would hide what is taken next."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):
         return  # not glibc: the figure is then a lower bound
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from weightcast.datasets.errors import ChangedMeanwhile
+from weightcast.datasets.files import system
 
 #: Files that stay open although nobody reads them.
 MOST_OPEN = 64
@@ -62,7 +63,7 @@ class LentFile:
                 self._users -= 1
 
     def _opened(self) -> int:
-        file = os.open(self.path, os.O_RDONLY)
+        file = system.open_file(self.path, os.O_RDONLY)
         status = os.fstat(file)
         found = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         if found != (self._first or found):

@@ -7,7 +7,6 @@ next writer of the same name removes it.
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import os
 import time
@@ -17,6 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.files import system
 
 #: Seconds that a writer has to end after it was killed.
 _PATIENCE = 5.0
@@ -49,9 +49,9 @@ class PartialFile:
 
     def _create(self) -> int:
         while True:
-            file = os.open(self.partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            file = system.open_file(self.partial, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             with suppress(OSError):  # a file system without locks: what is killed stays there
-                fcntl.flock(file, fcntl.LOCK_SH)
+                system.lock(file, alone=False)
             if os.fstat(file).st_nlink:
                 return file
             os.close(file)  # another writer took it for a stale one before the lock was there
@@ -61,14 +61,14 @@ class PartialFile:
         view = memoryview(data)
         with self._writable():
             while view:
-                done = os.pwrite(self._file, view, position)
+                done = system.write_at(self._file, view, position)
                 view, position = view[done:], position + done
 
     def get(self, view: memoryview, position: int) -> None:
         """Read bytes that were put."""
         with self._writable():
             while view:
-                got = os.preadv(self._file, [view], position)
+                got = system.read_at(self._file, view, position)
                 if got <= 0:
                     raise OSError("it is shorter than what was written")
                 view, position = view[got:], position + got
@@ -87,16 +87,26 @@ class PartialFile:
         """Make the bytes durable and give the file its name."""
         with self._writable():
             os.fsync(self._file)
-            os.replace(self.partial, self.path)
-        os.close(self._file)
-        self._file = -1
+            file, self._file = self._file, -1
+            try:
+                system.close_renamed(file, self.partial, self.path)
+            except OSError:
+                if not self._stays():
+                    self.partial.unlink(missing_ok=True)
+                raise
 
     def discard(self) -> None:
-        """Remove what was written, unless it is finished."""
+        """Close the file, unless it is finished, and remove what was written."""
         if self._file >= 0:
-            self.partial.unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = -1
+            file, self._file = self._file, -1
+            if self._stays():
+                os.close(file)
+            else:
+                system.close_removed(file, self.partial)
+
+    def _stays(self) -> bool:
+        """Whether what was written is left where it is, unfinished."""
+        return False
 
     @contextmanager
     def _writable(self) -> Iterator[None]:
@@ -133,9 +143,9 @@ class UnfinishedFile(PartialFile):
     def _locked(self) -> int:
         deadline = time.monotonic() + _PATIENCE
         while True:
-            file = os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666)
+            file = system.open_file(self.partial, os.O_RDWR | os.O_CREAT)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                system.lock(file, alone=True)
             except BlockingIOError:
                 os.close(file)
                 if time.monotonic() > deadline:
@@ -149,13 +159,8 @@ class UnfinishedFile(PartialFile):
                     return file
             os.close(file)  # it was finished, or removed, before the lock was there
 
-    def discard(self) -> None:
-        """Close the file, unless it is finished, and remove what was written but for `keep`."""
-        if self._file >= 0:
-            if not self.keep:
-                self.partial.unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = -1
+    def _stays(self) -> bool:
+        return self.keep
 
 
 def unfinished_name(path: Path) -> Path:
@@ -173,9 +178,9 @@ def remove_stale(folder: Path, name: str | None = None) -> None:
 def remove_unlocked(path: Path) -> None:
     """Remove a hidden file that nobody writes, where that can be done."""
     with suppress(OSError):
-        file = os.open(path, os.O_RDWR)
+        file = system.open_file(path, os.O_RDWR)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system.lock(file, alone=True)
             path.unlink()
         finally:
             os.close(file)

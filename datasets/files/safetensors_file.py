@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.files import system
 from weightcast.datasets.files.foreign import foreign
 from weightcast.datasets.files.tensor_file import Entry
 from weightcast.datasets.state import DTYPES
@@ -43,7 +44,7 @@ class SafetensorsFile:
     def read_into(self, name: str, start: int, out: Floats) -> None:
         dtype, begin = self._places[name]
         width = np.dtype(_FLOATS[dtype]).itemsize
-        file = os.open(self.path, os.O_RDONLY)
+        file = system.open_file(self.path, os.O_RDONLY)
         try:
             if dtype == "F32":
                 self._fill(file, name, out, begin + 4 * start)
@@ -71,7 +72,7 @@ class SafetensorsFile:
         if dtype not in DTYPES:
             raise ValueError(f"numpy has no {dtype}")
         raw = np.empty(shape, DTYPES[dtype])
-        file = os.open(self.path, os.O_RDONLY)
+        file = system.open_file(self.path, os.O_RDONLY)
         try:
             self._fill(file, name, raw.reshape(-1), begin)
         finally:
@@ -84,7 +85,7 @@ class SafetensorsFile:
     def _fill(self, file: int, name: str, out: np.ndarray[Any, Any], position: int) -> None:
         view = out.data.cast("B") if out.size else memoryview(b"")
         while view:
-            got = os.preadv(file, [view], position)
+            got = system.read_at(file, view, position)
             if got <= 0:
                 raise InputError(f"{self.path} ends inside tensor {name}; save it again")
             view, position = view[got:], position + got

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -28,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.files import system
 from weightcast.datasets.files.foreign import clipped, foreign, parse_json
 from weightcast.datasets.files.lent_file import LentFile
 from weightcast.datasets.files.partial_file import PartialFile
@@ -106,7 +106,7 @@ class StackedSource:
         position = self._positions[name] + offset
         with self._file.descriptor() as file:
             while view:
-                got = os.preadv(file, [view], position)
+                got = system.read_at(file, view, position)
                 if got <= 0:
                     raise InputError(f"{self.path} ends inside tensor {name}; record it again")
                 view, position = view[got:], position + got

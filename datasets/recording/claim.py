@@ -6,13 +6,13 @@ ends, and is not inherited by forked ones: a loader's workers that outlive it ho
 
 from __future__ import annotations
 
-import fcntl
 import os
 import weakref
 from pathlib import Path
 from typing import Protocol
 
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.files import system
 from weightcast.datasets.recording.file import RecordingWriter
 from weightcast.datasets.recording.reader import holds_snapshot
 
@@ -75,7 +75,7 @@ def claim(
         path.parent.mkdir(parents=True, exist_ok=True)
         writer, found = _left(path, recording, overwrite, resume), True
         if writer is None:
-            file = os.open(recording, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            file = system.open_file(recording, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             _lock(file)
             writer, found = RecordingWriter(file), False
     except OSError as error:
@@ -113,7 +113,7 @@ def _left(path: Path, recording: Path, overwrite: bool, resume: bool) -> Recordi
     if not recording.exists():
         return None
     # From here on it is read through the writer: closing another descriptor would unlock it.
-    writer = RecordingWriter(os.open(recording, os.O_RDWR))
+    writer = RecordingWriter(system.open_file(recording, os.O_RDWR))
     try:
         if not _lock(writer.descriptor):
             raise _taken(path)
@@ -136,7 +136,7 @@ def _lock(file: int | None) -> bool:
     """Take the lock; False where another process has it."""
     assert file is not None
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        system.lock_for_process(file)
     except BlockingIOError:
         return False
     except OSError:

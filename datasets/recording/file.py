@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from weightcast.datasets.files import system
 from weightcast.datasets.files.stacked import describe, metadata_to_json
 from weightcast.datasets.state import StateInfo, bytes_of
 from weightcast.datasets.trajectory import Metadata, TensorInfo
@@ -160,7 +161,7 @@ class RecordingWriter:
     def note_not_finite(self, step: int) -> None:
         """Note the first step whose weights were not finite."""
         if not self._noted:
-            os.pwrite(self._file, NOTE.pack(step), len(MAGIC))
+            system.write_at(self._file, NOTE.pack(step), len(MAGIC))
             self._noted = True
 
     def append(self, measured: Measured, arrays: Iterable[NDArray[Any]]) -> None:
@@ -193,7 +194,7 @@ class RecordingWriter:
     def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
-            done = os.pwrite(self._file, view, self._end)
+            done = system.write_at(self._file, view, self._end)
             view, self._end = view[done:], self._end + done
 
 

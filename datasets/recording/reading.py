@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weightcast.datasets.errors import InputError
+from weightcast.datasets.files import system
 from weightcast.datasets.recording.file import RecordingWriter, writer_of
 
 
@@ -41,7 +42,7 @@ class RecordingBytes:
         """Read so many bytes, fewer where the file ends before that."""
         found = b""
         while len(found) < count:
-            piece = os.pread(self._descriptor(), count - len(found), position + len(found))
+            piece = system.take_at(self._descriptor(), count - len(found), position + len(found))
             if not piece:
                 break
             found += piece
@@ -56,7 +57,7 @@ class RecordingBytes:
             If the file ends before that, or is no longer there.
         """
         while view:
-            got = os.preadv(self._descriptor(), [view], position)
+            got = system.read_at(self._descriptor(), view, position)
             if got <= 0:
                 raise InputError(f"{self.path} ends inside {what}")
             view, position = view[got:], position + got
@@ -67,7 +68,7 @@ class RecordingBytes:
             return writer.descriptor
         if self._file is None:
             try:
-                self._file = os.open(self.path, os.O_RDONLY)
+                self._file = system.open_file(self.path, os.O_RDONLY)
             except FileNotFoundError:
                 raise InputError(
                     f"{self.path} is no longer there; where its recorder was closed, open the "

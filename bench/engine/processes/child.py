@@ -8,37 +8,60 @@ import pickle
 import signal
 import tempfile
 import traceback
+from contextlib import suppress
+from multiprocessing import reduction
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import DupFd, ForkingPickler
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from weightcast.bench.engine.processes.forks import settle_worker
+from weightcast.datasets.files.system import take_at
+
+#: How an open file is handed to a process at its start; None where the system cannot do that.
+_HANDED_OVER: Any = getattr(reduction, "DupFd", None)
 
 
 class SharedFile:
-    """A file without a name that the process, given it at its start, can write to as well."""
+    """A file that the process, given it at its start, can write to as well.
+
+    It has no name where open files can be handed over.
+    """
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(mode="a+b")  # noqa: SIM115
+        self._file: IO[bytes]
+        self._name = ""
+        if _HANDED_OVER is not None:
+            self._file = tempfile.TemporaryFile(mode="a+b")  # noqa: SIM115
+            return
+        # Processes cannot be handed open files here, so that it keeps a name until it is closed.
+        file, self._name = tempfile.mkstemp()
+        self._file = os.fdopen(file, "a+b")
 
     def clear(self) -> None:
         os.ftruncate(self._file.fileno(), 0)
 
     def text(self) -> str:
         size = os.fstat(self._file.fileno()).st_size
-        text = os.pread(self._file.fileno(), size, 0).decode(errors="replace")
+        text = take_at(self._file.fileno(), size, 0).decode(errors="replace")
         # After a crash a list of all compiled modules follows, which nobody reads.
         return text.partition("\nExtension modules:")[0].strip()
 
     def close(self) -> None:
         self._file.close()
+        if self._name:
+            with suppress(OSError):  # its other process has it open still
+                os.unlink(self._name)
 
     def __getstate__(self) -> Any:
-        return DupFd(self._file.fileno())
+        return self._name if _HANDED_OVER is None else _HANDED_OVER(self._file.fileno())
 
-    def __setstate__(self, duplicate: Any) -> None:
-        self._file = os.fdopen(duplicate.detach(), "a+b")
+    def __setstate__(self, found: Any) -> None:
+        self._name = ""
+        if isinstance(found, str):
+            self._file = open(found, "a+b")  # noqa: SIM115
+        else:
+            self._file = os.fdopen(found.detach(), "a+b")
 
     def handler(self) -> IO[bytes]:
         return self._file

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,9 @@ def _without_interrupts() -> Iterator[None]:
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()  # it lets Ctrl-C in again where it starts on the way
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -121,9 +124,9 @@ def settle_worker() -> None:
     sys.excepthook = sys.__excepthook__  # it has started: see `server_side`
     for name in _THREADS:
         os.environ[name] = str(THREADS)
-    if sys.platform == "linux":
-        # The fork server ends with the process that started it, and its children with it, even
-        # one that is stuck in compiled code.
+    # Where it has been asked for, the system itself ends what is stuck in compiled code: the fork
+    # server ends with the process that started it, and its children with it.
+    with suppress(AttributeError, TypeError, OSError):  # Linux alone has it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _let_server_go()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
