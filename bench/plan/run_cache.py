@@ -84,12 +84,18 @@ class RunCache:
         Raises
         ------
         InputError
-            If a run has NaN or infinity or is damaged, changes while it is read, or if runs differ
-            in tensors or steps.
+            If a run has NaN or infinity or is damaged, changes while it is read, jumped to a
+            forecast, or if runs differ in tensors or steps.
         """
         if dataset not in self._lineages:
             runs = self.all(dataset)
             for run in runs:
+                if run.meta.jumps:
+                    raise InputError(
+                        f"{run.label} jumped to a forecast after step {run.meta.jumps[0]:,}: what "
+                        "it did then is no training that forecasts can be measured on; record it "
+                        'with jump="never", or leave it out of the data set'
+                    )
                 if run.tensors != runs[0].tensors or run.steps.tolist() != runs[0].steps.tolist():
                     raise InputError(
                         f"{run.label} and {runs[0].label} differ in their tensors or steps"
