@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -27,6 +30,9 @@ SMALLEST = 10.0
 LEGIBLE = 11.0
 # A picture grows to this many times its own size.
 _MOST = 1.35
+
+# Begins the id of what a picture tells of; the rest is the text.
+_TOLD = "told-"
 
 #: Errors above this many times the baseline's are drawn at the frame's edge.
 CLIP = 10.0
@@ -120,6 +126,32 @@ def draw(
     return _inline(buffer.getvalue(), name, title, width, height)
 
 
+def tell(artists: Iterable[Artist], method: str, said: str) -> None:
+    """Have parts of a picture say whose they are and what they show, under pointer and keyboard.
+
+    Parameters
+    ----------
+    artists : iterable of Artist
+        Each becomes a mark; the page shows the text where the pointer rests on one.
+    method : str
+        The label that the page's filter goes by.
+    said : str
+        The text that follows the method's name.
+    """
+    code = base64.urlsafe_b64encode(json.dumps([method, said]).encode()).decode().rstrip("=")
+    for artist in artists:
+        artist.set_gid(f"{_TOLD}{code}")
+
+
+def _mark(found: re.Match[str]) -> str:
+    code = found[1] + "=" * (-len(found[1]) % 4)
+    method, said = (escape(text) for text in json.loads(base64.urlsafe_b64decode(code)))
+    return (
+        f'<g class="mark" data-method="{method}" tabindex="-1" role="img">'
+        f"<title>{method}: {said}</title>"
+    )
+
+
 def _inline(svg: str, name: str, title: str, width: float, height: float) -> Markup:
     """Make a file's SVG fit to stand in a page beside others."""
     body = svg[svg.index("<svg") :]
@@ -129,6 +161,7 @@ def _inline(svg: str, name: str, title: str, width: float, height: float) -> Mar
     body = re.sub(r"<style.*?</style>", "", body, flags=re.S)
     body = re.sub(r"<metadata.*?</metadata>", "", body, flags=re.S)
     body = body.replace("xlink:href=", "href=")
+    body = re.sub(rf'<g id="{_TOLD}([\w-]+)">', _mark, body)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = body.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     body = body.replace(INK, "currentColor")
@@ -136,8 +169,10 @@ def _inline(svg: str, name: str, title: str, width: float, height: float) -> Mar
     body = re.sub(r' style="([^"]*)"', _attributes, body)
     body = re.sub(r">\s+<", "><", body.strip())
     label = escape(title)
+    # What is inside an image nobody can step through.
+    role = "group" if 'class="mark"' in body else "img"
     return Markup(
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" '
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="{role}" aria-label="{label}" '
         f'class="wide-{math.ceil(width)}">{body}</svg>'
     )
 

@@ -19,12 +19,12 @@ from weightcast.bench.results.mixed import environment_differences
 from weightcast.bench.results.tables import Results
 from weightcast.datasets import InputError
 from weightcast.reports.figures import Picture, widths
-from weightcast.reports.loop_view import LoopView
 from weightcast.reports.numbers import count, plural
 from weightcast.reports.plots.example import Example, make_example
 from weightcast.reports.plots.horizon import horizon_plot
 from weightcast.reports.sections import apart
 from weightcast.reports.sections.agreement import agreement
+from weightcast.reports.sections.answers import answers, asked
 from weightcast.reports.sections.cards import dataset_cards, method_cards
 from weightcast.reports.sections.compute import (
     compute_pictures,
@@ -47,7 +47,7 @@ from weightcast.reports.sections.function import (
 )
 from weightcast.reports.sections.leaderboard import standings, weights_standings
 from weightcast.reports.sections.length import length_table, length_takeaway
-from weightcast.reports.sections.loop import curves_note, loop_section, takeaway
+from weightcast.reports.sections.loop import curves_note, loop_section
 from weightcast.reports.sections.native import native_table
 from weightcast.reports.sections.setting import (
     dataset_table,
@@ -58,7 +58,6 @@ from weightcast.reports.sections.setting import (
 from weightcast.reports.sections.shift import shift_table
 from weightcast.reports.sections.sizes import sizes
 from weightcast.reports.sections.track import fine_tune_standings, sharing_table
-from weightcast.reports.sections.verdict import verdict
 from weightcast.reports.view import View
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -144,7 +143,8 @@ def _content(view: View) -> dict[str, Any]:
         "suite": results.suite,
         "folder": results.folder.name,
         "date": str(results.environment.get("written", ""))[:10],
-        "verdict": _verdict(view, loop),
+        "asked": asked(view),
+        "answers": answers(view),
         "counts": _counts(view),
         "suite_facts": suite_facts(view),
         "loop_facts": loop_facts(view),
@@ -169,15 +169,6 @@ def _content(view: View) -> dict[str, Any]:
         "command": without_folders(str(results.environment.get("command", ""))),
         "suite_toml": results.suite_toml,
     }
-
-
-def _verdict(view: View, loop: LoopView | None) -> str:
-    said = []
-    if not view.results.cells.empty:
-        said.append(verdict(view.ranked, view.rank(tier="function")))
-    if loop is not None:
-        said.append(takeaway(loop))
-    return " ".join(said)
 
 
 def _cell_content(view: View) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import InputError
 from weightcast.methods import all_methods, load_plugin, registry
 from weightcast.reports.html import render_report
+from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.write import write_report
 
 ATTACK = "<script>alert(1)</script>"
@@ -182,7 +183,7 @@ def test_when_many_pictures_share_the_page_then_ids_are_unique_and_known(report:
     assert {first or second for first, second in used} <= set(ids)
     pictures = [a for tag, a in elements if tag == "svg" and "aria-hidden" not in a]
     assert len(pictures) > 10
-    assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
+    assert all(a["role"] in ("img", "group") and a["aria-label"] for a in pictures)
 
 
 def test_when_rendered_then_every_method_and_dataset_is_named(
@@ -472,5 +473,50 @@ def test_when_methods_are_filtered_then_tables_address_and_download_follow(
         assert Path(download.value.path()).read_text(encoding="utf-8").startswith("<svg ")
         # What a page makes itself, to be saved, is no request to anywhere.
         assert [url for url in asked if not url.startswith(("blob:", path.as_uri()))] == []
+        assert wrong == []
+        browser.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+def test_when_marks_are_pointed_at_or_stepped_through_then_they_say_what_they_show(
+    report: str, results: Results, tmp_path: Path
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = tmp_path / "report.html"
+    path.write_text(report, encoding="utf-8")
+    told = {
+        f"{s.method}: skill {fixed(s.skill.value, signed=True)} {interval(s.skill, signed=True)}"
+        for s in rank_results(results).ranking.standings
+    }
+    with playwright.sync_playwright() as engines:
+        browser = engines.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(offline=True).new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(path.as_uri())
+        tip, forest = page.locator("#tip"), page.locator("#leaderboard .drawn").first
+        marks = forest.locator(".mark")
+        assert tip.is_hidden()
+        marks.last.hover()
+        assert tip.inner_text() in told
+        page.mouse.move(0, 0)
+        assert tip.is_hidden()
+        # The keys go through all methods, each once, and come back to the first.
+        marks.first.focus()
+        seen = []
+        for _ in told:
+            seen.append(tip.inner_text())
+            page.keyboard.press("ArrowRight")
+        assert set(seen) == told
+        assert tip.inner_text() == seen[0]
+        page.keyboard.press("Escape")
+        assert tip.is_hidden()
+        page.fill("#filter", "lfd2-ols")
+        faint = page.locator(".mark.faint").evaluate_all("all => all.map(m => m.dataset.method)")
+        kept = page.locator(".mark:not(.faint)").evaluate_all(
+            "all => all.map(m => m.dataset.method)"
+        )
+        assert set(kept) == {"lfd2-ols"}
+        assert "damped-line" in faint
         assert wrong == []
         browser.close()

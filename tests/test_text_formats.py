@@ -114,7 +114,7 @@ def test_when_methods_have_not_been_run_yet_then_they_are_no_failures(results: R
 
 
 def _document(text: str) -> Document:
-    return Document(text, text, [Sheet(text, ["method", text], [["a", text]], [text])], [text])
+    return Document(text, [text], [Sheet(text, ["method", text], [["a", text]], [text])], [text])
 
 
 @given(st.text(max_size=60))
@@ -136,6 +136,6 @@ def test_when_foreign_text_is_in_a_table_then_latex_has_no_command_of_it(text: s
 
 def test_when_numbers_are_negative_then_latex_sets_a_minus() -> None:
     sheet = Sheet("t", ["method", "skill"], [["lfd2-ols", "-0.093 [-0.1, +0.2]"], ["b", "1-2"]])
-    text = latex(Document("t", "", [sheet], []))
+    text = latex(Document("t", [], [sheet], []))
     assert r"lfd2-ols & \ensuremath{-}0.093 [\ensuremath{-}0.1, +0.2] \\" in text
     assert r"b & 1-2 \\" in text

@@ -10,8 +10,7 @@ from weightcast.bench.results.absent import absent_tiers
 from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.bench.results.mixed import mixed_note
 from weightcast.datasets import InputError
-from weightcast.reports.sections.loop import takeaway
-from weightcast.reports.sections.verdict import verdict
+from weightcast.reports.sections.answers import answers, asked
 from weightcast.reports.view import View
 
 #: What of a ranking stays on a page: all of it is in ``leaderboard --csv``.
@@ -42,7 +41,7 @@ class Document:
     """What is said of a result folder."""
 
     title: str
-    lead: str
+    lead: list[str]
     sheets: list[Sheet]
     notes: list[str]
 
@@ -55,10 +54,9 @@ def document_of(view: View) -> Document:
     InputError
         If nothing in it is ranked.
     """
-    results, lead, sheets, why = view.results, [], [], ""
+    results, sheets, why = view.results, [], ""
     if not results.cells.empty:
         function = view.rank(tier="function")
-        lead.append(verdict(view.ranked, function))
         for ranked in (view.ranked, function):
             if ranked.board is not None:
                 sheets.append(_ranking(view, ranked.board))
@@ -69,7 +67,6 @@ def document_of(view: View) -> Document:
                 if board is not None:
                     sheets.append(_ranking(view, board, f"track {track}, "))
     if view.loop is not None:
-        lead.append(takeaway(view.loop))
         board_of_loop = view.loop.board()
         sheets += [
             _sheet(title, rows, board_of_loop.notes * (place == 0))
@@ -82,7 +79,7 @@ def document_of(view: View) -> Document:
     if not results.cells.empty:
         notes += [*absent_tiers(results, "function"), *absent_tiers(results, "loop")]
     title = f"Weightcast, suite {results.suite}"
-    return Document(title, " ".join(lead), sheets, [note for note in notes if note])
+    return Document(title, [asked(view), *answers(view)], sheets, [note for note in notes if note])
 
 
 def _ranking(view: View, board: Leaderboard, where: str = "") -> Sheet:

@@ -43,7 +43,8 @@ _PREAMBLE = r"% In the preamble: \usepackage{booktabs}, \usepackage{graphicx}"
 
 def latex(document: Document) -> str:
     """Write a document as LaTeX, a ``table`` a ranking; the lead and notes are comments."""
-    parts = [_PREAMBLE, _comment(document.title), _comment(document.lead)]
+    parts = [_PREAMBLE, _comment(document.title)]
+    parts += [_comment(line) for line in document.lead]
     parts += [_table(sheet) for sheet in document.sheets]
     parts += [_comment(note) for note in document.notes]
     return "\n".join(parts) + "\n"

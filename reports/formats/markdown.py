@@ -13,7 +13,7 @@ _MARKS = re.compile(r"([\\`*_\[\]<>|~#&])")
 
 def markdown(document: Document) -> str:
     """Write a document as Markdown."""
-    parts = [f"# {_text(document.title)}", _text(document.lead)]
+    parts = [f"# {_text(document.title)}", *(_text(line) for line in document.lead)]
     for sheet in document.sheets:
         parts += [f"## {_text(sheet.title)}", _table(sheet), _notes(sheet.notes)]
     parts.append(_notes(document.notes))

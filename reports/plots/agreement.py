@@ -9,8 +9,9 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from weightcast.reports.figures import CLIP, INK, draw, log_axis, log_range
+from weightcast.reports.figures import CLIP, INK, draw, log_axis, log_range, tell
 from weightcast.reports.labels import short
+from weightcast.reports.numbers import fixed
 from weightcast.reports.palette import Look
 
 
@@ -61,7 +62,7 @@ def agreement_plot(
             look = looks[gain.label]
             x, y = _inside(gain.weights, x_limits), _inside(gain.function, y_limits)
             outside = (x, y) != (gain.weights, gain.function)
-            axes.plot(
+            mark = axes.plot(
                 [x],
                 [y],
                 linestyle="none",
@@ -72,6 +73,8 @@ def agreement_plot(
                 alpha=0.9,
                 clip_on=False,
             )
+            gained = f"weights {fixed(gain.weights)}, function {fixed(gain.function)}"
+            tell(mark, gain.label, f"last value's error over its own: {gained}")
         for index, label in enumerate(labels):
             _entry(axes, label, index, looks[label])
         axes.set_xlabel("last value's error in weights over the method's")

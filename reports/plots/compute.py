@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from weightcast.reports.figures import CLIP, INK, draw, log_axis, log_range
+from weightcast.reports.figures import CLIP, INK, draw, log_axis, log_range, tell
 from weightcast.reports.labels import Label, label_points, short
+from weightcast.reports.numbers import number, seconds
 from weightcast.reports.palette import Look
 
 
@@ -78,7 +79,7 @@ def compute_plot(
         for cost in there:
             look, inside = looks[cost.label], cost.error <= top
             y = cost.error if inside else top
-            axes.plot(
+            mark = axes.plot(
                 [cost.seconds],
                 [y],
                 linestyle="none",
@@ -88,6 +89,8 @@ def compute_plot(
                 markeredgecolor=look.colour,
                 clip_on=False,
             )
+            said = f"median rel_sum {number(cost.error)} for {seconds(cost.seconds)}"
+            tell(mark, cost.label, said)
             points.append(
                 Label(cost.seconds, y, short(cost.label) + ("" if inside else " ↑"), look.colour)
             )

@@ -8,8 +8,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from weightcast.bench.results.inference.ranking import Ranking
-from weightcast.reports.figures import INK, draw
+from weightcast.reports.figures import INK, draw, tell
 from weightcast.reports.labels import short
+from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.palette import Look
 
 #: Skills below this are drawn as an arrow: they can be as low as −99.
@@ -37,8 +38,10 @@ def forest_plot(name: str, title: str, ranking: Ranking, looks: Mapping[str, Loo
         axes.axvline(0, color=INK, linewidth=0.8)
         for index, s in enumerate(standings):
             look = looks[s.method]
+            said = f"skill {fixed(s.skill.value, signed=True)} {interval(s.skill, signed=True)}"
+            marks = []
             if s.skill.upper > left:
-                axes.plot(
+                marks += axes.plot(
                     [max(s.skill.lower, left), s.skill.upper],
                     [index, index],
                     color=look.colour,
@@ -47,7 +50,7 @@ def forest_plot(name: str, title: str, ranking: Ranking, looks: Mapping[str, Loo
                     clip_on=False,
                 )
             inside = s.skill.value >= left
-            axes.plot(
+            marks += axes.plot(
                 [s.skill.value if inside else left],
                 [index],
                 marker=look.marker if inside else "<",
@@ -57,6 +60,7 @@ def forest_plot(name: str, title: str, ranking: Ranking, looks: Mapping[str, Loo
             )
             if inside and s.skill.lower < left:
                 axes.plot([left], [index], marker="<", markersize=4.5, color=look.colour)
+            tell(marks, s.method, said)
         axes.set_yticks(range(len(standings)), [short(s.method) for s in standings])
         axes.set_ylim(-0.6, len(standings) - 0.4)
         axes.set_xlim(left, right)

@@ -10,8 +10,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from weightcast.reports.figures import CLIP, INK, SMALLEST, draw, log_axis, log_range, power
+from weightcast.reports.figures import CLIP, INK, SMALLEST, draw, log_axis, log_range, power, tell
 from weightcast.reports.labels import Label, label_points, short
+from weightcast.reports.numbers import number
 from weightcast.reports.palette import Look
 
 #: Changes in loss above this many times the median method's are drawn as arrows.
@@ -97,7 +98,7 @@ def function_plot(
             look = looks[o.label]
             x, y = min(o.error, right), min(o.change, roof)
             arrow = "↑" if o.change > roof else "→" if o.error > right else ""
-            axes.plot(
+            mark = axes.plot(
                 [x],
                 [y],
                 linestyle="none",
@@ -106,6 +107,8 @@ def function_plot(
                 color=look.colour,
                 clip_on=False,
             )
+            change = f"train loss {number(o.change, signed=True)}"
+            tell(mark, o.label, f"median rel_final {number(o.error)}, {change}")
             points.append(Label(x, y, f"{short(o.label)} {arrow}".rstrip(), look.colour))
         label_points(axes, points)
         axes.set_xlabel("median rel_final (error in weights)")

@@ -7,8 +7,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from weightcast.reports.figures import CLIP, INK, draw, log_axis, log_range, slug
+from weightcast.reports.figures import CLIP, INK, draw, log_axis, log_range, slug, tell
 from weightcast.reports.labels import Label, label_ends, short
+from weightcast.reports.numbers import number
 from weightcast.reports.view import Task, View
 
 Doubles = NDArray[np.float64]
@@ -55,13 +56,14 @@ def horizon_plot(view: View, task: Task) -> Markup | None:
             look = view.looks[label]
             horizons = np.arange(1, len(curve) + 1)
             shown = np.clip(curve, low / 100, high * 100)
-            axes.plot(
+            line = axes.plot(
                 horizons,
                 shown,
                 color=look.colour,
                 dashes=look.dash or (None, None),
                 marker=look.marker if len(curve) == 1 else None,
             )
+            tell(line, label, _said(curve))
             last = float(shown[np.isfinite(shown)][-1])
             arrow = " ↑" if last > high else " ↓" if last < low else ""
             star = " *" if label in view.sampled else ""
@@ -81,3 +83,10 @@ def horizon_plot(view: View, task: Task) -> Markup | None:
         size=(300 + margin, 330),
         margins=(50, margin, 42, 12),
     )
+
+
+def _said(curve: Doubles) -> str:
+    """Say a curve at its beginning, middle and end."""
+    places = sorted({1, (len(curve) + 1) // 2, len(curve)})
+    at = ", ".join(f"{number(float(curve[place - 1]))} at {place}" for place in places)
+    return f"median error {at}"

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.loop.board import SHORT
 from weightcast.bench.loop.scores import FASTER, SLOWER
-from weightcast.reports.figures import INK, draw, log_axis, log_range
+from weightcast.reports.figures import INK, draw, log_axis, log_range, tell
 from weightcast.reports.labels import short
+from weightcast.reports.numbers import fixed, interval
 from weightcast.reports.palette import Look
 
 #: Ratios beyond these are drawn as arrows.
@@ -110,8 +111,9 @@ def loop_ratio_plot(
 def _paint_row(axes: Axes, index: int, row: Ratio, limits: tuple[float, float], look: Look) -> None:
     left, right = limits
     colour, found = look.colour, row.found
+    marks = []
     if math.isfinite(found.lower) and found.upper > left and found.lower < right:
-        axes.plot(
+        marks += axes.plot(
             [max(found.lower, left), min(found.upper, right)],
             [index, index],
             color=colour,
@@ -121,7 +123,7 @@ def _paint_row(axes: Axes, index: int, row: Ratio, limits: tuple[float, float], 
         )
     inside = left <= found.value <= right
     marker = look.marker if inside else "<" if found.value < left else ">"
-    axes.plot(
+    marks += axes.plot(
         [min(max(found.value, left), right)],
         [index],
         marker=marker,
@@ -130,3 +132,5 @@ def _paint_row(axes: Axes, index: int, row: Ratio, limits: tuple[float, float], 
         markeredgecolor=colour,
         clip_on=False,
     )
+    said = f"{fixed(found.value)} {interval(found)}".rstrip()
+    tell(marks, row.label, f"{said} of tuned plain training's steps, {row.verdict}")

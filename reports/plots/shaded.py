@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from weightcast.reports.figures import INK, draw
+from weightcast.reports.figures import INK, draw, tell
 from weightcast.reports.labels import short
 
 _ABOVE, _BELOW = "#2a6fbb", "#c8641e"
@@ -56,7 +56,9 @@ def shaded_map(
                 colour = _ABOVE if shade.strength > 0 else _BELOW
                 place = (x - 0.47, y - 0.44)
                 alpha = 0.6 * min(1.0, abs(shade.strength))
-                axes.add_patch(Rectangle(place, 0.94, 0.88, color=colour, alpha=alpha, lw=0))
+                box = Rectangle(place, 0.94, 0.88, color=colour, alpha=alpha, lw=0)
+                axes.add_patch(box)
+                tell([box], row, f"{shade.text} on {' '.join(column.split())}")
                 axes.text(x, y, shade.text, ha="center", va="center", color=INK)
         axes.set_xlim(-0.5, len(columns) - 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -19,10 +19,10 @@ Facts = list[tuple[str, str]]
 def suite_facts(view: View) -> Facts:
     """List what the suite asked for, as far as ``suite.toml`` is there to say."""
     suite = _suite(view)
+    # The last command may have named some data sets alone; the table says which have results.
     labels = {
         "name": "suite",
         "description": "description",
-        "datasets": "data sets",
         "contexts": "contexts",
         "rotations": "rotations",
         "tuning": "tuning budget",
@@ -32,7 +32,7 @@ def suite_facts(view: View) -> Facts:
     }
     if not len(view.results.cells):
         # What the suite says of cells says nothing where the loop tier alone was run.
-        labels = {name: labels[name] for name in ("name", "description", "datasets", "tiers")}
+        labels = {name: labels[name] for name in ("name", "description", "tiers")}
     facts = []
     for name, label in labels.items():
         if name in suite and suite[name] != "":

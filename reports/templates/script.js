@@ -129,13 +129,62 @@
     offer(frame, "SVG", `Picture ${place + 1} as SVG`, () => save(file, "image/svg+xml", svg(picture)));
   });
 
+  // What a mark in a picture shows is said under the pointer, and under the arrow keys.
+  const tip = document.querySelector("#tip");
+  const words = (mark) => mark.querySelector("title").textContent;
+  const say = (mark) => {
+    tip.hidden = !mark;
+    if (!mark) return;
+    tip.textContent = words(mark);
+    const at = mark.getBoundingClientRect();
+    const { width, height } = tip.getBoundingClientRect();
+    const left = Math.min(Math.max(8, at.left + at.width / 2 - width / 2), innerWidth - width - 8);
+    tip.style.left = `${left}px`;
+    tip.style.top = `${at.top - height - 8 > 0 ? at.top - height - 8 : at.bottom + 8}px`;
+  };
+  for (const frame of document.querySelectorAll(".drawn")) {
+    const marks = [...frame.querySelectorAll(".mark")];
+    if (!marks.length) continue;
+    // One stop of the Tab key a picture, or one would never get past it.
+    marks[0].setAttribute("tabindex", "0");
+    const of = (event) => event.target.closest?.(".mark");
+    frame.addEventListener("pointerover", (event) => say(of(event)));
+    frame.addEventListener("pointerout", () => say(null));
+    frame.addEventListener("focusin", (event) => say(of(event)));
+    frame.addEventListener("focusout", () => say(null));
+    frame.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      const place = marks.indexOf(document.activeElement);
+      if (event.key === "Escape") say(null);
+      if (!step || place < 0) return;
+      event.preventDefault();
+      // An interval and its point are one stop.
+      const shown = marks.filter((mark, other) => mark === marks[place] ||
+        (!mark.classList.contains("faint") && words(mark) !== words(marks[place]) &&
+          (other === 0 || words(mark) !== words(marks[other - 1]))));
+      const from = shown.indexOf(marks[place]);
+      const next = shown[(from + step + shown.length) % shown.length];
+      if (!next) return;
+      marks[place].setAttribute("tabindex", "-1");
+      next.setAttribute("tabindex", "0");
+      next.focus();
+    });
+  }
+  addEventListener("scroll", () => say(null), { passive: true });
+
   // A filter by name over the rows of all tables; the address keeps it beside the section.
   const field = document.querySelector("#filter");
   const pick = () => {
     const words = field.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    const chosen = new Set();
     for (const row of document.querySelectorAll("tr[data-method]")) {
       const text = row.textContent.toLowerCase();
-      row.classList.toggle("away", words.length > 0 && !words.some((word) => text.includes(word)));
+      const away = words.length > 0 && !words.some((word) => text.includes(word));
+      row.classList.toggle("away", away);
+      if (!away) chosen.add(row.dataset.method);
+    }
+    for (const mark of document.querySelectorAll(".mark")) {
+      mark.classList.toggle("faint", words.length > 0 && !chosen.has(mark.dataset.method));
     }
   };
   const restore = () => {

@@ -1,0 +1,120 @@
+"""The report's first lines say what was asked and found, how surely, and what would have shown."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from weightcast.bench.plan.method_facts import facts_of
+from weightcast.bench.results.tables import Results
+from weightcast.reports.sections.answers import answers, asked, smallest_seen
+from weightcast.reports.view import View
+
+AT = ("h5", "h10", "last")
+Errors = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
+
+
+def _results(weights: Errors, function: Errors | None = None) -> Results:
+    """Make cells on one data set; errors of a method are (runs,), relative to the last value's."""
+    rows: list[dict[str, Any]] = []
+    for tier, found in (("weights", weights), ("function", function or {})):
+        for label, errors in found.items():
+            for run, error in enumerate(errors):
+                names = [f"rel_{at}" for at in AT] if tier == "weights" else []
+                names += [f"train_loss_{at}" for at in AT] if tier == "function" else []
+                rows.append(
+                    {
+                        "label": label, "method": label, "dataset": "toy", "trained_on": "toy",
+                        "track": "main", "split": "seeds", "tier": tier, "context": 10,
+                        "rotation": run % 4, "repeat": 0, "run": run, "status": "ok",
+                        "rel_sum_sample": np.nan, "suite": "toys", "coordinates": 9,
+                        "rel_sum": error if tier == "weights" else np.nan,
+                        **dict.fromkeys(names, error),
+                    }
+                )  # fmt: skip
+    table, empty = pd.DataFrame(rows), pd.DataFrame()
+    methods = {
+        (label, "{}"): facts for label in weights if (facts := facts_of(label, "{}")) is not None
+    }
+    return Results(Path("here"), table, empty, empty, {}, [], [], {}, {}, [], "", methods=methods)
+
+
+def _spread(level: float, seed: int, runs: int = 40, spread: float = 0.1) -> Any:
+    return level * np.exp(np.random.default_rng(seed).normal(0, spread, runs))
+
+
+def test_when_one_is_clearly_ahead_then_the_answer_has_its_skill_and_what_would_have_shown() -> (
+    None
+):
+    view = View(_results({"last-value": np.ones(40), "a": _spread(0.5, 1), "b": _spread(0.7, 2)}))
+    (said,) = answers(view)
+    first = view.ranked.board.ranking.standings[0]  # type: ignore[union-attr]
+    assert said.startswith("In weights, over all horizons, on toy (40 runs), a leads with a skill ")
+    assert f"+{first.skill.value:.2f} [+{first.skill.lower:.2f}, +{first.skill.upper:.2f}]" in said
+    assert "not clearly apart" not in said
+    assert "in 80 of 100 such benchmarks" in said
+    assert asked(view).startswith(
+        "3 methods forecast the weights of 40 training runs of 1 data set "
+    )
+
+
+def test_when_two_are_alike_then_none_is_called_the_better() -> None:
+    view = View(_results({"last-value": np.ones(40), "a": _spread(0.5, 1), "b": _spread(0.5, 2)}))
+    (said,) = answers(view)
+    assert any(f"not clearly apart from {name}" in said for name in ("a", "b"))
+
+
+def test_when_nothing_beats_the_last_value_then_the_answer_is_that() -> None:
+    view = View(_results({"last-value": np.ones(40), "a": _spread(1.5, 1)}))
+    (said,) = answers(view)
+    assert "no method does better than repeating the last observed weights" in said
+
+
+def test_when_a_reference_is_first_then_the_first_forecaster_is_named_beside_it() -> None:
+    errors = {"last-value": np.ones(40), "line-search": _spread(0.4, 1), "a": _spread(0.6, 2)}
+    view = View(_results({"last-value": np.ones(40), "a": _spread(0.3, 3)} | errors, errors))
+    _, said = answers(view)
+    assert "a leads the forecasters with a skill of" in said
+    assert "behind the reference line-search with +0.6" in said
+
+
+def test_when_another_leads_in_function_then_the_nearest_in_weights_is_told_too() -> None:
+    one = np.ones(40)
+    near = {"last-value": one, "a": _spread(0.3, 1), "b": _spread(0.7, 2)}
+    works = {"last-value": one, "a": _spread(2.0, 3), "b": _spread(0.6, 4)}
+    weights, function = answers(View(_results(near, works)))
+    assert "a leads with" in weights
+    assert "b leads with" in function
+    assert re.search(r"; a, nearest in weights, has −(0\.9|1\.0)\d \[", function)
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.2])
+@pytest.mark.parametrize("runs", [20, 80])
+def test_when_ratios_scatter_then_what_is_seen_follows_the_error_of_their_median(
+    spread: float, runs: int
+) -> None:
+    found = []
+    for seed in range(6):
+        errors = {"last-value": np.ones(runs), "a": _spread(0.5, 2 * seed, runs, spread)}
+        errors["b"] = _spread(0.7, 2 * seed + 1, runs, spread)
+        board = View(_results(errors)).ranked.board
+        assert board is not None
+        seen = smallest_seen(board)
+        assert seen is not None
+        found.append(math.log1p(seen))
+    # Both medians scatter, each with a standard error of 1.25 spreads over the root of the runs;
+    # last-value's alone has the one.
+    alone = 2.8 * 1.2533 * spread / math.sqrt(runs)
+    assert 0.6 * alone < np.median(found) < 1.4 * math.sqrt(2) * alone
+
+
+def test_when_there_is_one_method_then_nothing_is_said_of_others() -> None:
+    (said,) = answers(View(_results({"last-value": np.ones(40)})))
+    assert "apart" not in said
+    assert "would have been" not in said
