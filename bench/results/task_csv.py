@@ -140,6 +140,11 @@ def _places(path: Path, header: Sequence[str]) -> tuple[list[int], dict[str, int
         if len(names) == 1 and separator in names[0]:
             raise InputError(f"{path} has {spoken} between its fields; put commas there")
     lacking = [name for name in COLUMNS if name not in names]
+    if lacking and {"tier", "metric", "skill"} <= set(names):
+        raise InputError(
+            f"{path} is a ranking already, as leaderboard --csv writes it; hold your own results "
+            f"against it with: weightcast compare {path.parent} DIR"
+        )
     if lacking:
         raise InputError(
             f"{path} lacks the column {', '.join(lacking)}; "

@@ -15,6 +15,7 @@ import torch
 from weightcast.bench.commands.fit_runs import NamedRun
 from weightcast.bench.commands.forecast_asked import Asked, ask, blaming
 from weightcast.bench.commands.forecast_beside import evaluator_of
+from weightcast.bench.commands.opened import open_run
 from weightcast.bench.scoring.forecasting import ForecastStream
 from weightcast.bench.training.batch_norm import has_statistics, re_estimate
 from weightcast.bench.training.kept import Kept, load_in_place, unnoticed
@@ -79,7 +80,7 @@ def forecast(
     Parameters
     ----------
     run : Trajectory, TrajectoryRecorder, str or Path
-        A recorder's run goes up to its last snapshot.
+        A recorder's run goes up to its last snapshot; a folder of checkpoints is read as it is.
     method : str
         A registered name, parameters in parentheses if need be.
     horizon : int
@@ -200,8 +201,9 @@ class Asking:
 def _named(run: Run) -> NamedRun:
     if isinstance(run, Trajectory):
         return NamedRun(Path(run.label), run)
-    path = run.path if isinstance(run, TrajectoryRecorder) else Path(run)
-    return NamedRun(path, open_trajectory(run))
+    if isinstance(run, TrajectoryRecorder):
+        return NamedRun(run.path, open_trajectory(run))
+    return open_run(Path(run))
 
 
 def _start(whole: NamedRun, n: int, window: int | None) -> int:

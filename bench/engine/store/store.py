@@ -89,9 +89,10 @@ class Store:
         if create:
             prepare(folder)
         elif not path.is_file():
+            into = "" if folder.exists() else f" --out {folder}"  # others' folders stay as they are
             raise InputError(
                 f"{folder} is not a result folder: it has no {NAME}; "
-                f"make one with: weightcast run --suite quick --out {folder}"
+                f"make one with: weightcast run --suite quick{into}"
             )
         with contextlib.ExitStack() as held:
             if path.exists():
