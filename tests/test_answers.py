@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,16 @@ def test_when_there_is_one_method_then_nothing_is_said_of_others() -> None:
     (said,) = answers(View(_results({"last-value": np.ones(40)})))
     assert "apart" not in said
     assert "would have been" not in said
+
+
+def test_when_the_first_is_worse_on_some_data_sets_then_that_is_said() -> None:
+    one = np.ones(40)
+    parts = [
+        _results({"last-value": one, "a": _spread(level, seed)})
+        for seed, level in enumerate((0.2, 0.3, 1.4))
+    ]
+    named = zip("xyz", parts, strict=True)
+    cells = pd.concat([part.cells.assign(dataset=n, trained_on=n) for n, part in named])
+    (said,) = answers(View(replace(parts[0], cells=cells)))
+    assert "a leads with a skill" in said
+    assert "and worse than last-value on 1 of 3 data sets" in said

@@ -102,6 +102,7 @@ def _answer(view: View, board: Leaderboard) -> str:
     said += _horizons(board, first.method)
     if first is not leader:
         said += f", behind the reference {leader.method} with {_number(leader.skill)}"
+    said += _worse(board, first.method)
     if first.skill.lower <= 0 < first.skill.upper:
         said += f", not clearly better than {BASELINE}"
     return said + _apart(board, first) + _not_ranked(board)
@@ -120,6 +121,16 @@ def _horizons(board: Leaderboard, method: str) -> str:
         if one.known
     ]
     return f" ({', '.join(said)})" if said else ""
+
+
+def _worse(board: Leaderboard, method: str) -> str:
+    """Say on how many tasks a method is worse than the last value, which one number hides."""
+    errors, base = board.medians.loc[method], board.medians.loc[BASELINE]
+    worse = int((errors > base).sum())
+    if not worse:
+        return ""
+    what = plural(len(errors), "data set" if len(board.datasets) == len(errors) else "task")
+    return f", and worse than {BASELINE} on {worse} of {what}"
 
 
 def _apart(board: Leaderboard, first: Standing) -> str:
