@@ -8,17 +8,49 @@ import io
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from weightcast.bench.cli.stopping import Terminated, asked_to_stop, stopped_for_sure
 from weightcast.bench.printable import printable
 from weightcast.datasets.errors import InputError
 
+#: What Typer raises where words cannot be read; it names the base of the errors of single options.
+_Misread: Any = typer.BadParameter.__base__
+
+
+class _Verbs(TyperGroup):
+    """The verbs; words that cannot be read end in one line, like any other bad input."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with _in_one_line():
+            return super().invoke(ctx)
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _in_one_line():
+            return super().make_context(*args, **more)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except _Misread as error:
+        said = error.format_message().replace("Value error, ", "")
+        if len(said.splitlines()) != 1:  # no verb at all: the help is the answer
+            raise
+        about = error.ctx.command_path if error.ctx is not None else "weightcast"
+        typer.echo(f"weightcast: {printable(said.rstrip('.'))}; see {about} --help", err=True)
+        raise typer.Exit(2) from None
+
+
 app = typer.Typer(
+    cls=_Verbs,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
