@@ -53,6 +53,7 @@ NOT_RUN = {
     r"^weightcast fetch ": "downloads; test_fetch.py runs it on packages of its own",
     r"^weightcast record (fashion|sentiment)": "trains for minutes on data that are fetched first",
     r"results/fine-tunes": "results on data sets that take hours to record",
+    r"results/sizes": "records eight sets and runs sixteen methods for an hour",
     r"results/digits|--suite digits.toml": "records five sets and runs 26 methods on them",
     r"results/lengths|--suite lengths.toml": "records five sets; test_lengths.py measures one",
     r"^fine_tune_minilm\.py$": "fine-tunes what is fetched first; test_callbacks.py runs it",
@@ -97,6 +98,8 @@ class Reader:
     ) -> None:
         self.page, self.folder, self.suites, self.done = page, folder, suites, done
         self.names: dict[str, Any] = {}
+        # A reader has the repository at hand, and what was released with it.
+        (folder / "reports").symlink_to(ROOT / "reports")
 
     def follow(self, block: Block) -> None:
         if block.title is not None:
@@ -410,7 +413,7 @@ def test_when_a_ranking_is_released_then_metric_medians_suite_and_machine_are_to
     assert machine == ("`environment.json`" if written.exists() else "not recorded")
     for path in (PUBLISHED / name).glob("*.csv"):
         table = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        if "skill" not in table[0]:
+        if "skill" not in table[0] or "dataset" in table[0]:  # taken apart
             continue
         assert {(row["tier"], bool(row["metric"])) for row in table} in (
             {("weights", True)},
@@ -595,3 +598,65 @@ def test_when_tables_of_the_loop_tier_are_released_then_suite_and_environment_li
             tuple(file.stem.removeprefix("easy-").rsplit("-", 1))
         }
         assert {row["dataset"] for row in found} == {*suite["datasets"], "pooled"}
+
+
+SIZES = (
+    "digits-mlp-sgd", "digits-mlp-adam", "digits-cnn-sgd", "digits-cnn-adam", "fashion-mlp-sgd",
+    "fashion-mlp-adam",
+)  # fmt: skip
+
+
+def _by_dataset(name: str) -> dict[tuple[str, str], dict[str, str]]:
+    with (PUBLISHED / "sizes" / name).open(encoding="utf-8", newline="") as file:
+        return {(row["method"], row["dataset"]): row for row in csv.DictReader(file)}
+
+
+def test_when_skills_by_size_are_shown_then_they_are_the_released_ones() -> None:
+    text = section("results.md", "## sizes")
+    _, weights, rest = text.split("<!-- table: sizes/", 2)
+    function, length = rest.split("<!-- table: sizes/function-by-dataset.csv -->")
+    length = length.partition("Why?")[0]
+    for part, file, name in (
+        (weights, "weights-by-dataset.csv", "skill"),
+        (function, "function-by-dataset.csv", "skill"),
+        (length, "function-by-dataset.csv", "skill_length"),
+    ):
+        found, table = _by_dataset(file), rows(part)
+        assert len(table) >= 9
+        for method, cells in table.items():
+            assert cells == [shown(found[method, d], name, "+.2f", "—") for d in SIZES], method
+
+
+def test_when_something_is_said_of_larger_networks_then_it_is_released() -> None:
+    weights, function = (_by_dataset(f"{tier}-by-dataset.csv") for tier in ("weights", "function"))
+    large = ("fashion-mlp-sgd", "fashion-mlp-adam")
+    most = [
+        float(row[f"skill_{at}"])
+        for (_, dataset), row in function.items()
+        for at in ("h5", "h10", "h20", "last")
+        if dataset in large
+    ]
+    assert max(most) < 0.01
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    nearest = [max((float(weights[m, d]["skill"]), m) for m, e in weights if e == d) for d in large]
+    assert {method for _, method in nearest} == {"lstm"}
+    assert " and ".join(f"{skill:+.2f}" for skill, _ in nearest) in readme
+    assert all(float(function["lfd2", d]["skill_upper"]) < 0 for d in large)
+
+
+def test_when_skills_on_lstms_are_shown_then_they_are_the_released_ones() -> None:
+    found = _by_dataset("lstm-by-dataset.csv")
+    text = section("results.md", "## sizes").partition("lstm-by-dataset.csv")[2]
+    table = rows(text)
+    assert set(table) == {method for method, _ in found} - {"last-value"}
+    at = [
+        (dataset, name)
+        for dataset in ("fashion-lstm-sgd", "fashion-lstm-adam")
+        for name in ("skill", "skill_length")
+    ]
+    for method, cells in table.items():
+        assert cells == [shown(found[method, d], name, "+.2f", "—") for d, name in at], method
+    forecasts = [
+        row for (method, _), row in found.items() if method in table and method != "line-search"
+    ]
+    assert all(float(row["skill_h5"]) < 0 for row in forecasts)

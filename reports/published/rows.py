@@ -18,6 +18,8 @@ RANKINGS = (
     ("quick", "weights-every-coordinate.csv"),
     ("quick", "weights.csv"),
     ("quick", "function.csv"),
+    ("sizes", "weights.csv"),
+    ("sizes", "function.csv"),
     ("digits", "weights.csv"),
     ("digits", "function.csv"),
 )
