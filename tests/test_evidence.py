@@ -287,7 +287,7 @@ def test_when_the_sentence_and_table_are_printed_then_they_follow_the_file(
         (["conv", "linear"], "sgd", {"digits-cnn-sgd"}),
         (["conv", "linear"], "AdamW", {"digits-cnn-adam"}),
         (["attention", "linear"], "unknown", {"digits-transformer-sgd", "digits-transformer-adam"}),
-        (["linear"], "sgd", {"digits-mlp-sgd"}),
+        (["linear"], "sgd", {"digits-mlp-sgd", "fashion-mlp-sgd"}),
         (["recurrent"], "sgd", set()),
     ],
 )
