@@ -511,6 +511,14 @@ def test_when_marks_are_pointed_at_or_stepped_through_then_they_say_what_they_sh
         assert tip.inner_text() == seen[0]
         page.keyboard.press("Escape")
         assert tip.is_hidden()
+        # A number that lies on its place takes no pointer away from it.
+        map_ = page.locator('#horizon svg[aria-label^="Skill in"] .mark').first
+        map_.scroll_into_view_if_needed()
+        page.wait_for_timeout(200)
+        map_.hover()
+        method = map_.get_attribute("data-method")
+        assert method is not None
+        assert tip.inner_text().startswith(f"{method}: ")
         page.fill("#filter", "lfd2-ols")
         faint = page.locator(".mark.faint").evaluate_all("all => all.map(m => m.dataset.method)")
         kept = page.locator(".mark:not(.faint)").evaluate_all(
