@@ -162,7 +162,7 @@ def test_when_the_run_has_no_recipe_then_weights_decide_and_the_loss_is_said_to_
     found = _evidence(toys[0], "last-two-line", 5)
     assert (found.metric, found.verdict.word) == ("rel_final", "use")
     said = sentence(found)
-    assert said.startswith("Use it, but measure its loss first: 5 snapshots (5 steps) ahead ")
+    assert said.startswith("Measure its loss before you use it: 5 snapshots (5 steps) ahead ")
     assert any("no recipe" in note for note in notes(found))
     assert "the benchmark has" not in said
     assert any("measured and line-search not tried: it has no recipe" in n for n in notes(found))

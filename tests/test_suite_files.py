@@ -86,6 +86,7 @@ methods = [
     "lfd3",
     { name = "snapshot-average", parms = { k = 5 } },
     4,
+    { name = "snapshot-average", params = { q = 5 } },
 ]
 contexts = [10, 0, "x"]
 rotatoins = 4
@@ -117,21 +118,22 @@ def test_when_much_of_a_file_is_wrong_then_all_is_said_with_lines_and_what_would
     tmp_path: Path,
 ) -> None:
     first, *lines = refusal(tmp_path / "s.toml", WRONG)
-    assert first == f"weightcast: {tmp_path / 's.toml'} is not a suite; 13 errors:"
+    assert first == f"weightcast: {tmp_path / 's.toml'} is not a suite; 14 errors:"
     expected = [
         ("line 2: datasets.0", "did you mean digits-mlp-sgd"),
         ("line 5: methods.1", "unknown method 'lfd3': did you mean lfd2"),
         ("line 6: methods.2.parms", "did you mean params? choices are name, params"),
         ("line 7: methods.3", "is 4, and has to be a name, or a table with name and params"),
-        ("line 9: contexts.1", "is 0, and has to be a whole number from 1 to 1,000,000"),
-        ("line 9: contexts.2", 'is "x", and has to be a whole number'),
-        ("line 10: rotatoins", "did you mean rotations"),
-        ("line 11: timeout", "is -1.0, and has to be a number above 0, up to 31,622,400"),
-        ("line 14: loop.uses.0", "did you mean jump? choices are jump, outer, read-out"),
-        ("line 15: loop.schedules.1", "take constant or linear-F"),
-        ("line 18: loop.optimizers.sgdd", "did you mean sgd?"),
-        ("line 20: shifts.0.test", "is missing; it has to be a data set"),
-        ("line 21: shifts.0.track", '"shift-optimizer", "shift-architecture"'),
+        ("line 8: methods.4.params", "unknown parameter of snapshot-average 'q': choices are k"),
+        ("line 10: contexts.1", "is 0, and has to be a whole number from 1 to 1,000,000"),
+        ("line 10: contexts.2", 'is "x", and has to be a whole number'),
+        ("line 11: rotatoins", "did you mean rotations"),
+        ("line 12: timeout", "is -1.0, and has to be a number above 0, up to 31,622,400"),
+        ("line 15: loop.uses.0", "did you mean jump? choices are jump, outer, read-out"),
+        ("line 16: loop.schedules.1", "take constant or linear-F"),
+        ("line 19: loop.optimizers.sgdd", "did you mean sgd?"),
+        ("line 21: shifts.0.test", "is missing; it has to be a data set"),
+        ("line 22: shifts.0.track", '"shift-optimizer", "shift-architecture"'),
     ]
     assert len(lines) == len(expected)
     for line, (place, says) in zip(lines, expected, strict=True):

@@ -329,6 +329,27 @@ def _unknown_names(found: dict[str, Any]) -> list[Fault]:
         if isinstance(names, list):
             names = [one.get("name") if isinstance(one, dict) else one for one in names]
             faults += at_names(names, (key,), check)
+    methods = found.get("methods")
+    return faults + _unknown_params(methods if isinstance(methods, list) else [])
+
+
+def _unknown_params(methods: list[Any]) -> list[Fault]:
+    """Return a fault for each parameter that a method of a known name does not have."""
+    faults = []
+    for index, one in enumerate(methods):
+        if not (isinstance(one, dict) and isinstance(one.get("params"), dict)):
+            continue
+        name = one.get("name")
+        try:
+            if not isinstance(name, str) or name == "*":
+                continue
+            get_method(name)
+        except InputError:
+            continue  # that has its own fault
+        try:
+            make_method(name, one["params"])
+        except InputError as error:
+            faults.append(Fault(("methods", index, "params"), str(error)))
     return faults
 
 

@@ -101,7 +101,7 @@ def sentence(evidence: Evidence) -> str:
     if evidence.method == LAST_VALUE:
         return f"{_HEADS[DO_NOT]}: last-value is the checkpoint that you have."
     if verdict.word == USE and evidence.metric != "train_loss":
-        head = "Use it, but measure its loss first"
+        head = "Measure its loss before you use it"
     parts = [f"{head}: {_found(evidence)}"]
     if verdict.word == USE and evidence.metric != "train_loss":
         parts.append("weights nearer to those to come may have a higher loss, which is not known")
