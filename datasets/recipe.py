@@ -59,7 +59,7 @@ class Recipe:
     data_options : dict
         Passed on to `load_examples`.
     code : str
-        SHA-256 of the plugin's file that gives network and data, where one does. No random seed
+        SHA-256 of the plugin that gives network and data, where one does. No random seed
         derives from it, so that a comment in the file starts no run elsewhere.
     """
 

@@ -6,8 +6,8 @@ import hashlib
 import inspect
 from pathlib import Path
 
+from weightcast.datasets.own_code import imported_names, own_imports, source
 from weightcast.methods.forecaster import Forecaster
-from weightcast.methods.own_code import imported_names, own_imports, source
 
 #: What a class's files held when they were first asked for.
 _read: dict[type[Forecaster], list[bytes]] = {}
@@ -16,7 +16,7 @@ _read: dict[type[Forecaster], list[bytes]] = {}
 def code_hash(cls: type[Forecaster]) -> str:
     """Hash the source files of a method's class, of its bases and of all modules of their own.
 
-    See `weightcast.methods.own_code` for what is their own. Files are read once a process: what
+    See `weightcast.datasets.own_code` for what is their own. Files are read once a process: what
     they change to later is not the code that the process has.
 
     What else a class says in ``depends_on`` enters too: an adapter's name with its parameters, and

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from weightcast.datasets.errors import InputError
-from weightcast.methods.own_code import (
+from weightcast.datasets.own_code import (
     as_loaded,
     find_module,
     is_installed,

@@ -451,3 +451,24 @@ def test_when_a_method_runs_then_its_process_knows_nothing_of_the_plugin_with_th
 def test_when_data_are_no_batches_of_tensors_then_they_are_refused(data: Any) -> None:
     with pytest.raises(InputError, match="data set x"):
         read_rows(data, "data set x: train()")
+
+
+def test_when_a_module_that_the_plugin_imports_changes_then_its_data_are_others(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "layers_of_mine.py").write_text("WIDTH = 6\n", encoding="utf-8")
+    (tmp_path / "unrelated.py").write_text("A = 1\n", encoding="utf-8")
+    head = "from layers_of_mine import WIDTH\n" + HEAD
+
+    def code() -> str:
+        registry._DATASETS.pop("mine", None)
+        _plugin(tmp_path, DATA + TRAINED, head)
+        recipe = _mine().recipe
+        assert isinstance(recipe, Recipe)
+        return recipe.code
+
+    first = code()
+    (tmp_path / "unrelated.py").write_text("A = 2\n", encoding="utf-8")
+    assert code() == first
+    (tmp_path / "layers_of_mine.py").write_text("WIDTH = 7\n", encoding="utf-8")
+    assert code() != first

@@ -18,6 +18,7 @@ from weightcast.datasets.networks.naming import natural_key
 from weightcast.datasets.opening import open_trajectory
 from weightcast.datasets.own.given import OwnGiven
 from weightcast.datasets.own.network import BATCH_SIZE, OwnNetwork, has_data, what_is_missing
+from weightcast.datasets.own_code import own_imports, source
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.trajectory import Trajectory
 
@@ -29,7 +30,7 @@ class OwnDataSet(RecordedDataSet):
     Attributes
     ----------
     code : str
-        SHA-256 of the plugin's file.
+        SHA-256 of the plugin's file and of the modules of its own that it imports.
     """
 
     code: str = ""
@@ -175,13 +176,20 @@ def _recipe(name: str, own: OwnNetwork, code: str) -> Recipe:
 
 
 def _source_of(cls: type[OwnNetwork]) -> tuple[str, Path]:
-    """Return the hash of a class's file, and the folder that it lies in."""
+    """Return the hash of a class's file and of the modules of its own, and the file's folder."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     if file is None:
         return "", Path.cwd()
     path = Path(file).resolve()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest(), path.parent
+        imported = own_imports(cls.__module__, path, [path.parent])
+        # Methods that the same file registers have a hash of their own.
+        beside = [each for name, each in imported.items() if not name.startswith("weightcast.")]
+        contents = sorted({source(each) for each in (path, *beside) if not each.is_dir()})
+        digests = [hashlib.sha256(content).hexdigest() for content in contents]
+        if len(digests) == 1:
+            return digests[0], path.parent
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest(), path.parent
     except OSError:
         return "", path.parent
 
