@@ -90,7 +90,7 @@ def facts_of(method: str, params: str) -> MethodFacts | None:
     Examples
     --------
     >>> facts_of("ols-line", "{}").provenance
-    'own-run-only'
+    'zero-shot'
     """
     if method in CONTROLS:
         return None
