@@ -25,6 +25,7 @@ from weightcast.reports.plots.horizon import horizon_plot
 from weightcast.reports.sections import apart
 from weightcast.reports.sections.agreement import agreement
 from weightcast.reports.sections.answers import answers, asked
+from weightcast.reports.sections.ask import numbers_to_ask
 from weightcast.reports.sections.cards import dataset_cards, method_cards
 from weightcast.reports.sections.compute import (
     compute_pictures,
@@ -190,6 +191,7 @@ def _cell_content(view: View) -> dict[str, Any]:
         "sizes": [
             picture for ranked in (view.whole, function) for picture in sizes(view, ranked.board)
         ],
+        "numbers": Markup(numbers_to_ask(view)),
         "function_standings": standings(
             view, function, "Function tier", "forest-function", "train_loss"
         )

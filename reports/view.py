@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from weightcast.bench.loop.costs import label_of
 from weightcast.bench.plan.place import WHOLE
+from weightcast.bench.results.apart import by_dataset
 from weightcast.bench.results.cells import OWN
 from weightcast.bench.results.leaderboard import Leaderboard, rank_results
 from weightcast.bench.results.tables import Results
@@ -54,6 +55,7 @@ class View:
     def __init__(self, results: Results) -> None:
         self.results = results
         self._ranked: dict[str, Ranked] = {}
+        self._apart: dict[tuple[str, str], pd.DataFrame] = {}
         cells = results.cells
         #: Cells of whole runs, without the shift tracks: what all sections but one are about.
         self.cells = cells = cells[(cells["split"] == WHOLE) & cells["track"].isin(OWN)]
@@ -116,6 +118,13 @@ class View:
             except InputError as error:
                 self._ranked[key] = Ranked(None, str(error))
         return self._ranked[key]
+
+    def by_dataset(self, board: Leaderboard) -> pd.DataFrame:
+        """Rank on each data set of a leaderboard alone; each tier is ranked once."""
+        key = board.tier, board.metric
+        if key not in self._apart:
+            self._apart[key] = by_dataset(self.results, board, tier=board.tier)
+        return self._apart[key]
 
     def provenance(self, label: str) -> str:
         """Where a method's knowledge comes from; ``?`` where nothing was kept of it."""

@@ -200,7 +200,8 @@ def test_when_rendered_then_every_method_and_dataset_is_named(
 def test_when_a_reason_holds_markup_then_it_is_escaped(report: str) -> None:
     assert ATTACK not in report
     assert "ValueError: &lt;script&gt;alert(1)&lt;/script&gt;" in report
-    assert sum(tag == "script" for tag, _ in Elements(report).found) == 1
+    scripts = [attributes for tag, attributes in Elements(report).found if tag == "script"]
+    assert [each.get("type", "") for each in scripts] == ["application/json", ""]
 
 
 def test_when_rendered_twice_then_the_page_is_the_same(results: Results, report: str) -> None:
@@ -474,6 +475,61 @@ def test_when_methods_are_filtered_then_tables_address_and_download_follow(
         # What a page makes itself, to be saved, is no request to anywhere.
         assert [url for url in asked if not url.startswith(("blob:", path.as_uri()))] == []
         assert wrong == []
+        browser.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+def test_when_numbers_are_asked_for_then_table_picture_and_address_follow(
+    report: str, results: Results, tmp_path: Path
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = tmp_path / "report.html"
+    path.write_text(report, encoding="utf-8")
+    board = rank_results(results, metric="rel_sum", datasets=["digits-mlp-sgd"])
+    expected = {s.method: s.skill.value for s in board.ranking.standings}
+    with playwright.sync_playwright() as engines:
+        browser = engines.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(offline=True)
+        page = context.new_page()
+        wrong: list[str] = []
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(path.as_uri())
+        page.select_option("#ask select[name=set]", "digits-mlp-sgd")
+
+        def shown(page: Any) -> list[list[str]]:
+            cells = "all => all.map(row => [...row.cells].map(cell => cell.textContent))"
+            rows: list[list[str]] = page.locator("#asked tbody tr").evaluate_all(cells)
+            return rows
+
+        first = shown(page)
+        named = {row[1].removesuffix(" (reference)"): row[2] for row in first}
+        assert set(named) == set(expected)
+        for method, value in expected.items():
+            assert float(named[method].replace("−", "-")) == pytest.approx(value, abs=6e-4)
+        values = [float(row[2].replace("−", "-")) for row in first]
+        assert values == sorted(values, reverse=True)
+        marks = page.locator("#asked-picture .mark")
+        assert marks.evaluate_all("all => all.map(m => m.dataset.method)") == [
+            row[1].removesuffix(" (reference)") for row in first
+        ]
+        page.select_option("#ask select[name=at]", "last")
+        page.fill("#filter", "lfd2-ols")
+        address = page.evaluate("location.href")
+        assert "set=digits-mlp-sgd" in address
+        again = context.new_page()
+        again.goto(address)
+        assert shown(again) == shown(page)
+        assert len(again.locator("#asked tbody tr:visible").all()) == 1
+        with page.expect_download() as download:
+            page.locator("#ask .save").first.click()
+        lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+        assert lines[0] == '#,method,skill,"95 %, from",to'
+        assert lines[1].split(",")[1] == "lfd2-ols"
+        assert wrong == []
+        plain = browser.new_context(java_script_enabled=False).new_page()
+        plain.goto(path.as_uri())
+        assert plain.locator("#ask").is_hidden()
         browser.close()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from weightcast.bench.results.apart import by_dataset
 from weightcast.bench.results.horizons import spoken, spoken_metric
 from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.reports.figures import Picture, slug
@@ -35,7 +34,7 @@ def sizes(view: View, board: Leaderboard | None) -> list[Picture]:
     """
     if board is None or len(board.datasets) < FEWEST:
         return []
-    table = by_dataset(view.results, board, tier=board.tier)
+    table = view.by_dataset(board)
     if table.empty:
         return []
     found = table.to_dict("records")

@@ -143,10 +143,9 @@
     tip.style.top = `${at.top - height - 8 > 0 ? at.top - height - 8 : at.bottom + 8}px`;
   };
   for (const frame of document.querySelectorAll(".drawn")) {
-    const marks = [...frame.querySelectorAll(".mark")];
-    if (!marks.length) continue;
+    const all = () => [...frame.querySelectorAll(".mark")];
     // One stop of the Tab key a picture, or one would never get past it.
-    marks[0].setAttribute("tabindex", "0");
+    all()[0]?.setAttribute("tabindex", "0");
     const of = (event) => event.target.closest?.(".mark");
     frame.addEventListener("pointerover", (event) => say(of(event)));
     frame.addEventListener("pointerout", () => say(null));
@@ -154,6 +153,7 @@
     frame.addEventListener("focusout", () => say(null));
     frame.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      const marks = all();
       const place = marks.indexOf(document.activeElement);
       if (event.key === "Escape") say(null);
       if (!step || place < 0) return;
@@ -187,21 +187,125 @@
       mark.classList.toggle("faint", words.length > 0 && !chosen.has(mark.dataset.method));
     }
   };
+  const state = () => new URLSearchParams(location.hash.split("?")[1] ?? "");
+  const keep = (section, changes) => {
+    const kept = state();
+    for (const [name, value] of Object.entries(changes)) {
+      if (value) kept.set(name, value);
+      else kept.delete(name);
+    }
+    history.replaceState(null, "", `#${section}${kept.size ? `?${kept}` : ""}`);
+  };
+
+  // What is picked of the numbers, as a table and a picture.
+  const asking = document.querySelector("#ask");
+  const tiers = JSON.parse(document.querySelector("#numbers")?.textContent ?? '{"tiers":[]}').tiers;
+  const picks = Object.fromEntries([...(asking?.querySelectorAll("select") ?? [])].map((one) => [one.name, one]));
+  const fill = (select, pairs) => {
+    const before = select.value;
+    select.replaceChildren(...pairs.map(([key, said]) => new Option(said, key)));
+    if (pairs.some(([key]) => key === before)) select.value = before;
+  };
+  const made = (name, attributes = {}, text = null) => {
+    const element = document.createElementNS(document.querySelector("#asked-picture").namespaceURI, name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    if (text !== null) element.textContent = text;
+    return element;
+  };
+  const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
+  const row = (one, place) => {
+    const line = document.createElement("tr");
+    line.dataset.method = one.method;
+    const cells = [place + 1, one.method + (one.reference ? " (reference)" : ""), ...one.skill];
+    cells.forEach((value, at) => {
+      const cell = document.createElement(at === 1 ? "th" : "td");
+      if (at === 1) cell.scope = "row";
+      cell.className = at === 1 ? "word" : "number";
+      cell.dataset.sort = value;
+      cell.textContent = at > 1 ? signed(value) : value;
+      line.append(cell);
+    });
+    return line;
+  };
+  const forest = (rows, title) => {
+    const [left, right, high, low] = [190, 740, 22, -1];
+    const from = Math.max(low, Math.min(0, ...rows.map((one) => one.skill[1])) - 0.03);
+    const to = Math.max(0.1, ...rows.map((one) => one.skill[2])) + 0.03;
+    const x = (value) => left + ((Math.min(Math.max(value, from), to) - from) / (to - from)) * (right - left);
+    const picture = document.querySelector("#asked-picture");
+    const height = high * rows.length + 46;
+    picture.setAttribute("viewBox", `0 0 760 ${height}`);
+    picture.setAttribute("aria-label", title);
+    const step = [0.02, 0.05, 0.1, 0.2, 0.5].find((size) => (to - from) / size <= 9) ?? 1;
+    const parts = [];
+    for (let tick = Math.ceil(from / step) * step; tick <= to; tick += step) {
+      parts.push(made("line", { x1: x(tick), x2: x(tick), y1: 4, y2: height - 40, stroke: "currentColor", "stroke-opacity": Math.abs(tick) < 1e-9 ? 0.9 : 0.15 }));
+      parts.push(made("text", { x: x(tick), y: height - 24, "text-anchor": "middle", fill: "currentColor" }, tick.toFixed(2).replace("-", "−")));
+    }
+    parts.push(made("text", { x: (left + right) / 2, y: height - 6, "text-anchor": "middle", fill: "currentColor" }, "skill; below −1 at the edge"));
+    rows.forEach((one, place) => {
+      const y = 16 + high * place;
+      const [value, lower, upper] = one.skill;
+      const mark = made("g", { class: "mark", "data-method": one.method, tabindex: place ? -1 : 0, role: "img" });
+      mark.append(
+        made("title", {}, `${one.method}: skill ${signed(value)} [${signed(lower)}, ${signed(upper)}]`),
+        made("rect", { x: left, y: y - high / 2, width: right - left, height: high, fill: "transparent" }),
+        made("line", { x1: x(lower), x2: x(upper), y1: y, y2: y, stroke: one.colour, "stroke-width": 2.2 }),
+        made("circle", { cx: x(value), cy: y, r: 4, fill: one.colour }),
+      );
+      parts.push(made("text", { x: left - 10, y: y + 4, "text-anchor": "end", fill: "currentColor" }, one.method.length > 28 ? `${one.method.slice(0, 27)}…` : one.method), mark);
+    });
+    picture.replaceChildren(...parts);
+  };
+  const answer = () => {
+    const tier = tiers.find((one) => one.name === picks.tier.value) ?? tiers[0];
+    fill(picks.set, tier.sets);
+    fill(picks.at, tier.at);
+    const set = Math.max(0, tier.sets.findIndex(([key]) => key === picks.set.value));
+    const at = Math.max(0, tier.at.findIndex(([key]) => key === picks.at.value));
+    const rows = tier.methods
+      .map((method, place) => ({ method, colour: tier.colours[place], reference: tier.references[place], skill: tier.skills[set][at][place] }))
+      .filter((one) => one.skill)
+      .sort((a, b) => b.skill[0] - a.skill[0]);
+    const said = `Skill in ${tier.name} by ${tier.metric} against ${tier.baseline}: ${tier.at[at][1]}, ${tier.sets[set][1]}`;
+    document.querySelector("#asked caption").textContent = said;
+    asking.querySelector("figcaption").firstChild.textContent = `${said}. `;
+    document.querySelector("#asked tbody").replaceChildren(...rows.map(row));
+    forest(rows, said);
+    pick();
+    mark();
+  };
+  if (asking && tiers.length) {
+    for (const hidden of [asking, document.querySelector("#to-ask")]) hidden.hidden = false;
+    fill(picks.tier, tiers.map(({ name }) => [name, name]));
+    asking.querySelector("figcaption").prepend("");
+    asking.addEventListener("change", () => {
+      answer();
+      keep("ask", Object.fromEntries(Object.values(picks).map((one) => [one.name, one.value])));
+    });
+    answer();
+  }
+
   const restore = () => {
-    const [, asked = ""] = location.hash.split("?");
-    const wanted = new URLSearchParams(asked).get("methods");
+    const asked = state();
+    const wanted = asked.get("methods");
+    if (asking && tiers.length && asked.has("tier")) {
+      picks.tier.value = asked.get("tier");
+      answer();
+      for (const name of ["set", "at"]) picks[name].value = asked.get(name) ?? "";
+      answer();
+    }
     if (wanted !== null && wanted !== field.value) {
       field.value = wanted;
       pick();
     }
     const [section] = location.hash.slice(1).split("?");
-    if (asked && section) document.getElementById(section)?.scrollIntoView();
+    if (asked.size && section) document.getElementById(section)?.scrollIntoView();
   };
   field.addEventListener("input", () => {
     pick();
     const [section] = location.hash.slice(1).split("?");
-    const kept = field.value ? `?${new URLSearchParams({ methods: field.value })}` : "";
-    history.replaceState(null, "", `#${section || "leaderboard"}${kept}`);
+    keep(section || "leaderboard", { methods: field.value });
   });
   field.closest("[hidden]").hidden = false;
   addEventListener("hashchange", restore);
