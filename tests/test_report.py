@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -584,3 +585,10 @@ def test_when_marks_are_pointed_at_or_stepped_through_then_they_say_what_they_sh
         assert "damped-line" in faint
         assert wrong == []
         browser.close()
+
+
+def test_when_headings_are_stepped_through_then_no_level_is_left_out(report: str) -> None:
+    tags = [tag for tag, _ in Elements(report).found]
+    levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(deeper <= level + 1 for level, deeper in pairwise(levels))
