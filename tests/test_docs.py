@@ -660,3 +660,21 @@ def test_when_skills_on_lstms_are_shown_then_they_are_the_released_ones() -> Non
         row for (method, _), row in found.items() if method in table and method != "line-search"
     ]
     assert all(float(row["skill_h5"]) < 0 for row in forecasts)
+
+
+def test_when_lfd2_is_held_beside_its_peers_then_the_counts_are_those_released() -> None:
+    weights, function = (_by_dataset(f"{tier}-by-dataset.csv") for tier in ("weights", "function"))
+
+    def ahead(found: dict[tuple[str, str], dict[str, str]], peer: str) -> int:
+        """Count the sets on which the farcaster is above a peer."""
+        return sum(float(found["lfd2", d]["skill"]) > float(found[peer, d]["skill"]) for d in SIZES)
+
+    for peer in ("introspection", "wnn"):
+        assert (ahead(weights, peer), ahead(function, peer)) == (1, 6)
+    assert ahead(function, "last-value") == 3
+    for found in (weights, function):
+        for d in SIZES:
+            plain, regular = (found[m, d]["skill"] for m in ("lfd2-grad(weight=0.0)", "lfd2-grad"))
+            assert abs(float(plain) - float(regular)) < 0.003
+    text = section("results.md", "## sizes")
+    assert "on five, in function `lfd2` is above both on all six, though on three of them" in text
