@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from weightcast.bench.plan.method_facts import facts_of
 from weightcast.bench.results.tables import Results
-from weightcast.reports.sections.answers import answers, asked, smallest_seen
+from weightcast.reports.sections.answers import answers, asked
 from weightcast.reports.view import View
 
 AT = ("h5", "h10", "last")
@@ -95,24 +93,17 @@ def test_when_another_leads_in_function_then_the_nearest_in_weights_is_told_too(
     assert re.search(r"; a, nearest in weights, has −(0\.9|1\.0)\d \[", function)
 
 
-@pytest.mark.parametrize("spread", [0.05, 0.2])
-@pytest.mark.parametrize("runs", [20, 80])
-def test_when_ratios_scatter_then_what_is_seen_follows_the_error_of_their_median(
-    spread: float, runs: int
-) -> None:
-    found = []
-    for seed in range(6):
-        errors = {"last-value": np.ones(runs), "a": _spread(0.5, 2 * seed, runs, spread)}
-        errors["b"] = _spread(0.7, 2 * seed + 1, runs, spread)
-        board = View(_results(errors)).ranked.board
-        assert board is not None
-        seen = smallest_seen(board)
-        assert seen is not None
-        found.append(math.log1p(seen))
-    # Both medians scatter, each with a standard error of 1.25 spreads over the root of the runs;
-    # last-value's alone has the one.
-    alone = 2.8 * 1.2533 * spread / math.sqrt(runs)
-    assert 0.6 * alone < np.median(found) < 1.4 * math.sqrt(2) * alone
+def test_when_a_reference_leads_then_what_is_seen_is_measured_from_the_first_forecaster() -> None:
+    errors = {"last-value": np.ones(40), "line-search": _spread(0.4, 1), "a": _spread(0.6, 2)}
+    (said,) = answers(View(_results(errors)))
+    assert re.search(r"; an error [\d.]+ % above that of a would have been told from it", said)
+
+
+def test_when_runs_are_too_few_for_the_methods_then_no_size_is_claimed() -> None:
+    errors = {f"m{number:02d}": _spread(0.4 + 0.03 * number, number, 12) for number in range(15)}
+    (said,) = answers(View(_results({"last-value": np.ones(12)} | errors)))
+    assert "with so few runs no difference from m00 would have been told" in said
+    assert "80 of 100" not in said
 
 
 def test_when_there_is_one_method_then_nothing_is_said_of_others() -> None:

@@ -8,14 +8,13 @@ from weightcast.bench.estimate import Estimate
 from weightcast.bench.results.headline import BASELINE
 from weightcast.bench.results.horizons import listed, spoken
 from weightcast.bench.results.inference.pairwise import LEVEL
-from weightcast.bench.results.inference.ranking import Standing
+from weightcast.bench.results.inference.ranking import Standing, run_errors
+from weightcast.bench.results.inference.visible import smallest_difference
 from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.reports.numbers import count, fixed, interval, plural
 from weightcast.reports.sections.loop import takeaway
 from weightcast.reports.view import Ranked, View
 
-#: Standard errors between what is true and 0 at which a test at 5 % sees it in 80 of 100 cases.
-_SEEN = 1.96 + 0.84
 #: More names than this are counted.
 _NAMED = 4
 
@@ -145,33 +144,27 @@ def _apart(board: Leaderboard, first: Standing) -> str:
     if alike:
         named = alike if len(alike) <= _NAMED else [f"{count(len(alike))} others"]
         said = f", not clearly apart from {listed(named)}"
-    seen = smallest_seen(board)
-    if seen is not None:
+    seen = smallest_seen(board, first)
+    if seen is not None and math.isinf(seen):
+        said += f"; with so few runs no difference from {first.method} would have been told"
+    elif seen is not None:
         said += (
-            f"; an error {_percent(seen)} above the first's would have been told from it in 80 of "
-            "100 such benchmarks"
+            f"; an error {_percent(seen)} above that of {first.method} would have been told from "
+            "it in 80 of 100 such benchmarks"
         )
     return said
 
 
-def smallest_seen(board: Leaderboard) -> float | None:
-    """Return by what share an error must be above the first method's to be told from it, mostly.
+def smallest_seen(board: Leaderboard, first: Standing) -> float | None:
+    """Return by what share an error must be above the first forecaster's to be told, mostly.
 
-    The median over methods. A difference is seen in 80 of 100 cases where it is 2.8 standard
-    errors of the paired ratio; those are taken from the intervals of the errors over the first
-    method's, which redraw runs.
-
-    Returns
-    -------
-    float, optional
-        None where no ratio has an interval.
+    By the rule that says who is not clearly apart: `smallest_difference`, of those that follow.
     """
-    found = [
-        math.expm1(_SEEN * (math.log(s.ratio.upper) - math.log(s.ratio.lower)) / (2 * 1.96))
-        for s in board.ranking.standings
-        if s.ratio.bounded and s.ratio.lower > 0 and s.ratio.upper > s.ratio.lower
-    ]
-    return sorted(found)[len(found) // 2] if found else None
+    order = [s.method for s in board.ranking.standings]
+    after = order[order.index(first.method) + 1 :]
+    kept = board.errors.only(board.pairwise.methods)
+    _, sets = run_errors(kept.methods, kept.sets, board.ranking.baseline)
+    return smallest_difference(board.pairwise, sets, first.method, after)
 
 
 def _percent(share: float) -> str:
