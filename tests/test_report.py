@@ -527,6 +527,11 @@ def test_when_numbers_are_asked_for_then_table_picture_and_address_follow(
         lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
         assert lines[0] == '#,method,skill,"95 %, from",to'
         assert lines[1].split(",")[1] == "lfd2-ols"
+        # What an address asks for and is not there is the first that can be picked, shown as such.
+        again.goto(f"{path.as_uri()}#ask?tier=none&set=none&at=none")
+        again.reload()
+        picked = [again.locator(f"#ask select[name={name}]") for name in ("tier", "set", "at")]
+        assert [one.input_value() for one in picked] == ["weights", "", ""]
         assert wrong == []
         plain = browser.new_context(java_script_enabled=False).new_page()
         plain.goto(path.as_uri())
@@ -584,6 +589,29 @@ def test_when_marks_are_pointed_at_or_stepped_through_then_they_say_what_they_sh
         assert set(kept) == {"lfd2-ols"}
         assert "damped-line" in faint
         assert wrong == []
+        browser.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+def test_when_the_window_is_narrow_then_only_frames_scroll_and_keys_reach_them(
+    report: str, tmp_path: Path
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = tmp_path / "report.html"
+    # A data set's name is as long as its author likes.
+    path.write_text(report.replace("digits-mlp-sgd (", f"{'long-' * 12}sgd ("), encoding="utf-8")
+    with playwright.sync_playwright() as engines:
+        browser = engines.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 360, "height": 700})
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        page.locator("details").evaluate_all("all => all.forEach(one => { one.open = true; })")
+        page.wait_for_timeout(200)
+        hidden = """all => all.filter(one => one.scrollWidth > one.clientWidth + 1 &&
+            !one.hasAttribute("tabindex")).map(one => one.textContent.slice(0, 60))"""
+        assert page.locator("pre, .scroll, .drawn").evaluate_all(hidden) == []
+        page.emulate_media(media="print")
+        assert page.locator("#ask .picks").is_hidden()
         browser.close()
 
 

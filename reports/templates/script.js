@@ -62,9 +62,9 @@
 
   // What does not fit its frame says so; what fits takes no stop of the Tab key.
   function mark() {
-    for (const frame of document.querySelectorAll(".scroll, .drawn")) {
+    for (const frame of document.querySelectorAll(".scroll, .drawn, pre")) {
       const wider = frame.scrollWidth > frame.clientWidth + 1;
-      frame.classList.toggle("wider", wider);
+      if (!frame.matches("pre")) frame.classList.toggle("wider", wider);
       if (wider) frame.setAttribute("tabindex", "0");
       else frame.removeAttribute("tabindex");
     }
@@ -240,7 +240,7 @@
     const parts = [];
     for (let tick = Math.ceil(from / step) * step; tick <= to; tick += step) {
       parts.push(made("line", { x1: x(tick), x2: x(tick), y1: 4, y2: height - 40, stroke: "currentColor", "stroke-opacity": Math.abs(tick) < 1e-9 ? 0.9 : 0.15 }));
-      parts.push(made("text", { x: x(tick), y: height - 24, "text-anchor": "middle", fill: "currentColor" }, tick.toFixed(2).replace("-", "−")));
+      parts.push(made("text", { x: x(tick), y: height - 24, "text-anchor": "middle", fill: "currentColor" }, (Math.abs(tick) < 1e-9 ? 0 : tick).toFixed(2).replace("-", "−")));
     }
     parts.push(made("text", { x: (left + right) / 2, y: height - 6, "text-anchor": "middle", fill: "currentColor" }, "skill; below −1 at the edge"));
     rows.forEach((one, place) => {
@@ -259,6 +259,7 @@
   };
   const answer = () => {
     const tier = tiers.find((one) => one.name === picks.tier.value) ?? tiers[0];
+    picks.tier.value = tier.name;
     fill(picks.set, tier.sets);
     fill(picks.at, tier.at);
     const set = Math.max(0, tier.sets.findIndex(([key]) => key === picks.set.value));
@@ -292,7 +293,10 @@
     if (asking && tiers.length && asked.has("tier")) {
       picks.tier.value = asked.get("tier");
       answer();
-      for (const name of ["set", "at"]) picks[name].value = asked.get(name) ?? "";
+      for (const name of ["set", "at"]) {
+        const known = [...picks[name].options].some((option) => option.value === asked.get(name));
+        picks[name].value = known ? asked.get(name) : "";
+      }
       answer();
     }
     if (wanted !== null && wanted !== field.value) {
