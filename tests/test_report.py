@@ -581,12 +581,18 @@ def test_when_marks_are_pointed_at_or_stepped_through_then_they_say_what_they_sh
         method = map_.get_attribute("data-method")
         assert method is not None
         assert tip.inner_text().startswith(f"{method}: ")
+        points = page.locator('svg[aria-label^="Gain in function against"] .mark title')
+        named = {text.split(": ", 1)[1].split(",")[0] for text in points.all_text_contents()}
+        assert named == {"digits-mlp-sgd"}
         page.fill("#filter", "lfd2-ols")
         faint = page.locator(".mark.faint").evaluate_all("all => all.map(m => m.dataset.method)")
         kept = page.locator(".mark:not(.faint)").evaluate_all(
             "all => all.map(m => m.dataset.method)"
         )
-        assert set(kept) == {"lfd2-ols"}
+        # Rows of the correlations' maps are data sets, and stay.
+        assert set(kept) - set(results.cells["dataset"]) == {"lfd2-ols"}
+        assert "digits-mlp-sgd" in kept
+        assert "digits-mlp-sgd" not in faint
         assert "damped-line" in faint
         assert wrong == []
         browser.close()

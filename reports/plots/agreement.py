@@ -22,6 +22,8 @@ class Gain:
     Attributes
     ----------
     label : str
+    task : str
+        Its title.
     weights : float
         The last value's median error over the method's.
     function : float
@@ -29,6 +31,7 @@ class Gain:
     """
 
     label: str
+    task: str
     weights: float
     function: float
 
@@ -74,7 +77,7 @@ def agreement_plot(
                 clip_on=False,
             )
             gained = f"weights {fixed(gain.weights)}, function {fixed(gain.function)}"
-            tell(mark, gain.label, f"last value's error over its own: {gained}")
+            tell(mark, gain.label, f"{gain.task}, last value's error over its own: {gained}")
         for index, label in enumerate(labels):
             _entry(axes, label, index, looks[label])
         axes.set_xlabel("last value's error in weights over the method's")

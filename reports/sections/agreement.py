@@ -160,7 +160,7 @@ def gains(view: View, task: Task) -> list[Gain]:
     found = []
     for label in view.labels:
         error, loss = _medians(view, task, label)
-        gain = Gain(label, _factor(base[0], error), _factor(base[1], loss))
+        gain = Gain(label, task.title, _factor(base[0], error), _factor(base[1], loss))
         if math.isfinite(gain.weights) and math.isfinite(gain.function):
             found.append(gain)
     return found

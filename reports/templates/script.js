@@ -176,15 +176,18 @@
   const field = document.querySelector("#filter");
   const pick = () => {
     const words = field.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
-    const chosen = new Set();
+    const known = new Set(), chosen = new Set();
     for (const row of document.querySelectorAll("tr[data-method]")) {
       const text = row.textContent.toLowerCase();
       const away = words.length > 0 && !words.some((word) => text.includes(word));
       row.classList.toggle("away", away);
+      known.add(row.dataset.method);
       if (!away) chosen.add(row.dataset.method);
     }
     for (const mark of document.querySelectorAll(".mark")) {
-      mark.classList.toggle("faint", words.length > 0 && !chosen.has(mark.dataset.method));
+      const { method } = mark.dataset;
+      // A map's row may be a data set, which no filter by methods is about.
+      mark.classList.toggle("faint", words.length > 0 && known.has(method) && !chosen.has(method));
     }
   };
   const state = () => new URLSearchParams(location.hash.split("?")[1] ?? "");
@@ -269,7 +272,7 @@
       .filter((one) => one.skill)
       .sort((a, b) => b.skill[0] - a.skill[0]);
     const said = `Skill in ${tier.name} by ${tier.metric} against ${tier.baseline}: ${tier.at[at][1]}, ${tier.sets[set][1]}`;
-    document.querySelector("#asked caption").textContent = said;
+    document.querySelector("#asked caption span").textContent = said;
     asking.querySelector("figcaption").firstChild.textContent = `${said}. `;
     document.querySelector("#asked tbody").replaceChildren(...rows.map(row));
     forest(rows, said);
