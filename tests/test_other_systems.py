@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,6 +232,36 @@ def test_when_there_are_no_locks_then_an_unfinished_file_is_kept_or_removed(tmp_
     again = UnfinishedFile(tmp_path / "run")
     again.finish()
     assert (tmp_path / "run").read_bytes() == b"begun"
+
+
+def test_when_another_takes_a_new_file_for_a_stale_one_then_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    open_file, cleared = system.open_file, []
+
+    def with_another(path: Path, flags: int) -> int:
+        """Open a file; before its writer locks the first, another has, and will remove it."""
+        file = open_file(path, flags)
+        if not cleared:
+            other = os.open(path, os.O_RDWR)
+            fcntl.flock(other, fcntl.LOCK_EX)
+
+            def remove() -> None:
+                time.sleep(0.2)
+                path.unlink()
+                os.close(other)
+
+            cleared.append(threading.Thread(target=remove))
+            cleared[0].start()
+        return file
+
+    monkeypatch.setattr(system, "open_file", with_another)
+    file = PartialFile(tmp_path / "file")
+    cleared[0].join()
+    file.put(b"whole", 0)
+    file.finish()
+    assert (tmp_path / "file").read_bytes() == b"whole"
 
 
 @pytest.mark.parametrize("locks", [True, False])

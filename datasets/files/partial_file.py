@@ -51,7 +51,7 @@ class PartialFile:
         while True:
             file = system.open_file(self.partial, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             with suppress(OSError):  # a file system without locks: what is killed stays there
-                system.lock(file, alone=False)
+                system.lock(file, alone=False, wait=True)
             if os.fstat(file).st_nlink:
                 return file
             os.close(file)  # another writer took it for a stale one before the lock was there

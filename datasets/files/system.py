@@ -67,19 +67,27 @@ def write_at(file: int, view: bytes | memoryview, position: int) -> int:
         return os.write(file, view)
 
 
-def lock(file: int, *, alone: bool) -> None:
+def lock(file: int, *, alone: bool, wait: bool = False) -> None:
     """Lock an open file, alone or beside others who share it, until it is closed.
+
+    Parameters
+    ----------
+    file : int
+    alone : bool
+    wait : bool
+        Until another lets it go.
 
     Raises
     ------
     BlockingIOError
-        If another has locked it.
+        If another has locked it and is not to be waited for.
     OSError
         If the system, or this file's, knows no locks.
     """
     if _fcntl is None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-    _fcntl.flock(file, (_fcntl.LOCK_EX if alone else _fcntl.LOCK_SH) | _fcntl.LOCK_NB)
+    how = _fcntl.LOCK_EX if alone else _fcntl.LOCK_SH
+    _fcntl.flock(file, how if wait else how | _fcntl.LOCK_NB)
 
 
 def lock_for_process(file: int) -> None:
