@@ -33,7 +33,8 @@ from weightcast.bench.plan.schema import keys_of
 from weightcast.bench.plan.suite import MethodEntry, Shift, Suite, load_suite, suite_names
 from weightcast.bench.results.cells import COMPUTE, IDENTITY
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS
-from weightcast.datasets import all_datasets, registry
+from weightcast.datasets import all_datasets, get_dataset, registry
+from weightcast.datasets.admission.drift import drift_shares
 from weightcast.methods import all_methods
 from weightcast.methods.forecaster import IMPLEMENTATIONS
 
@@ -636,7 +637,15 @@ def test_when_something_is_said_of_larger_networks_then_it_is_released() -> None
         for at in ("h5", "h10", "h20", "last")
         if dataset in large
     ]
-    assert max(most) < 0.01
+    assert max(most) == pytest.approx(0.008, abs=5e-4)
+    forecasts = [
+        (float(row[f"skill_{at}_lower"]), float(row[f"skill_{at}_upper"]))
+        for (method, dataset), row in function.items()
+        for at in ("h5", "h10", "h20", "last")
+        if dataset in large and method not in ("last-value", "line-search", "oracle-line")
+    ]
+    assert all(lower <= 0 for lower, _ in forecasts)
+    assert max(upper for _, upper in forecasts) == pytest.approx(0.052, abs=5e-4)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     nearest = [max((float(weights[m, d]["skill"]), m) for m, e in weights if e == d) for d in large]
     assert {method for _, method in nearest} == {"lstm"}
@@ -678,3 +687,24 @@ def test_when_lfd2_is_held_beside_its_peers_then_the_counts_are_those_released()
             assert abs(float(plain) - float(regular)) < 0.003
     text = section("results.md", "## sizes")
     assert "on five, in function `lfd2` is above both on all six, though on three of them" in text
+
+
+def test_when_the_share_of_a_step_that_lasts_is_shown_then_it_is_released() -> None:
+    with (PUBLISHED / "sizes" / "shares.csv").open(encoding="utf-8", newline="") as file:
+        found = {row["dataset"]: row for row in csv.DictReader(file)}
+    text = section("results.md", "## sizes")
+    for name, row in found.items():
+        size, share = f"{int(row['coordinates']):,}", f"{float(row['share_late']):.2f}"
+        assert f"| `{name}` | {size} | {share} |" in text
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    def both(kind: str) -> str:
+        late = (float(found[f"{kind}-mlp-{by}"]["share_late"]) for by in ("sgd", "adam"))
+        return " and ".join(f"{100 * share:.0f}" for share in late)
+
+    said = f"There {both('fashion')} % of a step between snapshots lasts, on the digits MLPs "
+    assert f"{said}{both('digits')} %." in " ".join(readme.split())
+    for by in ("sgd", "adam"):  # these ship
+        shipped = get_dataset(f"digits-mlp-{by}")
+        measured = drift_shares([shipped.run(seed) for seed in shipped.seeds])["late"]
+        assert measured == pytest.approx(float(found[shipped.name]["share_late"]), rel=1e-6)

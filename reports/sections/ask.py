@@ -40,7 +40,10 @@ def _tier(view: View, board: Leaderboard) -> dict[str, Any]:
     at += [(label, f"horizon {spoken(label)}") for label in board.horizons]
     if board.at_length is not None:
         at.append((_LENGTH, "all of them, at best length"))
-    found = [("", f"all {plural(len(board.datasets), 'data set')}", _pooled(board, methods, at))]
+    every = (
+        board.datasets[0] if len(board.datasets) == 1 else f"all {len(board.datasets)} data sets"
+    )
+    found = [("", every, _pooled(board, methods, at))]
     if len(board.datasets) > 1:
         found += _alone(view, board, methods, at)
     return {
