@@ -10,6 +10,7 @@ from weightcast.datasets.dataset import DataSet, GeneratedDataSet, RecordedDataS
 from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.foreign_code import load_entry_points
 from weightcast.datasets.recipe import Recipe
+from weightcast.datasets.recorded.factors import factors
 from weightcast.datasets.recorded.fine_tunes import fine_tune, fine_tunes, is_fine_tune
 from weightcast.datasets.recorded.ladder import ladder
 from weightcast.datasets.synthetic.bowl import QUADRATIC_BOWL
@@ -174,5 +175,5 @@ def _digits_mlp(optimizer: str, learning_rate: float, describes: str) -> None:
 _digits_mlp("sgd", 0.05, "plain SGD at 0.05")
 _digits_mlp("adam", 0.001, "Adam at 0.001")
 
-for _recorded in (*ladder(), *fine_tunes()):
+for _recorded in (*ladder(), *factors(), *fine_tunes()):
     register_dataset(_recorded)

@@ -40,12 +40,15 @@ from weightcast.datasets.fetching.fetch import fetched_files
 from weightcast.datasets.fetching.rdata import read_character_vectors
 from weightcast.datasets.files.stacked import write_stacked
 from weightcast.datasets.networks.build import build_network, describe_tensors
+from weightcast.datasets.recorded.factors import factors
 from weightcast.datasets.recorded.ladder import ladder
 from weightcast.datasets.recorded.recorder import record_run
 from weightcast.datasets.window import Window
 
-LADDER = {dataset.name: dataset for dataset in ladder()}
+LADDER = {dataset.name: dataset for dataset in (*ladder(), *factors())}
 PARAMETERS = {
+    "digits-mlp-wide": 109_210,
+    "fashion-mlp-narrow": 2_395,
     "digits-mlp": 2_410,
     "digits-cnn": 3_658,
     "digits-transformer": 7_034,
@@ -93,6 +96,20 @@ def _have(data: str) -> bool:
     except InputError:
         return False
     return True
+
+
+@pytest.mark.parametrize("changed", list(factors()), ids=lambda dataset: dataset.name)
+def test_when_one_thing_is_changed_then_the_rest_is_the_rungs(changed: RecordedDataSet) -> None:
+    family = changed.name.partition("-mlp-")[0]
+    rung = all_datasets()[f"{family}-mlp-sgd"].recipe
+    assert rung is not None
+    assert changed.recipe is not None
+    before, after = rung.to_json(), changed.recipe.to_json()
+    differ = {key for key in before | after if before.get(key) != after.get(key)} - {"name"}
+    assert len(differ) == 1
+    assert differ <= {"network_options", "batch_size"}
+    # A start of its own all the same: runs that share one end near one another.
+    assert changed.recipe.random_seed(0, "init") != rung.random_seed(0, "init")
 
 
 @pytest.mark.parametrize("name", sorted(LADDER))

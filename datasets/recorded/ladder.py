@@ -17,7 +17,7 @@ from weightcast.datasets.recipe import Recipe
 _SNAPSHOTS = 60
 
 
-class _Rung(NamedTuple):
+class Rung(NamedTuple):
     """A network on some data: all that its data sets have in common.
 
     ``every`` is the number of steps between snapshots; ``measured`` as in `Recipe`.
@@ -44,45 +44,45 @@ _SOURCES = {
 }
 
 #: 2,410 parameters.
-DIGITS_MLP = _Rung(
+DIGITS_MLP = Rung(
     "mlp", {"sizes": [64, 32, 10]}, "digits", "MLP 64-32-10 on scikit-learn's digits",
     batch_size=32, every=45, bytes_per_run=680_000,
 )  # fmt: skip
 #: 3,658 parameters.
-DIGITS_CNN = _Rung(
+DIGITS_CNN = Rung(
     "cnn", {"size": 8, "channels": [8, 16], "hidden": 32}, "digits",
     "CNN with two convolutions on scikit-learn's digits",
     batch_size=32, every=45, bytes_per_run=910_000,
 )  # fmt: skip
 #: 7,034 parameters.
-DIGITS_TRANSFORMER = _Rung(
+DIGITS_TRANSFORMER = Rung(
     "row-transformer", {"size": 8, "width": 16, "heads": 2, "layers": 2}, "digits",
     "transformer over the rows of scikit-learn's digits",
     batch_size=32, every=45, bytes_per_run=1_740_000,
 )  # fmt: skip
 #: 109,386 parameters.
-FASHION_MLP = _Rung(
+FASHION_MLP = Rung(
     "mlp", {"sizes": [784, 128, 64, 10]}, "fashion", "MLP 784-128-64-10 on Fashion-MNIST",
     batch_size=64, every=67, bytes_per_run=26_800_000, measured=10_000,
 )  # fmt: skip
 #: 24,714 parameters.
-FASHION_LSTM = _Rung(
+FASHION_LSTM = Rung(
     "row-lstm", {"width": 28, "hidden": 64}, "fashion", "LSTM-64 over the rows of Fashion-MNIST",
     batch_size=64, every=67, bytes_per_run=6_100_000, measured=10_000,
 )  # fmt: skip
 #: 105,866 parameters.
-FASHION_CNN = _Rung(
+FASHION_CNN = Rung(
     "cnn", {"size": 28, "channels": [16, 32], "hidden": 64}, "fashion",
     "CNN with two convolutions on Fashion-MNIST",
     batch_size=64, every=50, bytes_per_run=25_900_000, measured=2_000,
 )  # fmt: skip
 #: 77,754 parameters; batch-norm statistics beside them.
-FASHION_RESNET8 = _Rung(
+FASHION_RESNET8 = Rung(
     "resnet", {"size": 28}, "fashion", "ResNet-8 with batch norm on Fashion-MNIST",
     batch_size=64, every=50, bytes_per_run=19_200_000, measured=2_000, runs=10,
 )  # fmt: skip
 #: 114,512 parameters; 512 windows are 32,768 characters.
-AUSTEN_TRANSFORMER = _Rung(
+AUSTEN_TRANSFORMER = Rung(
     "character-transformer",
     {"characters": 80, "length": 64, "width": 64, "heads": 4, "layers": 2}, "austen",
     "character transformer on Jane Austen's novels",
@@ -92,7 +92,7 @@ AUSTEN_TRANSFORMER = _Rung(
 
 def ladder() -> Iterator[RecordedDataSet]:
     """Yield the data sets; those on `fashion` and `austen` need ``weightcast fetch`` first."""
-    yield _data_set(
+    yield data_set(
         "digits-mlp-momentum-cosine", DIGITS_MLP, "sgd", 0.02, 3.0, schedule="cosine",
         hyperparameters={"momentum": 0.9},
     )  # fmt: skip
@@ -104,14 +104,15 @@ def ladder() -> Iterator[RecordedDataSet]:
         ("fashion-cnn", FASHION_CNN, 0.05, 0.0005, 90.0),
         ("fashion-resnet8", FASHION_RESNET8, 0.05, 0.001, 440.0),
     ):
-        yield _data_set(f"{name}-sgd", rung, "sgd", sgd, seconds)
-        yield _data_set(f"{name}-adam", rung, "adam", adam, seconds)
-    yield _data_set("austen-transformer-adam", AUSTEN_TRANSFORMER, "adam", 0.001, 250.0)
+        yield data_set(f"{name}-sgd", rung, "sgd", sgd, seconds)
+        yield data_set(f"{name}-adam", rung, "adam", adam, seconds)
+    yield data_set("austen-transformer-adam", AUSTEN_TRANSFORMER, "adam", 0.001, 250.0)
 
 
-def _data_set(
-    name: str, rung: _Rung, optimizer: str, rate: float, seconds: float, **changes: Any
+def data_set(
+    name: str, rung: Rung, optimizer: str, rate: float, seconds: float, **changes: Any
 ) -> RecordedDataSet:
+    """Return the data set of a rung, its recipe changed in what ``changes`` names."""
     recipe = Recipe(
         name=name,
         network=rung.network,

@@ -1,0 +1,39 @@
+"""One thing changed: a network of another size, or batches of another size.
+
+Each data set is a rung of the ladder, trained by plain SGD at its rate and for as many steps, with
+one thing changed. Beside the rung itself they tell which of the things that set a small network on
+few examples apart from a larger one on many decides how well forecasts do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from weightcast.datasets.dataset import RecordedDataSet
+from weightcast.datasets.recorded.ladder import DIGITS_MLP, FASHION_MLP, Rung, data_set
+
+#: 109,210 parameters, as many as the MLP on clothes has, within two in a thousand.
+DIGITS_MLP_WIDE = DIGITS_MLP._replace(
+    options={"sizes": [64, 1456, 10]}, what="MLP 64-1456-10 on scikit-learn's digits",
+    bytes_per_run=26_700_000,
+)  # fmt: skip
+#: 2,395 parameters, as many as the MLP on digits has, within one in a hundred.
+FASHION_MLP_NARROW = FASHION_MLP._replace(
+    options={"sizes": [784, 3, 10]}, what="MLP 784-3-10 on Fashion-MNIST", bytes_per_run=620_000,
+)  # fmt: skip
+
+
+def factors() -> Iterator[RecordedDataSet]:
+    """Yield the data sets; those on `fashion` need ``weightcast fetch`` first."""
+    for name, rung, seconds in (
+        ("digits-mlp-wide", DIGITS_MLP_WIDE, 7.0),
+        ("digits-mlp-batch4", _batches(DIGITS_MLP, 4), 4.0),
+        ("digits-mlp-batch1024", _batches(DIGITS_MLP, 1024), 6.0),
+        ("fashion-mlp-narrow", FASHION_MLP_NARROW, 6.0),
+        ("fashion-mlp-batch1024", _batches(FASHION_MLP, 1024), 35.0),
+    ):
+        yield data_set(f"{name}-sgd", rung, "sgd", 0.05, seconds)
+
+
+def _batches(rung: Rung, size: int) -> Rung:
+    return rung._replace(batch_size=size, what=f"{rung.what} in batches of {size:,}")
