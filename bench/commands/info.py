@@ -14,6 +14,7 @@ from weightcast.bench.results.horizons import spoken
 from weightcast.bench.results.inference.pairwise import Pairwise
 from weightcast.bench.results.inference.ranking import Ranking
 from weightcast.datasets import InputError, Trajectory, get_dataset, open_trajectory
+from weightcast.datasets.admission.descent import loss_falls
 from weightcast.datasets.admission.drift import drift_shares
 from weightcast.datasets.admission.gates import run_gates, set_gates
 from weightcast.datasets.admission.shipped import CHECKSUMS, PINNED, shipped
@@ -136,6 +137,7 @@ def trajectory_info(path: Path) -> dict[str, Any]:
         "verified": CHECKSUMS if by_checksums else shipped(run, content),
         "gates": [gate.to_json() for gate in run_gates(good)],
         "drift": _without_nan(drift_shares([good])),
+        "falls": _without_nan(loss_falls([good])),
         "not_finite": _not_finite(run, broken),
         "jumps": list(meta.jumps),
         "beside": [*run.state(0), *(info.name for info in run.fixed.infos), *run.fixed.aliases],
@@ -185,7 +187,8 @@ def trajectory_lines(found: dict[str, Any]) -> list[str]:
         *([f"beside them: {_some(found['beside'])}"] if found["beside"] else []),
     ]
     lines += metric_lines(found)
-    return lines + drift_lines(found["drift"]) + gate_lines(found["gates"])
+    lines += share_lines(found)
+    return lines + gate_lines(found["gates"])
 
 
 def _some(names: list[str]) -> str:
@@ -222,6 +225,7 @@ def dataset_info(name: str, data: Path | None) -> dict[str, Any]:
         "sha256": {run.meta.seed: run.content_hash() for run in runs},
         "gates": [gate.to_json() for gate in set_gates(runs, dataset.track)],
         "drift": _without_nan(drift_shares(runs)),
+        "falls": _without_nan(loss_falls(runs)),
         **{
             name: {
                 "first": float(np.median([getattr(run.meta, name)[0] for run in runs])),
@@ -242,7 +246,7 @@ def dataset_lines(found: dict[str, Any]) -> list[str]:
         f"{found['bytes'] / 2**20:.1f} MiB; track {found['track']}",
         *([f"not here: seeds {seed_ranges(found['missing'])}"] if found["missing"] else []),
         *metric_lines(found, "median "),
-        *drift_lines(found["drift"], "median "),
+        *share_lines(found, "median "),
         *gate_lines(found["gates"]),
     ]
 
@@ -261,14 +265,20 @@ def _without_nan(shares: dict[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(share) else share for name, share in shares.items()}
 
 
-def drift_lines(shares: dict[str, float | None], which: str = "") -> list[str]:
-    """Say how much of a step lasts, where it can be told."""
-    told = [
-        f"{share:.2f} {'in' if name == 'early' else 'after'} the first sixth"
-        for name, share in shares.items()
-        if share is not None
-    ]
-    return [f"{which}share of a step that lasts: {', '.join(told)}"] if told else []
+def share_lines(found: dict[str, Any], which: str = "") -> list[str]:
+    """Say how much the loss falls and how much of a step lasts, where it can be told."""
+    lines = []
+    for key, what in (
+        ("falls", "share of the train loss that training takes away"),
+        ("drift", "share of a step that lasts"),
+    ):
+        told = [
+            f"{share:.2f} {'in' if name == 'early' else 'after'} the first sixth"
+            for name, share in found[key].items()
+            if share is not None
+        ]
+        lines += [f"{which}{what}: {', '.join(told)}"] if told else []
+    return lines
 
 
 def gate_lines(gates: list[dict[str, Any]]) -> list[str]:
