@@ -50,4 +50,3 @@ def test_when_info_is_asked_for_a_set_then_it_tells_how_far_the_loss_falls(
     assert found["late"] == pytest.approx(np.median(1 - losses[:, 60] / losses[:, 10]))
     said = f"takes away: {found['early']:.2f} in the first sixth, {found['late']:.2f} after"
     assert said in weightcast("info", "digits-mlp-sgd").stdout
-
