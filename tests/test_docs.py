@@ -646,7 +646,7 @@ def test_when_something_is_said_of_larger_networks_then_it_is_released() -> None
     ]
     assert all(lower <= 0 for lower, _ in forecasts)
     assert max(upper for _, upper in forecasts) == pytest.approx(0.052, abs=5e-4)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     nearest = [max((float(weights[m, d]["skill"]), m) for m, e in weights if e == d) for d in large]
     assert {method for _, method in nearest} == {"lstm"}
     assert " and ".join(f"{skill:+.2f}" for skill, _ in nearest) in readme
@@ -687,6 +687,62 @@ def test_when_lfd2_is_held_beside_its_peers_then_the_counts_are_those_released()
             assert abs(float(plain) - float(regular)) < 0.003
     text = section("results.md", "## sizes")
     assert "on five, in function `lfd2` is above both on all six, though on three of them" in text
+
+
+def _size_or_noise(name: str) -> dict[tuple[str, str], dict[str, str]]:
+    with (PUBLISHED / "size-or-noise" / name).open(encoding="utf-8", newline="") as file:
+        return {(row.get("method", ""), row["dataset"]): row for row in csv.DictReader(file)}
+
+
+def test_when_one_thing_is_changed_then_its_row_is_the_released_one() -> None:
+    weights, function, shares = map(
+        _size_or_noise, ("weights-by-dataset.csv", "function-by-dataset.csv", "shares.csv")
+    )
+    table = rows(section("results.md", "## size-or-noise"))
+    assert list(table) == [
+        *("digits-mlp-sgd", "digits-mlp-batch1024-sgd", "digits-mlp-batch4-sgd"),
+        *("digits-mlp-wide-sgd", "digits-mlp-late-sgd", "fashion-mlp-sgd"),
+        *("fashion-mlp-narrow-sgd", "fashion-mlp-batch1024-sgd", "fashion-mlp-early-sgd"),
+    ]
+    for dataset, (_, lasts, to_fall, nearer, *better) in table.items():
+        share = shares["", dataset]
+        early, late, fall = (
+            float(share[key]) for key in ("share_early", "share_late", "fall_late")
+        )
+        assert (lasts, to_fall) == (f"{early:.2f}, {late:.2f}", f"{fall:.2f}"), dataset
+        assert nearer == shown(weights["lstm", dataset], "skill", "+.2f", "—"), dataset
+        assert better == [
+            shown(function[method, dataset], "skill", "+.2f", "—")
+            for method in ("lstm", "lfd2", "line-search")
+        ], dataset
+
+
+def test_when_it_is_said_what_decides_then_the_released_rows_say_so() -> None:
+    function, shares = map(_size_or_noise, ("function-by-dataset.csv", "shares.csv"))
+    fall = {dataset: float(row["fall_late"]) for (_, dataset), row in shares.items()}
+    lfd2 = {dataset: float(function["lfd2", dataset]["skill"]) for dataset in fall}
+    much = {dataset for dataset in fall if fall[dataset] > 0.6}
+    assert much == {dataset for dataset in fall if dataset.startswith("digits")}
+    assert [round(end(fall[d] for d in much), 2) for end in (min, max)] == [0.74, 0.90]
+    assert [round(end(lfd2[d] for d in much), 2) for end in (min, max)] == [0.25, 0.35]
+    little = fall.keys() - much - {"fashion-mlp-early-sgd"}
+    assert sorted(round(fall[dataset], 2) for dataset in little) == [0.27, 0.36, 0.36]
+    assert all(float(function["lfd2", dataset]["skill_upper"]) < 0 for dataset in little)
+    assert float(function["lfd2", "fashion-mlp-early-sgd"]["skill_lower"]) > 0
+    quiet = "fashion-mlp-batch1024-sgd"
+    above = {m for (m, d), row in function.items() if d == quiet and float(row["skill_lower"]) > 0}
+    assert above <= {"line-search"}
+    near = ("damped-line", "lstm", "introspection")
+    for dataset, ahead in (("digits-mlp-batch1024-sgd", True), ("digits-mlp-batch4-sgd", False),
+                           ("digits-mlp-sgd", False)):  # fmt: skip
+        for method in near:
+            assert (float(function[method, dataset]["skill"]) > lfd2[dataset]) is ahead, method
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    told = [f"{100 * fall[f'{name}-sgd']:.0f} %" for name in ("digits-mlp", "fashion-mlp")]
+    assert f"still to fall, {told[0]} on digits, {told[1]} there" in readme
+    early = "fashion-mlp-early-sgd"
+    told = [f"{100 * fall[early]:.0f} %", f"{100 * lfd2[early]:.0f} %"]
+    assert f"{told[0]} earlier in its training, where `lfd2` gains {told[1]}" in readme
 
 
 def test_when_the_share_of_a_step_that_lasts_is_shown_then_it_is_released() -> None:

@@ -1,8 +1,9 @@
-"""One thing changed: a network of another size, or batches of another size.
+"""One thing changed: a network of another size, other batches, or a run of another length.
 
-Each data set is a rung of the ladder, trained by plain SGD at its rate and for as many steps, with
-one thing changed. Beside the rung itself they tell which of the things that set a small network on
-few examples apart from a larger one on many decides how well forecasts do.
+Each data set is a rung of the ladder, trained by plain SGD at its rate, with one thing changed. A
+shorter run, in as many snapshots, is an earlier phase of training, a longer one a later. Beside the
+rung itself they tell which of the things that set a small network on few examples apart from a
+larger one on many decides how well forecasts do.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def factors() -> Iterator[RecordedDataSet]:
         ("digits-mlp-batch1024", _batches(DIGITS_MLP, 1024), 6.0),
         ("fashion-mlp-narrow", FASHION_MLP_NARROW, 6.0),
         ("fashion-mlp-batch1024", _batches(FASHION_MLP, 1024), 35.0),
+        ("fashion-mlp-early", FASHION_MLP._replace(every=10), 6.0),
+        ("digits-mlp-late", DIGITS_MLP._replace(every=450), 25.0),
     ):
         yield data_set(f"{name}-sgd", rung, "sgd", 0.05, seconds)
 
