@@ -23,6 +23,7 @@ from weightcast.bench.engine.events import Afterwards, CellDone, Event, Fitted, 
 from weightcast.bench.engine.failure import NONE
 from weightcast.bench.engine.records import CellRow, FitRecord
 from weightcast.bench.engine.site import Site
+from weightcast.bench.engine.store.cell_chunk import CellChunk, cell_chunks
 from weightcast.bench.engine.store.schema import (
     add_seals,
     check_contents,
@@ -477,6 +478,16 @@ class Store:
             except ValidationError as error:
                 raise not_ours(self._path, f"{table}, row {place}", error) from None
             yield values, found
+
+    def cells(self, query: str) -> Iterator[CellChunk]:
+        """Run a query for cells and yield them many at a time, checked.
+
+        Raises
+        ------
+        InputError
+            With the first row that is not as its model says.
+        """
+        return cell_chunks(self._db, self._path, query)
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Run a query and return its rows as dictionaries, seals left out."""

@@ -52,20 +52,35 @@ def _number(value: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _misfit(kinds: tuple[tuple[str, type], ...]) -> str:
+def _misfit(names: tuple[str, ...], kinds: tuple[type, ...]) -> str:
     """Say what is wrong with metrics of these names and types; rows come in few kinds."""
-    for name, kind in kinds:
+    for name, kind in zip(names, kinds, strict=True):
         if (kind is str) != name.startswith(_WORDS):
             return f"{name} is {'no' if kind is str else 'a'} number"
     return ""
 
 
 def _metrics(found: dict[str, Any]) -> dict[str, Any]:
-    if misfit := _misfit(tuple((name, type(value)) for name, value in found.items())):
+    if misfit := _misfit(tuple(found), tuple(map(type, found.values()))):
         raise ValueError(misfit)
     if "horizons" in found and not _RANGES.fullmatch(found["horizons"]):
         raise ValueError("horizons are no ranges")
     return found
+
+
+def is_metrics(found: dict[str, Any]) -> bool:
+    """Say whether a parsed object holds metrics as `StoredCell` wants them."""
+    kinds = tuple(map(type, found.values()))
+    return (
+        _are_values(kinds)
+        and not _misfit(tuple(found), kinds)
+        and ("horizons" not in found or bool(_RANGES.fullmatch(found["horizons"])))
+    )
+
+
+@lru_cache(maxsize=4096)
+def _are_values(kinds: tuple[type, ...]) -> bool:
+    return set(kinds) <= {float, int, str}
 
 
 Number = Annotated[float, AfterValidator(_number)]
