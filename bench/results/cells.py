@@ -1,22 +1,24 @@
-"""Reading the cells of a store, column by column: a folder may hold a hundred thousand."""
+"""Reading the cells of a store: a folder may hold a hundred thousand."""
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.bench.engine.store.cell_chunk import CellChunk
 from weightcast.bench.engine.store.store import Store
 from weightcast.bench.engine.store.stored import FitRow
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.place import WHOLE
-from weightcast.bench.results.horizons import LABELS as HORIZON_LABELS
+from weightcast.bench.results.cell_columns import (
+    CellColumns,
+    Curve,
+    Numbers,
+    as_array,
+)
 from weightcast.bench.scoring.metrics import WEIGHT_METRICS
 
 if TYPE_CHECKING:
@@ -52,30 +54,25 @@ COMPUTE = (
     "overhead_seconds", "jobs", "threads",
 )  # fmt: skip
 
-# Of the fit, and of the cell itself, as they are stored; with a cell's own sight of its fit's cost.
+# Of the fit, as it is stored.
 _OF_FIT = (
     "suite", "dataset", "track", "split", "rotation", "repeat", "context", "method", "params",
     "chosen", "training_runs_seconds", "parameters", "flops_per_coordinate", "threads", "machine",
     "trained_on",
 )  # fmt: skip
-_OF_CELL = (
-    "run", "tier", "horizon_set", "status", "reason", "coverage", "coordinates", "predict_seconds",
-    "predict_cpu_seconds", "peak_memory_bytes", "evaluations", "network_seconds",
-    "scoring_seconds", "cell_seconds", "fit_seconds", "fit_cpu_seconds", "fit_memory_bytes", "jobs",
-)  # fmt: skip
 
-_ORDER = "ORDER BY dataset, context, method, params, rotation, repeat, run, tier DESC"
-_CELLS = f"""
-SELECT fit, run, tier, horizon_set, cells.status, cells.reason, cells.traceback, coverage,
-    coordinates, metrics, curve, predict_seconds, predict_cpu_seconds, peak_memory_bytes,
-    evaluations, network_seconds, scoring_seconds, cell_seconds, cells.fit_seconds,
-    cells.fit_cpu_seconds, cells.fit_memory_bytes, max(cells.jobs, cells.fit_jobs) AS jobs
-FROM cells JOIN fits ON cells.fit = fits.key {_ORDER}
+#: How fits are sorted, and so their cells; a fit's own cells go by run.
+_ORDER = ("dataset", "context", "method", "params", "rotation", "repeat")
+
+# In the order of writing: SQLite would sort all texts of a row with it.
+_CELLS = """
+SELECT fit, run, tier, horizon_set, status, reason, traceback, coverage, coordinates, metrics,
+    curve, predict_seconds, predict_cpu_seconds, peak_memory_bytes, evaluations, network_seconds,
+    scoring_seconds, cell_seconds, fit_seconds, fit_cpu_seconds, fit_memory_bytes,
+    max(jobs, fit_jobs) AS jobs
+FROM cells ORDER BY rowid
 """
 _FITS = "SELECT * FROM fits"
-
-Curve = NDArray[np.float64]
-Numbers = NDArray[Any]
 
 
 @dataclass
@@ -99,23 +96,21 @@ def read_cells(store: Store) -> Cells:
     """
     import pandas as pd
 
-    fits = _Fits()
+    fits, cells = _Fits(), CellColumns()
     for stored, fit in store.checked("fits", FitRow, _FITS):
         fits.add(stored, fit)
-    reading = _Reading(fits)
     for chunk in store.cells(_CELLS):
-        reading.add(chunk)
-    table = reading.table()
-    native = (table["horizon_set"] == "native").to_numpy(bool)
-    names = reading.metric_names("function" in table["tier"].to_numpy()[~native])
-    columns = [*IDENTITY, *names, *COMPUTE, "trained_on", "label"]
-    table = table.reindex(columns=columns)
+        cells.add(chunk, [fits.place[key] for key in chunk.columns["fit"]])
+    cells.sort(fits.ranks())
+    native = cells.columns["horizon_set"] == "native"
+    columns = [*IDENTITY, *_metric_names(cells, native), *COMPUTE, "trained_on", "label"]
+    table = _table(fits, cells).reindex(columns=columns)
     return Cells(
         table[~native].reset_index(drop=True) if native.any() else table,
         table[native].reset_index(drop=True),
-        pd.DataFrame(reading.at_native(), columns=list(AT_NATIVE)),
-        reading.curves,
-        reading.failures,
+        pd.DataFrame(_at_native(fits, cells), columns=list(AT_NATIVE)),
+        _curves(fits, cells),
+        _failures(fits, cells),
     )
 
 
@@ -144,121 +139,73 @@ class _Fits:
         """Return some of a fit's columns."""
         return {name: self.columns[name][place] for name in names}
 
+    def ranks(self) -> NDArray[np.intp]:
+        """Return each fit's place among them in order; equal ones share theirs."""
+        keys = list(zip(*(self.columns[name] for name in _ORDER), strict=True))
+        places = {key: place for place, key in enumerate(sorted(set(keys)))}
+        return np.array([places[key] for key in keys], dtype=np.intp)
 
-class _Reading:
-    """Columns of the cells, filled a chunk at a time: arrays take a fifth of lists' memory."""
 
-    def __init__(self, fits: _Fits) -> None:
-        self._fits = fits
-        self._fit: list[NDArray[np.intp]] = [np.zeros(0, dtype=np.intp)]
-        self._rows = 0
-        self._own: dict[str, list[Numbers]] = {name: [] for name in _OF_CELL}
-        self._metrics: dict[str, list[Numbers]] = {}
-        #: Metrics in the order of their first row, of cells on the common horizons and of others.
-        self._seen: dict[str, dict[str, None]] = {"common": {}, "native": {}}
-        self._asked: dict[tuple[Any, ...], dict[str, str]] = {}
-        self._told: list[tuple[int, int, bool, Curve]] = []
-        self.curves: dict[tuple[str, str, int], list[Curve]] = {}
-        self.failures: list[dict[str, Any]] = []
+def _table(fits: _Fits, cells: CellColumns) -> pd.DataFrame:
+    """Return the cells with all columns, those of their fits and what follows among them."""
+    import pandas as pd
 
-    def add(self, chunk: CellChunk) -> None:
-        """Add cells, as stored and as parsed."""
-        columns = chunk.columns
-        fit = [self._fits.place[key] for key in columns["fit"]]
-        self._fit.append(np.array(fit, dtype=np.intp))
-        for name, column in self._own.items():
-            column.append(_array(columns[name]))
-        alike: dict[tuple[Any, ...], list[int]] = {}
-        kinds = zip(
-            chunk.metrics, map(len, chunk.curves), columns["tier"], columns["horizon_set"],
-            strict=True,
-        )  # fmt: skip
-        for row, (metrics, length, tier, horizons) in enumerate(kinds):
-            alike.setdefault((horizons, tier, length, *metrics), []).append(row)
-        #: The curve of each row that is on the common horizons, and whether on a sample.
-        curves: list[tuple[Curve, bool] | None] = [None] * len(fit)
-        filled: dict[str, Numbers] = {}
-        for (horizons, tier, length, *names), rows in alike.items():
-            values = zip(*(chunk.metrics[row].values() for row in rows), strict=True)
-            found = dict(zip(names, map(_array, values), strict=True))
-            if tier == "weights" and horizons == "common":
-                drawn = _floats([chunk.curves[row] for row in rows]).reshape(len(rows), length)
-                on_sample = "rel_sum" not in found and "rel_sum_sample" in found
-                found |= _at_single(drawn, on_sample)
-                for row, curve in zip(rows, drawn, strict=True):
-                    curves[row] = curve, on_sample
-            self._seen[horizons].update(dict.fromkeys(found))
-            for name, part in found.items():
-                _fill(filled, name, part, rows, len(fit))
-        self._put(filled, len(fit))
-        for row, place in enumerate(fit):
-            if columns["horizon_set"][row] == "native":
-                task = tuple(self._fits.of(place, PLACE).values())
-                horizons = str(chunk.metrics[row]["horizons"])
-                self._asked.setdefault(task, {})[self._fits.columns["label"][place]] = horizons
-                continue
-            ok = columns["status"][row] == "ok"
-            if not ok:
-                told = {name: columns[name][row] for name in (*_OF_CELL, "traceback")}
-                self.failures.append(self._fits.of(place, (*_OF_FIT, "label")) | told)
-            if (kept := curves[row]) is not None:
-                self._keep(place, columns["run"][row], ok, *kept)
+    columns = {name: as_array(values)[cells.fit] for name, values in fits.columns.items()}
+    columns |= cells.columns
+    columns |= _derived(columns, len(cells.fit))
+    # Texts stay the objects they are, each kept once: pandas' own would be copied, and are slow to
+    # go over one by one.
+    series = {name: pd.Series(c, dtype=c.dtype, copy=False) for name, c in columns.items()}
+    return pd.DataFrame(series, copy=False)
 
-    def _put(self, filled: dict[str, Numbers], count: int) -> None:
-        """Lengthen every metric's column by a chunk; what the chunk has none of is empty."""
-        for name in {**self._metrics, **filled}:
-            missing = np.full(self._rows, np.nan)
-            column = self._metrics.setdefault(name, [missing] if self._rows else [])
-            column.append(filled.get(name, np.full(count, np.nan)))
-        self._rows += count
 
-    def _keep(self, fit: int, run: int, ok: bool, curve: Curve, on_sample: bool) -> None:
-        """Keep a cell's curve, for the charts and for errors at others' native horizons."""
-        if not on_sample:
-            self._told.append((fit, run, ok, curve))
-        task = self._fits.of(fit, ("label", "dataset", "context", "split", "track"))
+def _metric_names(cells: CellColumns, native: NDArray[np.bool_]) -> list[str]:
+    """List the metrics' columns: the weights tier's in their order, then the others."""
+    first = [*WEIGHT_METRICS, "excluded_horizons", "excluded_tensors"]
+    first += [f"{name}_sample" for name in WEIGHT_METRICS]
+    known = {*IDENTITY, *COMPUTE, *first}
+    names = [name for name in ("machine", *cells.seen()) if name not in known]
+    if "function" in cells.columns["tier"][~native]:
+        names += [name for name in FUNCTION_METRICS if name not in names]
+    return first + (names if len(cells.fit) else [])
+
+
+def _curves(fits: _Fits, cells: CellColumns) -> dict[tuple[str, str, int], list[Curve]]:
+    """Return curves for the charts, by method's label, data set and context."""
+    found: dict[tuple[str, str, int], list[Curve]] = {}
+    for row, curve, _ in cells.drawn:
+        task = fits.of(cells.fit[row], ("label", "dataset", "context", "split", "track"))
         label, dataset, context, split, track = task.values()
         if len(curve) and split == WHOLE and track in OWN:
-            self.curves.setdefault((label, dataset, context), []).append(curve)
+            found.setdefault((label, dataset, context), []).append(curve)
+    return found
 
-    def table(self) -> pd.DataFrame:
-        """Return the cells with all columns, those of their fits and what follows among them."""
-        import pandas as pd
 
-        place = np.concatenate(self._fit)
-        columns = {name: _array(values)[place] for name, values in self._fits.columns.items()}
-        for filled in (self._own, self._metrics):
-            columns |= {name: _column(filled.pop(name)) for name in list(filled)}
-        if len(place):
-            columns |= _derived(columns, len(place))
-        # Texts stay the objects they are, each kept once: pandas' own would be copied, and are slow
-        # to go over one by one.
-        series = {name: pd.Series(c, dtype=c.dtype, copy=False) for name, c in columns.items()}
-        return pd.DataFrame(series, copy=False)
+def _failures(fits: _Fits, cells: CellColumns) -> list[dict[str, Any]]:
+    """Return what is known of each cell that failed."""
+    return [fits.of(cells.fit[row], (*_OF_FIT, "label")) | stored for row, stored in cells.failed]
 
-    def at_native(self) -> list[dict[str, Any]]:
-        """Read off curves what every cell errs at each native horizon that its task has."""
-        found = []
-        for fit, run, ok, curve in self._told:
-            place = self._fits.of(fit, PLACE)
-            for peer, horizons in self._asked.get(tuple(place.values()), {}).items():
-                there = [curve[h - 1] for h in _numbers(horizons) if h <= len(curve)] if ok else []
-                moved = [error for error in there if not np.isnan(error)]
-                error = float(np.mean(moved)) if moved else np.nan
-                about = {"peer": peer, "horizons": horizons, "run": run, "error": error}
-                found.append(about | place | self._fits.of(fit, ["label"]))
-        return found
 
-    def metric_names(self, with_function: bool) -> list[str]:
-        """List the metrics' columns: the weights tier's in their order, then the others."""
-        first = [*WEIGHT_METRICS, "excluded_horizons", "excluded_tensors"]
-        first += [f"{name}_sample" for name in WEIGHT_METRICS]
-        known = {*IDENTITY, *COMPUTE, *first}
-        others = {"machine": None, **self._seen["common"], **self._seen["native"]}
-        names = [name for name in others if name not in known]
-        if with_function:
-            names += [name for name in FUNCTION_METRICS if name not in names]
-        return first + (names if self._rows else [])
+def _at_native(fits: _Fits, cells: CellColumns) -> list[dict[str, Any]]:
+    """Read off curves what every cell errs at each native horizon that its task has."""
+    asked: dict[tuple[Any, ...], dict[str, str]] = {}
+    for row, horizons in cells.native:
+        fit = cells.fit[row]
+        asked.setdefault(tuple(fits.of(fit, PLACE).values()), {})[fits.columns["label"][fit]] = (
+            horizons
+        )
+    found = []
+    for row, curve, on_sample in cells.drawn if asked else ():
+        fit, ok = cells.fit[row], cells.columns["status"][row] == "ok"
+        place = fits.of(fit, PLACE)
+        for peer, horizons in {} if on_sample else asked.get(tuple(place.values()), {}).items():
+            there = [curve[h - 1] for h in _numbers(horizons) if h <= len(curve)] if ok else []
+            moved = [error for error in there if not np.isnan(error)]
+            error = float(np.mean(moved)) if moved else np.nan
+            run = int(cells.columns["run"][row])
+            about = {"peer": peer, "horizons": horizons, "run": run, "error": error}
+            found.append(about | place | fits.of(fit, ["label"]))
+    return found
 
 
 def _derived(columns: dict[str, Numbers], count: int) -> dict[str, Numbers]:
@@ -283,64 +230,6 @@ def _derived(columns: dict[str, Numbers], count: int) -> dict[str, Numbers]:
                 np.isnan(gained * step), np.nan, np.where(saved > 0, spent / saved, np.inf)
             ),
         }
-
-
-def _at_single(curves: Curve, on_sample: bool) -> dict[str, Numbers]:
-    """Read errors at single horizons off curves; NaN where the run had hardly moved."""
-    found: dict[str, Numbers] = {}
-    length = curves.shape[1]
-    for label in HORIZON_LABELS if length else ():
-        horizon = length if label == "last" else int(label[1:])
-        if horizon <= length:
-            found[f"rel_{label}" + "_sample" * on_sample] = curves[:, horizon - 1]
-    return found
-
-
-def _floats(values: Sequence[Any]) -> Curve:
-    """Return numbers as an array; None is NaN, and what no float can hold infinite."""
-    try:
-        return np.array(values, dtype=np.float64)
-    except OverflowError:
-        whole = np.array(values, dtype=object)
-        return np.array([_float(one) for one in whole.flat]).reshape(whole.shape)
-
-
-def _float(value: Any) -> float:
-    try:
-        return float("nan") if value is None else float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _array(values: Sequence[Any]) -> Numbers:
-    """Return a column as an array: of whole numbers or of floats where it can be, or as it is."""
-    kinds = set(map(type, values))
-    if str in kinds:
-        texts = np.empty(len(values), dtype=object)
-        texts[:] = [sys.intern(text) for text in values]
-        return texts
-    if kinds == {int} and max(map(abs, values)) < 2**53:
-        return np.array(values, dtype=np.int64)
-    return _floats(values)
-
-
-def _fill(
-    columns: dict[str, Numbers], name: str, part: Numbers, rows: list[int], count: int
-) -> None:
-    """Put values at some rows of a column of a chunk, NaN where it has none."""
-    if len(part) == count:
-        columns[name] = part
-        return
-    column = columns.get(name)
-    if column is None:
-        # A sum of whole numbers and NaN is one of floats.
-        kind = object if part.dtype == object else np.float64
-        column = columns[name] = np.full(count, np.nan, dtype=kind)
-    column[rows] = part
-
-
-def _column(parts: list[Numbers]) -> Numbers:
-    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _numbers(ranges: str) -> list[int]:

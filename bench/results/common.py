@@ -99,12 +99,11 @@ def _missing(cells: pd.DataFrame, whole: pd.DataFrame) -> list[str]:
     """Say which runs are left out, and for want of whose cells."""
     notes = []
     methods = sorted(set(cells["label"]))
-    for (dataset, trained_on), part in cells.groupby(_SET, sort=True):
-        runs = part["run"].nunique()
-        kept = whole[(whole["dataset"] == dataset) & (whole["trained_on"] == trained_on)]
-        out = runs - kept["run"].nunique()
-        if not out:
-            continue
+    runs_of, kept = (one.groupby(_SET)["run"].nunique() for one in (cells, whole))
+    left_out = runs_of - kept.reindex(runs_of.index, fill_value=0)
+    for (dataset, trained_on), out in left_out[left_out > 0].items():
+        part = cells[(cells["dataset"] == dataset) & (cells["trained_on"] == trained_on)]
+        runs = runs_of[dataset, trained_on]
         once = runs * part["context"].nunique()
         counts, fits = part["label"].value_counts(), part.groupby("label")["repeat"].nunique()
         full = {label: once * int(fits.get(label, 1)) for label in methods}

@@ -308,47 +308,60 @@ def _gate_line(gate: dict[str, Any]) -> str:
 
 def lay_out(cells: pd.DataFrame, columns: list[str], methods: list[str]) -> list[SetErrors]:
     """Lay cells out as arrays, a data set each; all methods have been run on all of them."""
+    import pandas as pd
+
+    methods_of = pd.Index(methods).get_indexer(cells["label"])
+    whole = [cells[name].to_numpy(np.int64) for name in ("context", "run", "repeat", "rotation")]
+    errors = cells[columns].to_numpy(np.float64, copy=True)
+    errors[(cells["status"] != "ok").to_numpy()] = np.nan
     found = [
-        _set_errors(place_name(str(dataset), str(trained_on)), part, columns, methods)
-        for (dataset, trained_on), part in cells.groupby(["dataset", "trained_on"])
+        _set_errors(
+            place_name(str(dataset), str(trained_on)),
+            (len(methods), methods_of[rows]),
+            tuple(column[rows] for column in whole),
+            errors[rows],
+        )
+        for (dataset, trained_on), rows in cells.groupby(["dataset", "trained_on"]).indices.items()
     ]
     return sorted(found, key=lambda data: data.dataset)
 
 
-def _set_errors(name: str, part: pd.DataFrame, columns: list[str], methods: list[str]) -> SetErrors:
-    contexts = sorted(set(part["context"].astype(int)))
-    rotation_of = dict(zip(part["run"].astype(int), part["rotation"].astype(int), strict=True))
-    runs = sorted(rotation_of)
+def _set_errors(
+    name: str,
+    methods: tuple[int, NDArray[np.intp]],
+    whole: tuple[NDArray[np.int64], ...],
+    values: NDArray[np.float64],
+) -> SetErrors:
+    """Lay one data set's cells out.
+
+    Parameters
+    ----------
+    name : str
+    methods : int and ndarray, shape (cells,)
+        How many there are, and each cell's.
+    whole : tuple of ndarray, shape (cells,) each
+        Context, run, repeat and rotation.
+    values : ndarray, shape (cells, columns)
+    """
+    count, of_method = methods
+    context, run, repeat, rotation = whole
+    contexts, at_context = np.unique(context, return_inverse=True)
+    runs, first, at_run = np.unique(run, return_index=True, return_inverse=True)
     # Fits are counted as they are, whatever their numbers.
-    repeats = {
-        label: {repeat: place for place, repeat in enumerate(sorted(set(own)))}
-        for label, own in part.groupby("label")["repeat"]
-    }
-    most = max(len(own) for own in repeats.values())
-    errors = np.full((len(methods), len(contexts), len(columns), len(runs), most), np.nan)
-    place = (
-        _places(part["label"], methods),
-        _places(part["context"], contexts),
-        slice(None),
-        _places(part["run"], runs),
-        np.array([repeats[m][r] for m, r in zip(part["label"], part["repeat"], strict=True)]),
-    )
-    errors[place] = part[columns].where(part["status"] == "ok").to_numpy(float)
+    fits, at_fit = np.unique(np.stack([of_method, repeat]), axis=1, return_inverse=True)
+    at_fit = at_fit.ravel()
+    repeats = np.bincount(fits[0], minlength=count)
+    before = np.cumsum(repeats) - repeats
+    errors = np.full((count, len(contexts), values.shape[1], len(runs), int(repeats.max())), np.nan)
+    errors[of_method, at_context, :, at_run, at_fit - before[of_method]] = values
     return SetErrors(
         name,
-        tuple(contexts),
-        tuple(runs),
+        tuple(contexts.tolist()),
+        tuple(runs.tolist()),
         errors,
-        rotations=tuple(rotation_of[run] for run in runs),
-        repeats=tuple(len(repeats[method]) for method in methods),
+        rotations=tuple(rotation[first].tolist()),
+        repeats=tuple(repeats.tolist()),
     )
-
-
-def _places(column: pd.Series, values: list[Any]) -> NDArray[np.int64]:
-    """Return each entry's place among the values."""
-    places = {value: place for place, value in enumerate(values)}
-    found: NDArray[np.int64] = column.map(places).to_numpy(dtype=np.int64)
-    return found
 
 
 def ranking_table(
