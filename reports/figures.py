@@ -162,6 +162,7 @@ def _inline(svg: str, name: str, title: str, width: float, height: float) -> Mar
     body = re.sub(r"<metadata.*?</metadata>", "", body, flags=re.S)
     body = body.replace("xlink:href=", "href=")
     body = re.sub(rf'<g id="{_TOLD}([\w-]+)">', _mark, body)
+    body = _shorter(body)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = body.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     body = body.replace(INK, "currentColor")
@@ -175,6 +176,22 @@ def _inline(svg: str, name: str, title: str, width: float, height: float) -> Mar
         f'<svg viewBox="0 0 {width:g} {height:g}" role="{role}" aria-label="{label}" '
         f'class="wide-{math.ceil(width)}">{body}</svg>'
     )
+
+
+def _shorter(body: str) -> str:
+    """Leave out of a file's SVG what nobody sees: most of what matplotlib writes is that."""
+    asked = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', body))
+    names = {name for pair in asked for name in pair if name}
+    body = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in names else "", body)
+    body = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", body)
+    return re.sub(r' (d|x|y|transform)="([^"]*)"', _rounded, body)
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    """Write an attribute's numbers to a hundredth of a pixel."""
+    name, value = attribute.groups()
+    value = re.sub(r"-?\d+\.\d+", lambda found: f"{round(float(found[0]), 2):g}", value)
+    return f' {name}="{re.sub(" ?([A-Za-z]) ?", lambda found: found[1], " ".join(value.split()))}"'
 
 
 def _attributes(style: re.Match[str]) -> str:

@@ -204,6 +204,7 @@ def _cell_content(view: View) -> dict[str, Any]:
         "function_tables": [(task.title, function_table(view, task)) for task in measured],
         "agreement_table": agreement_table(view) if measured else None,
         "agreement": agreement(view, measured) if measured else None,
+        "pictured_note": view.pictured_note,
         "function_pictures": function_pictures(view),
         "compute_pictures": compute_pictures(view),
         "compute_tables": [(task.title, compute_table(view, task)) for task in view.tasks],
@@ -245,7 +246,7 @@ def _noun(amount: int, noun: str) -> str:
 
 def _horizons(view: View) -> list[Picture]:
     pictures = []
-    for task in view.tasks:
+    for task in view.pictured:
         svg = horizon_plot(view, task)
         if svg is not None:
             pictures.append(
@@ -260,4 +261,4 @@ def _horizons(view: View) -> list[Picture]:
 
 
 def _examples(view: View) -> list[Example]:
-    return [found for task in view.tasks if (found := make_example(view, task)) is not None]
+    return [found for task in view.pictured if (found := make_example(view, task)) is not None]

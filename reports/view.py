@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,9 @@ from weightcast.reports.palette import Look, looks
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Of more tasks than these not each has pictures of its own: a page of hundreds nobody opens.
+MOST_PICTURED = 12
 
 #: Methods that need nothing but the run they forecast.
 ALONE = ("zero-shot", "own-run-only")
@@ -56,6 +61,9 @@ class View:
         self.results = results
         self._ranked: dict[str, Ranked] = {}
         self._apart: dict[tuple[str, str], pd.DataFrame] = {}
+        #: Tables, each with its rows at single tasks; a table is kept so that no other has its id.
+        self._parts: dict[int, tuple[pd.DataFrame, dict[Any, pd.DataFrame]]] = {}
+        self._grouped: dict[tuple[int, int], Mapping[Any, Any]] = {}
         cells = results.cells
         #: Cells of whole runs, without the shift tracks: what all sections but one are about.
         self.cells = cells = cells[(cells["split"] == WHOLE) & cells["track"].isin(OWN)]
@@ -88,6 +96,34 @@ class View:
             Task(dataset, context, f"{dataset}, context {context}" if several else dataset)
             for dataset, context in pairs
         ]
+
+    @cached_property
+    def pictured(self) -> list[Task]:
+        """The tasks that have pictures of their own: where methods lie furthest apart in weights.
+
+        All of them where they are `MOST_PICTURED` at most.
+        """
+        if len(self.tasks) <= MOST_PICTURED:
+            return self.tasks
+        apart = {task: self._spread(task) for task in self.tasks}
+        widest = set(sorted(self.tasks, key=lambda task: -apart[task])[:MOST_PICTURED])
+        return [task for task in self.tasks if task in widest]
+
+    @property
+    def pictured_note(self) -> str:
+        """Say of which tasks there are pictures, and why; nothing where it is all."""
+        few, all_ = len(self.pictured), len(self.tasks)
+        if few == all_:
+            return ""
+        return (
+            f"Pictures of their own have {few} of {all_} tasks, those on which the median errors "
+            "of methods in weights lie furthest apart; tables and maps have all."
+        )
+
+    def _spread(self, task: Task) -> float:
+        """Return the standard deviation of the logarithms of methods' median errors."""
+        errors = [error for _, error in self.medians(task) if 0 < error < math.inf]
+        return statistics.pstdev(map(math.log, errors)) if errors else 0.0
 
     @cached_property
     def ranked(self) -> Ranked:
@@ -163,11 +199,22 @@ class View:
             return {}
 
     def at(self, table: pd.DataFrame, task: Task, label: str | None = None) -> pd.DataFrame:
-        """Return a tier's rows at a task, of one method if it is named."""
-        chosen = (table["dataset"] == task.dataset) & (table["context"] == task.context)
-        if label is not None:
-            chosen &= table["label"] == label
-        return table[chosen]
+        """Return a tier's rows at a task, of one method if it is named; they are for reading."""
+        kept, parts = self._parts.setdefault(id(table), (table, {}))
+        place = (task.dataset, task.context, label)
+        if place not in parts:
+            keys = ["dataset", "context", "label"][: 2 if label is None else 3]
+            groups = self._groups(kept, keys)
+            parts[place] = kept.take(groups.get(place[: len(keys)], []))
+        return parts[place]
+
+    def _groups(self, table: pd.DataFrame, keys: list[str]) -> Mapping[Any, Any]:
+        """Return the places of a table's rows by their values of some columns."""
+        found = self._grouped.get((id(table), len(keys)))
+        if found is None:
+            found = table.groupby(keys).indices
+            self._grouped[id(table), len(keys)] = found
+        return found
 
     def medians(self, task: Task) -> Iterator[tuple[str, float]]:
         """Yield each method with its median headline error over a task's runs, NaN without one."""

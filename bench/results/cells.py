@@ -104,13 +104,15 @@ def read_cells(store: Store) -> Cells:
     cells.sort(fits.ranks())
     native = cells.columns["horizon_set"] == "native"
     columns = [*IDENTITY, *_metric_names(cells, native), *COMPUTE, "trained_on", "label"]
-    table = _table(fits, cells).reindex(columns=columns)
+    at_native = pd.DataFrame(_at_native(fits, cells), columns=list(AT_NATIVE))
+    curves, failures = _curves(fits, cells), _failures(fits, cells)
+    table = _table(fits, cells, columns)
     return Cells(
         table[~native].reset_index(drop=True) if native.any() else table,
         table[native].reset_index(drop=True),
-        pd.DataFrame(_at_native(fits, cells), columns=list(AT_NATIVE)),
-        _curves(fits, cells),
-        _failures(fits, cells),
+        at_native,
+        curves,
+        failures,
     )
 
 
@@ -146,17 +148,27 @@ class _Fits:
         return np.array([places[key] for key in keys], dtype=np.intp)
 
 
-def _table(fits: _Fits, cells: CellColumns) -> pd.DataFrame:
-    """Return the cells with all columns, those of their fits and what follows among them."""
+def _table(fits: _Fits, cells: CellColumns, names: list[str]) -> pd.DataFrame:
+    """Return columns of the cells, of their fits and what follows from them; takes them away."""
     import pandas as pd
 
     columns = {name: as_array(values)[cells.fit] for name, values in fits.columns.items()}
     columns |= cells.columns
     columns |= _derived(columns, len(cells.fit))
-    # Texts stay the objects they are, each kept once: pandas' own would be copied, and are slow to
-    # go over one by one.
-    series = {name: pd.Series(c, dtype=c.dtype, copy=False) for name, c in columns.items()}
-    return pd.DataFrame(series, copy=False)
+    cells.columns.clear()
+    unknown = np.full(len(cells.fit), np.nan)
+    alike: dict[np.dtype[Any], list[str]] = {}
+    for name in names:
+        alike.setdefault(columns.setdefault(name, unknown).dtype, []).append(name)
+    parts = []
+    for kind, own in alike.items():
+        # Columns of a kind lie in one array, which is what narrowing down takes its time for; each
+        # is let go as it is copied. Texts stay the objects they are, each kept once.
+        values = np.empty((len(own), len(cells.fit)), dtype=kind)
+        for place, name in enumerate(own):
+            values[place] = columns.pop(name)
+        parts.append(pd.DataFrame(values.T, columns=own, dtype=kind, copy=False))
+    return pd.concat(parts, axis=1)[names]
 
 
 def _metric_names(cells: CellColumns, native: NDArray[np.bool_]) -> list[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from weightcast.bench.loop.verdicts import MOST_FAILED
 from weightcast.bench.results.cells import OWN
 from weightcast.bench.results.headline import BASELINE
 from weightcast.bench.results.horizons import LABELS
+from weightcast.bench.results.inference.redraws import Redraw
 from weightcast.bench.results.tables import Results
 
 if TYPE_CHECKING:
@@ -103,10 +104,13 @@ class Gains:
 
         With ``runs`` (draws, runs), some of them repeated, those of each draw: (methods, draws).
         """
-        chosen = np.arange(self.base.shape[-1]) if runs is None else runs
-        errors = np.median(self.errors[:, place][:, chosen], axis=-1)
-        losses = np.median(self.losses[:, place][:, chosen], axis=-1)
-        base = np.median(self.base[place][chosen], axis=-1)
+        each = np.stack([*self.errors[:, place], *self.losses[:, place], self.base[place]])
+        if runs is None:
+            medians = np.median(each, axis=-1)
+        else:
+            drawn = Redraw(runs, np.zeros(each.shape[-1], dtype=np.int64), None)
+            medians = drawn.medians(each[..., None]).T
+        errors, losses, base = np.split(medians, [len(self.errors), len(each) - 1])
         tiny = np.finfo(np.float64).tiny
         return -np.log(np.maximum(errors, tiny)), np.log(base / np.maximum(losses, tiny))
 
@@ -170,11 +174,12 @@ def _gains_on(dataset: str, context: int, cells: pd.DataFrame) -> Gains | None:
         and tiers["weights"][f"rel_{label}"].notna().any()
         and tiers["function"][f"train_loss_{label}"].notna().any()
     ]
-    names = [m for m in sorted(set(cells["label"])) if _has_results(m, tiers)]
+    in_function = _with_results(tiers["function"], "train_loss_last")
+    names = sorted(_with_results(tiers["weights"], "rel_sum") & in_function)
     if not horizons or BASELINE not in names:
         return None
     tables = {
-        tier: {m: _table(tiers[tier], m, f"{prefix}_", horizons) for m in names}
+        tier: _tables(tiers[tier], names, [f"{prefix}_{horizon}" for horizon in horizons])
         for tier, prefix in (("weights", "rel"), ("function", "train_loss"))
     }
     runs = sorted(
@@ -201,23 +206,21 @@ def _gains_on(dataset: str, context: int, cells: pd.DataFrame) -> Gains | None:
     )
 
 
-def _has_results(label: str, tiers: dict[Any, pd.DataFrame]) -> bool:
-    """Whether a method is in both tiers, on every coordinate, and hardly ever failed."""
-    for tier, column in (("weights", "rel_sum"), ("function", "train_loss_last")):
-        own = tiers[tier][tiers[tier]["label"] == label]
-        if own.empty or column not in own:
-            return False
-        if (own["status"] != "ok").mean() > MOST_FAILED or own[column].isna().all():
-            return False
-    return True
+def _with_results(cells: pd.DataFrame, column: str) -> set[str]:
+    """Return the methods that are in a tier, on every coordinate, and hardly ever failed."""
+    if column not in cells:
+        return set()
+    by_method = cells.assign(failed=cells["status"] != "ok").groupby("label")
+    kept = (by_method["failed"].mean() <= MOST_FAILED) & (by_method[column].count() > 0)
+    return set(kept.index[kept])
 
 
-def _table(part: pd.DataFrame, label: str, prefix: str, horizons: list[str]) -> pd.DataFrame:
-    """Return a method's numbers, a row a run, over its fits the median; failed runs left out."""
-    own = part[(part["label"] == label) & (part["status"] == "ok")]
-    columns = [f"{prefix}{horizon}" for horizon in horizons]
-    table: pd.DataFrame = own.groupby("run")[columns].median().dropna()
-    return table
+def _tables(cells: pd.DataFrame, names: list[str], columns: list[str]) -> dict[str, pd.DataFrame]:
+    """Return each method's numbers, a row a run, over its fits the median; failed runs left out."""
+    ok = cells[(cells["status"] == "ok") & cells["label"].isin(names)]
+    found = ok.groupby(["label", "run"])[columns].median().dropna()
+    have = set(found.index.get_level_values("label"))
+    return {m: found.loc[m] if m in have else found.iloc[:0].droplevel("label") for m in names}
 
 
 def _apart(names: list[str], errors: Doubles, losses: Doubles) -> tuple[list[int], dict[str, str]]:

@@ -31,7 +31,7 @@ def costs(view: View, task: Task) -> list[Cost]:
 def compute_pictures(view: View) -> list[Picture]:
     """Draw each task's accuracy against compute."""
     pictures = []
-    for task in view.tasks:
+    for task in view.pictured:
         svg = compute_plot(
             slug("compute", task.dataset, task.context),
             f"Median error against seconds of compute on {task.title}",

@@ -175,7 +175,7 @@ def outcomes(view: View, task: Task) -> list[Outcome]:
 def function_pictures(view: View) -> list[Picture]:
     """Draw the two tiers' medians against each other, a picture a task."""
     pictures = []
-    for task in function_tasks(view):
+    for task in (task for task in function_tasks(view) if task in view.pictured):
         rows = view.at(view.function, task)
         recorded = rows.dropna(subset=["train_loss_origin"]).drop_duplicates("run")
         svg = function_plot(
