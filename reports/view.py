@@ -116,8 +116,8 @@ class View:
         if few == all_:
             return ""
         return (
-            f"Pictures of their own have {few} of {all_} tasks, those on which the median errors "
-            "of methods in weights lie furthest apart; tables and maps have all."
+            f"{few} of {all_} data sets and contexts have pictures of their own: those on which "
+            "the methods' median errors in weights lie furthest apart. Tables and maps have all."
         )
 
     def _spread(self, task: Task) -> float:

@@ -96,4 +96,4 @@ def test_when_tasks_are_many_then_those_where_methods_differ_most_have_pictures(
     view = _view(spreads)
     widest = sorted(np.argsort(spreads)[-MOST_PICTURED:])
     assert [task.dataset for task in view.pictured] == [f"set-{place:02}" for place in widest]
-    assert f"have {MOST_PICTURED} of {MOST_PICTURED + 9} tasks" in view.pictured_note
+    assert f"{MOST_PICTURED} of {MOST_PICTURED + 9} data sets" in view.pictured_note
