@@ -115,8 +115,16 @@ class Gains:
         return -np.log(np.maximum(errors, tiny)), np.log(base / np.maximum(losses, tiny))
 
 
-def gain_correlations(results: Results) -> list[GainCorrelation]:
+def gain_correlations(
+    results: Results, gains: Sequence[Gains] | None = None
+) -> list[GainCorrelation]:
     """Correlate gains in weights and in function on every task with measured networks.
+
+    Parameters
+    ----------
+    results : Results
+    gains : sequence of Gains, optional
+        What `all_gains` found in them, for who has it.
 
     Returns
     -------
@@ -124,9 +132,9 @@ def gain_correlations(results: Results) -> list[GainCorrelation]:
         By data set, context, horizon and `AMONG`.
     """
     return [
-        correlation(gains, place, among)
-        for gains in all_gains(results)
-        for place in range(len(gains.horizons))
+        correlation(found, place, among)
+        for found in (all_gains(results) if gains is None else gains)
+        for place in range(len(found.horizons))
         for among in AMONG
     ]
 

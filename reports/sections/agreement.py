@@ -12,6 +12,7 @@ from weightcast.bench.results.gains import (
     ALIKE,
     FEWEST,
     GainCorrelation,
+    Gains,
     all_gains,
     gain_correlations,
 )
@@ -47,7 +48,8 @@ def agreement(view: View, tasks: Sequence[Task]) -> Agreement:
     tasks : sequence of Task
         Those with measured networks.
     """
-    found = gain_correlations(view.results)
+    gained = all_gains(view.results)
+    found = gain_correlations(view.results, gained)
     titles = {(task.dataset, task.context): task.title for task in tasks}
     found = [one for one in found if (one.dataset, one.context) in titles]
     pictures = [
@@ -57,7 +59,7 @@ def agreement(view: View, tasks: Sequence[Task]) -> Agreement:
     ]
     if scatter := _scatter(view, tasks):
         pictures.append(scatter)
-    return Agreement(pictures, _table(view, found, titles), _said(found))
+    return Agreement(pictures, _table(gained, found, titles), _said(found))
 
 
 def _map(
@@ -85,13 +87,11 @@ def _map(
 
 
 def _table(
-    view: View, found: Sequence[GainCorrelation], titles: dict[tuple[str, int], str]
+    gained: Sequence[Gains],
+    found: Sequence[GainCorrelation],
+    titles: dict[tuple[str, int], str],
 ) -> Table:
-    alike = {
-        f"{one} ({other})"
-        for gains in all_gains(view.results)
-        for one, other in gains.alike.items()
-    }
+    alike = {f"{one} ({other})" for each in gained for one, other in each.alike.items()}
     twins = (
         f" Counted once with another that they equal: {', '.join(sorted(alike))}." if alike else ""
     )

@@ -99,9 +99,9 @@ def function_table(view: View, task: Task) -> Table:
     return table
 
 
-def _fits(rows: pd.DataFrame) -> set[tuple[int, int]]:
-    """Return each row's run and which of the method's fits forecast it."""
-    return set(zip(rows["run"], rows["repeat"], strict=True))
+def _fits(rows: pd.DataFrame, chosen: pd.Series) -> set[tuple[int, int]]:
+    """Return the run of each chosen row, and which of the method's fits forecast it."""
+    return set(zip(rows["run"][chosen], rows["repeat"][chosen], strict=True))
 
 
 def batch_norm_note(rows: pd.DataFrame) -> str:
@@ -145,13 +145,13 @@ def agreement_table(view: View) -> Table:
         row = [words(label, colour=view.looks[label].colour)]
         for task in function_tasks(view):
             weights = view.at(view.weights, task, label)
-            weights = weights[(weights["status"] == "ok") & weights["rel_sum"].notna()]
+            known = (weights["status"] == "ok") & weights["rel_sum"].notna()
             function = view.at(view.function, task, label)
             lower = _fits(
-                function[(function["status"] == "ok") & (function["loss_change_last"] < 0)]
+                function, (function["status"] == "ok") & (function["loss_change_last"] < 0)
             )
             better = weights["rel_sum"] < 1
-            for runs in (_fits(weights[better]), _fits(weights[~better])):
+            for runs in (_fits(weights, known & better), _fits(weights, known & ~better)):
                 row.append(share(len(runs & lower), len(runs)))
         table.rows.append(row)
     return table
