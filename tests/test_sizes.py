@@ -75,3 +75,15 @@ def test_when_data_sets_are_few_then_nothing_is_said_of_size(few: int) -> None:
     view = View(_results(dict(list(SIZES.items())[:few])))
     assert sizes(view, view.ranked.board) == []
     assert sizes(view, None) == []
+
+
+def test_when_names_are_long_then_neighbours_do_not_run_into_each_other() -> None:
+    names = [f"fashion-mlp-batch{n}-sgd" for n in range(1024, 1024 + FEWEST)]
+    view = View(_results(dict.fromkeys(names, 300)))
+    for picture in sizes(view, view.ranked.board):
+        said = _texts(picture.svg)
+        for name in names:
+            assert name not in said
+            *head, _ = name.split("-")
+            assert head[-1] in said
+        assert "fashion-mlp" in said

@@ -15,6 +15,8 @@ from weightcast.reports.view import View
 #: Over fewer data sets nothing can be said of size.
 FEWEST = 4
 _ROW = 24.0
+#: Letters of a name that have room above each other.
+_LETTERS = 12
 
 
 def sizes(view: View, board: Leaderboard | None) -> list[Picture]:
@@ -99,10 +101,15 @@ def _coordinates(board: Leaderboard) -> dict[str, int]:
 
 
 def _head(name: str, size: int) -> str:
-    """Break a data set's name for a narrow column, and put its coordinates below."""
-    first, _, last = name.rpartition("-")
-    lines = [part for part in (first, last) if part]
-    return "\n".join([*lines, count(size)])
+    """Break a data set's name for a narrow column, at its dashes, and put its coordinates below."""
+    lines = [""]
+    for part in name.split("-"):
+        joined = f"{lines[-1]}-{part}" if lines[-1] else part
+        if len(joined) <= _LETTERS:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return "\n".join([*filter(None, lines), count(size)])
 
 
 def _runs(found: list[dict[str, int]]) -> str:
