@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -243,3 +244,31 @@ def write_plugin(tmp_path: Path) -> Callable[[str, str], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def accessibility() -> Callable[..., list[str]]:
+    """Return what axe-core finds wrong in a page, as a browser shows it with all of it unfolded."""
+    chromium = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if chromium is None:
+        pytest.skip("no chromium on PATH")
+    reason = "neither playwright nor axe-playwright-python is installed"
+    playwright = pytest.importorskip("playwright.sync_api", reason=reason)
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=reason)
+
+    def find(path: Path, scheme: str, width: int) -> list[str]:
+        with playwright.sync_playwright() as engines:
+            browser = engines.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+            page.goto(path.as_uri())
+            page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+            found = axe.Axe().run(page).response["violations"]
+            browser.close()
+        return [
+            f"{one['id']}: {one['help']}, {one['nodes'][0]['html'][:200]}, {len(one['nodes'])}"
+            for one in found
+        ]
+
+    return find

@@ -497,3 +497,12 @@ def test_when_few_methods_beat_the_last_value_then_that_is_said(results: Results
     assert (every.text, every.note) == ("—", "4 methods, too few")
     assert (beating.text, beating.note) == ("—", "3 methods, too few")
     assert found.takeaway == "There are too few methods for a rank correlation."
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+def test_when_axe_looks_at_the_loop_tier_then_it_finds_nothing_wrong(
+    page: str, tmp_path: Path, accessibility: Callable[..., list[str]], scheme: str, width: int
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page, encoding="utf-8")
+    assert accessibility(path, scheme, width) == []

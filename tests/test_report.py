@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -626,3 +626,12 @@ def test_when_headings_are_stepped_through_then_no_level_is_left_out(report: str
     levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert all(deeper <= level + 1 for level, deeper in pairwise(levels))
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+def test_when_axe_looks_at_the_report_then_it_finds_nothing_wrong(
+    report: str, tmp_path: Path, accessibility: Callable[..., list[str]], scheme: str, width: int
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(report, encoding="utf-8")
+    assert accessibility(path, scheme, width) == []
