@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from weightcast.bench.results.mixed import environment_differences
 from weightcast.bench.results.tables import Results
 from weightcast.datasets import InputError
 from weightcast.reports.figures import Picture, widths
+from weightcast.reports.index import Part, index_content
 from weightcast.reports.numbers import count, plural
 from weightcast.reports.plots.example import Example, make_example
 from weightcast.reports.plots.horizon import horizon_plot
@@ -88,6 +90,15 @@ def render_report(results: Results | View) -> str:
     if view.results.cells.empty and not view.results.loops:
         name = view.results.folder.name
         raise InputError(f"{name} holds no results yet; run a suite into it first")
+    return _render("report.html.j2", _content(view))
+
+
+def render_index(parts: Sequence[Part]) -> str:
+    """Render the page that leads to several reports."""
+    return _render("index.html.j2", index_content(parts))
+
+
+def _render(template: str, content: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -96,10 +107,11 @@ def render_report(results: Results | View) -> str:
         lstrip_blocks=True,
     )
     script = _read("script.js")
-    content = _content(view) | {"policy": Markup(_POLICY), "script": Markup(script)}
     numbers = itertools.count(1)
     environment.globals["count"] = lambda: next(numbers)
-    page = environment.get_template("report.html.j2").render(content)
+    page = environment.get_template(template).render(
+        {"looks": {}} | content | {"policy": Markup(_POLICY), "script": Markup(script)}
+    )
     return page.replace(_POLICY, _policy(f"{_read('style.css')}{widths(page)}", script), 1)
 
 

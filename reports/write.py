@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from weightcast.bench.results.tables import Results, load_results
@@ -65,6 +66,55 @@ def write_text_format(results: Results, format: str, out: Path | None = None) ->
     path = out if out is not None else results.folder / TEXT_FORMATS[format]
     write_text(path, text)
     return path
+
+
+def write_pages(folders: Sequence[Path], out: Path) -> tuple[Path, list[str]]:
+    """Write a page a result folder, and one that leads to them; return its path.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Of names of their own, which the pages get.
+    out : Path
+        A folder, made where there is none.
+
+    Returns
+    -------
+    path : Path
+    notes : list of str
+        Of folders in which nothing is ranked, with the reason.
+
+    Raises
+    ------
+    InputError
+        If two folders have one name, ``out`` is a file, a folder holds no results, or a file cannot
+        be written. Pages that were there stay until their new ones are whole.
+    """
+    from weightcast.datasets.errors import InputError
+    from weightcast.datasets.files.partial_file import write_text
+    from weightcast.reports.html import render_index, render_report, why_nothing_is_ranked
+    from weightcast.reports.index import part_of
+    from weightcast.reports.view import View
+
+    names = [folder.resolve().name for folder in folders]
+    for name in names:
+        if name == "index":
+            raise InputError("index.html leads to the others; rename the folder index")
+        if names.count(name) > 1:
+            raise InputError(f"two folders would have the page {name}.html; rename one of them")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; name a folder for the pages with --out")
+    parts, notes = [], []
+    for folder, name in zip(folders, names, strict=True):
+        view = View(load_results(folder))
+        page = render_report(view)
+        if reason := why_nothing_is_ranked(view):
+            notes.append(f"{folder}: nothing there is ranked: {reason}")
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / f"{name}.html", page)
+        parts.append(part_of(view, f"{name}.html"))
+    write_text(out / "index.html", render_index(parts))
+    return out / "index.html", notes
 
 
 def write_page(results: Results | Path | str, out: Path | str | None = None) -> tuple[Path, str]:

@@ -352,9 +352,15 @@ def _print_native(source: Path, track: str, split: str, csv: Path | None) -> Non
 @app.command()
 @clear_errors
 def report(
-    folder: ResultFolder,
+    folders: Annotated[
+        list[Path], typer.Argument(help="A result folder, or several.", metavar="DIR...")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="By default report.html, .md or .tex in DIR.")
+        Path | None,
+        typer.Option(
+            help="By default report.html, .md or .tex in DIR; of several folders a folder, for "
+            "index.html and a page each."
+        ),
     ] = None,
     format: Annotated[
         ReportFormat,
@@ -367,8 +373,18 @@ def report(
     """Write the report, an HTML page by default, and print its path."""
     from weightcast.bench.commands.arguments import check_output_file
     from weightcast.bench.results.tables import load_results
-    from weightcast.reports.write import write_page, write_text_format
+    from weightcast.reports.write import write_page, write_pages, write_text_format
 
+    if len(folders) > 1:
+        if format is not ReportFormat.html:
+            raise InputError(f"--format {format.value} is of one folder; name one, or leave it out")
+        if out is None:
+            raise InputError("several folders need --out, a folder for index.html and their pages")
+        index, notes = write_pages(folders, out)
+        typer.echo(str(index))
+        print_notes(notes)
+        return
+    (folder,) = folders
     check_output_file("--out", out)
     if format is not ReportFormat.html:
         typer.echo(str(write_text_format(load_results(folder), format.value, out)))
