@@ -55,6 +55,7 @@ BUILTIN = (
     "wnn",
     "nino_mlp",
     "line_search",
+    "logit_scale",
     "fixed_step",
     "oracle_line",
     "mean_displacement",

@@ -106,7 +106,12 @@ def test_when_one_thing_is_changed_then_the_rest_is_the_rungs(changed: RecordedD
     assert changed.recipe is not None
     before, after = rung.to_json(), changed.recipe.to_json()
     differ = {key for key in before | after if before.get(key) != after.get(key)} - {"name"}
-    assert differ in ({"network_options"}, {"batch_size"}, {"steps", "snapshot_every"})
+    assert differ in (
+        {"network_options"},
+        {"batch_size"},
+        {"data_options"},
+        {"steps", "snapshot_every"},
+    )
     # A start of its own all the same: runs that share one end near one another.
     assert changed.recipe.random_seed(0, "init") != rung.random_seed(0, "init")
 

@@ -24,8 +24,13 @@ def digits() -> Examples:
     return Examples(x[:1437], y[:1437], x[1437:], y[1437:], "digits", "BSD-3-Clause")
 
 
-def fashion() -> Examples:
+def fashion(train: int | None = None) -> Examples:
     """Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747): 60,000 + 10,000 of 28 × 28 bytes.
+
+    Parameters
+    ----------
+    train : int, optional
+        How many of the training images there are, the first ones; by default all.
 
     Raises
     ------
@@ -38,7 +43,7 @@ def fashion() -> Examples:
         parts.append(_pixels(files[f"{part}-images-idx3-ubyte"]))
         parts.append(_labels(files[f"{part}-labels-idx1-ubyte"]))
     train_x, train_y, test_x, test_y = parts
-    return Examples(train_x, train_y, test_x, test_y, "Fashion-MNIST", "MIT")
+    return Examples(train_x[:train], train_y[:train], test_x, test_y, "Fashion-MNIST", "MIT")
 
 
 def _pixels(path: Path) -> torch.Tensor:

@@ -20,10 +20,10 @@ def _digits() -> Examples:
     return digits()
 
 
-def _fashion() -> Examples:
+def _fashion(train: int | None = None) -> Examples:
     from weightcast.datasets.examples.images import fashion
 
-    return fashion()
+    return fashion(train)
 
 
 def _austen() -> Examples:

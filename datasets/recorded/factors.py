@@ -1,4 +1,4 @@
-"""One thing changed: a network of another size, other batches, or a run of another length.
+"""One thing changed: size of the network, of its batches or of its data, or length of the run.
 
 Each data set is a rung of the ladder, trained by plain SGD at its rate, with one thing changed. A
 shorter run, in as many snapshots, is an earlier phase of training, a longer one a later. Beside the
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from weightcast.datasets.dataset import RecordedDataSet
 from weightcast.datasets.recorded.ladder import DIGITS_MLP, FASHION_MLP, Rung, data_set
 
+#: Examples to train on: with fewer, losses spike at this rate once there is next to none left.
+_FEW = 3000
 #: 109,210 parameters, as many as the MLP on clothes has, within two in a thousand.
 DIGITS_MLP_WIDE = DIGITS_MLP._replace(
     options={"sizes": [64, 1456, 10]}, what="MLP 64-1456-10 on scikit-learn's digits",
@@ -36,6 +38,8 @@ def factors() -> Iterator[RecordedDataSet]:
         ("digits-mlp-late", DIGITS_MLP._replace(every=450), 25.0),
     ):
         yield data_set(f"{name}-sgd", rung, "sgd", 0.05, seconds)
+    few = FASHION_MLP._replace(what=f"{FASHION_MLP.what}'s first {_FEW:,} images")
+    yield data_set("fashion-mlp-few-sgd", few, "sgd", 0.05, 10.0, data_options={"train": _FEW})
 
 
 def _batches(rung: Rung, size: int) -> Rung:
