@@ -44,10 +44,20 @@ def horizon_labels(cells: pd.DataFrame, metric: str) -> list[str]:
         if name in ok.columns and bool(tasks[name].apply(lambda part: part.notna().any()).all())
     ]
     if "last" in found and len(found) > 1:
-        values = ok[[columns[label] for label in found]].to_numpy(float)
-        if np.array_equal(values[:, -2], values[:, -1], equal_nan=True):
+        # The same forecast at both makes two horizons alike, but the run itself goes on.
+        truth = f"true_{metric.removesuffix('_length')}"
+        pairs = [
+            [columns[label] for label in found[-2:]],
+            [f"{truth}_{label}" for label in found[-2:]],
+        ]
+        if all(_are_alike(ok, pair) for pair in pairs if set(pair) <= set(ok.columns)):
             found.remove("last")
     return found
+
+
+def _are_alike(cells: pd.DataFrame, pair: list[str]) -> bool:
+    one, other = cells[pair].to_numpy(float).T
+    return np.array_equal(one, other, equal_nan=True)
 
 
 def columns_of(metric: str, labels: Sequence[str]) -> list[str]:
