@@ -15,6 +15,8 @@ from weightcast.reports.palette import Look
 
 #: Skills below this are drawn as an arrow: they can be as low as −99.
 LOWEST = -1.0
+#: The frame goes on to here at least: hundredths alone would look like much.
+_NARROWEST = 0.05
 
 
 def forest_plot(name: str, title: str, ranking: Ranking, looks: Mapping[str, Look]) -> Markup:
@@ -31,8 +33,10 @@ def forest_plot(name: str, title: str, ranking: Ranking, looks: Mapping[str, Loo
     standings = ranking.standings[::-1]
     skills = [s.skill for s in standings]
     lower = min([s.lower for s in skills] + [s.value for s in skills] + [0.0])
-    left = max(lower - 0.06, LOWEST)
-    right = max(max(s.upper for s in skills) + 0.06, 0.25)
+    upper = max(*(s.upper for s in skills), _NARROWEST)
+    # The frame ends where the intervals do, whether skills are a tenth or nine.
+    room = 0.06 * (upper - max(lower, LOWEST))
+    left, right = max(lower - room, LOWEST), upper + room
 
     def paint(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=0.8)
