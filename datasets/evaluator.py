@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.datasets.device import torch_device
 from weightcast.datasets.recipe import Recipe
 from weightcast.datasets.synthetic.families import problem_loss
 from weightcast.datasets.trajectory import Floats, Metadata
@@ -62,6 +63,8 @@ class NetworkEvaluator:
         Whether to measure on the test data too.
     measured : int, optional
         Measure on so many of the first training, and of the first test examples only.
+    device : {"cpu", "cuda"}
+        Where: the network is moved there, examples as they are needed.
 
     Notes
     -----
@@ -82,8 +85,10 @@ class NetworkEvaluator:
         *,
         with_test: bool = True,
         measured: int | None = None,
+        device: str = "cpu",
     ) -> None:
-        self._network = network.eval()
+        self._device = torch_device(device)
+        self._network = network.to(self._device).eval()
         self._parameters = {
             name: parameter
             for name, parameter in network.named_parameters()
@@ -161,7 +166,7 @@ class NetworkEvaluator:
         """Return the batch-norm statistics of training data under some weights."""
         self._load(weights, None)
         return {
-            name: buffer.numpy().copy()
+            name: np.array(buffer.cpu())
             for name, buffer in self._buffers.items()
             if is_statistic(name)
         }
@@ -221,7 +226,8 @@ class NetworkEvaluator:
         """Cut examples so that what a network computes on the way stays small, and in the cache."""
         rows = rows or self._examples.at_once or max(1, _CHUNK // x[0].numel())
         for start in range(0, len(x), rows):
-            yield x[start : start + rows], y[start : start + rows]
+            x_, y_ = x[start : start + rows], y[start : start + rows]
+            yield x_.to(self._device), y_.to(self._device)
 
 
 def is_statistic(name: str) -> bool:
@@ -256,8 +262,10 @@ def _evaluating(network: torch.nn.Module) -> Iterator[None]:
         network.train(training)
 
 
-def rebuild(recipe: Recipe, *, with_test: bool = True) -> tuple[torch.nn.Module, NetworkEvaluator]:
-    """Rebuild a recipe's network and what measures it.
+def rebuild(
+    recipe: Recipe, *, with_test: bool = True, device: str = "cpu"
+) -> tuple[torch.nn.Module, NetworkEvaluator]:
+    """Rebuild a recipe's network on a device, and what measures it there.
 
     The network's values are meaningless until weights are loaded. ``with_test=False`` leaves the
     test data out.
@@ -265,7 +273,8 @@ def rebuild(recipe: Recipe, *, with_test: bool = True) -> tuple[torch.nn.Module,
     Raises
     ------
     InputError
-        If the network or the data are not known, or the data have yet to be fetched.
+        If the network or the data are not known, the data have yet to be fetched, or there is no
+        such device.
     """
     from weightcast.datasets.examples.load import load_examples
     from weightcast.datasets.networks.build import build_network
@@ -273,17 +282,20 @@ def rebuild(recipe: Recipe, *, with_test: bool = True) -> tuple[torch.nn.Module,
     network = build_network(recipe.network, **recipe.network_options)
     examples = load_examples(recipe.data, **recipe.data_options)
     return network, NetworkEvaluator(
-        network, examples, with_test=with_test, measured=recipe.measured
+        network, examples, with_test=with_test, measured=recipe.measured, device=device
     )
 
 
-def evaluator_for(meta: Metadata, *, with_test: bool = True) -> Evaluator | None:
+def evaluator_for(
+    meta: Metadata, *, with_test: bool = True, device: str = "cpu"
+) -> Evaluator | None:
     """Rebuild what measures a run's network, or None where no recipe is known.
 
-    ``with_test=False`` leaves the test data out, for methods that may use training loss only.
+    ``with_test=False`` leaves the test data out, for methods that may use training loss only. A
+    network is measured on the device; synthetic problems need none.
     """
     if not meta.recipe:
         return None
     if "generator" in meta.recipe:
         return problem_loss(meta)
-    return rebuild(Recipe.from_json(meta.recipe), with_test=with_test)[1]
+    return rebuild(Recipe.from_json(meta.recipe), with_test=with_test, device=device)[1]

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.datasets.device import torch_device
 from weightcast.methods.forecaster import CoordinateForecaster
 from weightcast.methods.training import (
     check_budget,
     draw_rows,
     run_network,
-    torch_device,
     train_network,
 )
 

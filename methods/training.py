@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from weightcast.datasets.errors import InputError, unknown
+from weightcast.datasets.device import torch_device
+from weightcast.datasets.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -19,31 +20,15 @@ if TYPE_CHECKING:
     from weightcast.datasets.task import ForecastTask
     from weightcast.datasets.trajectory import Floats, TensorInfo, Trajectory
 
-DEVICES = ("cpu", "cuda")
 CHECK_EVERY = 50  # updates between looks at the validation loss
 WARM_UP = 100  # updates until the rate is the full one
 MEMORY = 100  # updates that the mean of the weights goes back, about
 WORTH = 0.01  # the relative improvement that is waited for
-_SLICE = 512  # rows that a network sees at once when it forecasts; more fall out of the cache
+#: Rows that a network sees at once when it forecasts: more fall out of a CPU's cache, and of fewer
+#: a GPU would be handed little, often.
+_SLICE = {"cpu": 512, "cuda": 2**16}
 
 _copies: WeakKeyDictionary[torch.nn.Module, torch.nn.Module] = WeakKeyDictionary()
-
-
-def torch_device(name: str) -> torch.device:
-    """Look a device up.
-
-    Raises
-    ------
-    InputError
-        If it is neither ``"cpu"`` nor ``"cuda"``, or torch finds no CUDA here.
-    """
-    import torch
-
-    if name not in DEVICES:
-        raise unknown("device", name, DEVICES)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: torch finds no CUDA GPU on this machine; use device cpu")
-    return torch.device(name)
 
 
 def check_budget(method: Any) -> None:
@@ -97,8 +82,9 @@ def run_network(network: torch.nn.Module, name: str, width: int, *inputs: NDArra
     network, device = on_device(network, name), torch_device(name)
     made = np.empty((len(inputs[0]), width), np.float32)
     with torch.no_grad():
-        for start in range(0, len(made), _SLICE):
-            rows = slice(start, start + _SLICE)
+        at_once = _SLICE[device.type]
+        for start in range(0, len(made), at_once):
+            rows = slice(start, start + at_once)
             given = (torch.from_numpy(np.ascontiguousarray(i[rows])).to(device) for i in inputs)
             made[rows] = network(*given).cpu().numpy()
     return made

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from weightcast.datasets.device import torch_device
 from weightcast.methods.forecaster import CoordinateForecaster
 from weightcast.methods.published import find_state, load_state
 from weightcast.methods.registry import register
@@ -15,7 +16,6 @@ from weightcast.methods.training import (
     check_budget,
     draw_rows,
     run_network,
-    torch_device,
     train_network,
 )
 

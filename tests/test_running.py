@@ -286,8 +286,10 @@ def test_when_a_device_is_named_then_methods_that_take_one_get_it_and_no_others(
         ("nino-mlp", {"device": "cuda"}),
         ("lstm", {"device": "cpu"}),
     ]
-    with pytest.raises(InputError, match="no method of this run takes a device"):
-        run_suite(RunOptions(small, tmp_path / "out", device="cuda"))
+    weights = tmp_path / "weights.toml"
+    weights.write_text('tiers = ["weights"]\n' + SMALL, encoding="utf-8")
+    with pytest.raises(InputError, match="no method of this run takes a device, and no network is"):
+        run_suite(RunOptions(str(weights), tmp_path / "out", device="cuda"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match="no CUDA GPU on this machine"):
         run_suite(RunOptions(small, tmp_path / "out", methods=["lstm"], device="cuda"))

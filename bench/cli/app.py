@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
@@ -47,6 +48,13 @@ def _in_one_line() -> Iterator[None]:
         about = error.ctx.command_path if error.ctx is not None else "weightcast"
         typer.echo(f"weightcast: {printable(said.rstrip('.'))}; see {about} --help", err=True)
         raise typer.Exit(2) from None
+
+
+class Device(StrEnum):
+    """Where networks are trained and measured."""
+
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 app = typer.Typer(

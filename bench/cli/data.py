@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from weightcast.bench.cli.app import AsJson, DataFolder, Plugins, app, clear_errors, load_plugins
+from weightcast.bench.cli.app import (
+    AsJson,
+    DataFolder,
+    Device,
+    Plugins,
+    app,
+    clear_errors,
+    load_plugins,
+)
 from weightcast.datasets.errors import InputError, unknown
 
 
@@ -22,6 +30,10 @@ def record(
         Path | None, typer.Option(help="Data folder; by default $WEIGHTCAST_DATA or the user's.")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Runs side by side, one thread each.")] = 1,
+    device: Annotated[
+        Device,
+        typer.Option(help="cuda: on a GPU; what it records is not what a CPU does, and says so."),
+    ] = Device.cpu,
     plugin: Plugins = None,
 ) -> None:
     """Train a data set's runs and write their trajectories; runs already there are kept."""
@@ -32,7 +44,7 @@ def record(
     check_output_folder("--out", out)
     load_plugins(plugin)
     try:
-        written = record_dataset(dataset, seeds, out, jobs)
+        written = record_dataset(dataset, seeds, out, jobs, device.value)
     except RecordingFailed as error:
         typer.echo(f"weightcast: {error}", err=True)
         raise typer.Exit(1) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 from weightcast.bench.cli import completion
 from weightcast.bench.cli.app import (
     DataFolder,
+    Device,
     Plugins,
     app,
     clear_errors,
@@ -20,13 +20,6 @@ from weightcast.bench.cli.app import (
 )
 from weightcast.bench.printable import printable
 from weightcast.datasets.errors import InputError
-
-
-class Device(StrEnum):
-    """Where networks of methods are trained and run."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 @app.command()
@@ -72,8 +65,8 @@ def run(
     device: Annotated[
         Device,
         typer.Option(
-            help="cuda: methods that are networks train and run on a GPU; they then have rows of "
-            "their own."
+            help="cuda: networks are measured on a GPU; methods that are networks train and run "
+            "there, and have rows of their own."
         ),
     ] = Device.cpu,
     scheduler: Annotated[

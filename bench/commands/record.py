@@ -39,7 +39,9 @@ class RecordingFailed(InputError):
     """Some runs failed; the others are recorded."""
 
 
-def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) -> int:
+def record_dataset(
+    name: str, seeds: str | None, out: Path | None, jobs: int, device: str = "cpu"
+) -> int:
     """Record the runs that are not in the folder yet; return how many were.
 
     A long run that was broken off goes on from the last state that was saved of it.
@@ -53,12 +55,14 @@ def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) ->
         The data folder.
     jobs : int
         Runs side by side, each in a process of its own with one thread.
+    device : {"cpu", "cuda"}
+        What they are trained on.
 
     Raises
     ------
     InputError
         If the data set is unknown or generated, the seeds make no sense, its data have yet to be
-        fetched, the folder cannot be written to, or the disk is too full.
+        fetched, there is no such device, the folder cannot be written to, or the disk is too full.
     RecordingFailed
         If runs failed, naming each; the others are recorded.
     """
@@ -69,6 +73,10 @@ def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) ->
         raise InputError(f"{name} {dataset.untrainable}")
     wanted = parse_seeds(seeds) if seeds else list(dataset.seeds)
     dataset.recipe.require()
+    if device != "cpu":
+        from weightcast.datasets.device import torch_device
+
+        torch_device(device)
     folder = (out or default_data_folder()) / dataset.folder
     _prepare(folder)
     missing = [seed for seed in wanted if not _path(folder, seed).exists()]
@@ -100,7 +108,7 @@ def record_dataset(name: str, seeds: str | None, out: Path | None, jobs: int) ->
     with _saying_what_is_left(folder, missing), step_progress(f"recording {name}", runs):
         record = _one_by_one if jobs == 1 else _side_by_side
         try:
-            failed = record(recipe, missing, folder, jobs, runs)
+            failed = record(recipe, missing, folder, jobs, runs, device)
         finally:
             remove_stale(folder)  # of workers that were ended
     if failed:
@@ -187,12 +195,12 @@ def _path(folder: Path, seed: int) -> Path:
 
 
 def _one_by_one(
-    recipe: Recipe, seeds: list[int], folder: Path, jobs: int, runs: StepProgress
+    recipe: Recipe, seeds: list[int], folder: Path, jobs: int, runs: StepProgress, device: str
 ) -> dict[int, str]:
     failed = {}
     for index, seed in enumerate(seeds):
         try:
-            _record(recipe, seed, folder, partial(runs.at, index))
+            _record(recipe, seed, folder, partial(runs.at, index), device)
         except Exception as error:
             failed[seed] = _reason(error)
         runs.end(index)
@@ -200,7 +208,7 @@ def _one_by_one(
 
 
 def _side_by_side(
-    recipe: Recipe, seeds: list[int], folder: Path, jobs: int, runs: StepProgress
+    recipe: Recipe, seeds: list[int], folder: Path, jobs: int, runs: StepProgress, device: str
 ) -> dict[int, str]:
     context = worker_context()
     begun = [_NOT_BEGUN] * len(seeds)
@@ -210,7 +218,9 @@ def _side_by_side(
     failed = {}
     with worker_pool(jobs, _start_worker, (shared,)) as pool:
         for index, seed in enumerate(seeds):
-            pending[pool.schedule(_record_in_worker, args=(recipe, seed, folder, index))] = index
+            pending[
+                pool.schedule(_record_in_worker, args=(recipe, seed, folder, index, device))
+            ] = index
         while pending:
             gone = lost.among(list(pending.values()), pool.active)
             done = wait(pending, timeout=_POLL, return_when=FIRST_COMPLETED).done
@@ -287,16 +297,18 @@ def _start_worker(shared: _Shared) -> None:
     settle_worker()
 
 
-def _record_in_worker(recipe: Recipe, seed: int, folder: Path, index: int) -> None:
+def _record_in_worker(recipe: Recipe, seed: int, folder: Path, index: int, device: str) -> None:
     _shared.pids[index] = os.getpid()
 
     def on_step(step: int) -> None:
         _shared.steps[index] = step
 
-    _record(recipe, seed, folder, on_step)
+    _record(recipe, seed, folder, on_step, device)
 
 
-def _record(recipe: Recipe, seed: int, folder: Path, on_step: Callable[[int], None]) -> None:
+def _record(
+    recipe: Recipe, seed: int, folder: Path, on_step: Callable[[int], None], device: str
+) -> None:
     from weightcast.datasets.recorded.recorder import record_run
 
-    record_run(recipe, seed, _path(folder, seed), on_step)
+    record_run(recipe, seed, _path(folder, seed), on_step, device)

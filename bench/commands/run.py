@@ -190,7 +190,7 @@ def asked_suite(options: RunOptions) -> Suite:
     if options.device != "cpu":  # the CPU is what all methods take by default
         suite = suite.on_device(options.device)
         if not options.scheduler:
-            from weightcast.methods.training import torch_device
+            from weightcast.datasets.device import torch_device
 
             torch_device(options.device)
     return suite
@@ -253,7 +253,7 @@ def run_units(units: Sequence[Work], suite: Suite, options: RunOptions, store: S
         max_memory=1_000_000 * options.max_memory if options.max_memory else default_memory(jobs),
     )
     plugins = tuple(options.plugins)
-    setup = Setup(plugins, registered_by(plugins), options.data)
+    setup = Setup(plugins, registered_by(plugins), options.data, device=options.device)
     stop = threading.Event()
     happening: Iterator[list[Event]]
     if options.scheduler:
@@ -265,13 +265,14 @@ def run_units(units: Sequence[Work], suite: Suite, options: RunOptions, store: S
     else:
         from weightcast.bench.engine.local import run_here
 
-        site = Site(describe_machine(), jobs, THREADS)
+        site = Site(describe_machine(options.device), jobs, THREADS)
         happening = run_here(in_turn(units), setup, limits, site, stop)
     write_text(options.out / "suite.toml", suite.to_toml())
     environment = describe_environment(
         options.command,
         jobs,
         THREADS,
+        options.device,
         timeout_seconds=limits.timeout,
         # On a cluster each worker has a share of its own machine's where nobody says more.
         max_memory_bytes=(
@@ -383,7 +384,9 @@ def _with_data(suite: Suite, options: RunOptions) -> Suite:
         if missing and isinstance(dataset, RecordedDataSet):
             if options.record:
                 seeds = ",".join(map(str, missing))
-                record_dataset(name, seeds, options.data, options.jobs or suite.jobs)
+                record_dataset(
+                    name, seeds, options.data, options.jobs or suite.jobs, options.device
+                )
             elif options.skip_missing:
                 print(f"left out: {dataset.how_to_record(missing)}", file=sys.stderr)
                 continue

@@ -100,6 +100,7 @@ def run_on_cluster(
         own_share=own_share,
         jobs=jobs,
         preload=tuple(modules_of(units)),
+        device=setup.device,
     )
     return _results(client, order, units, stop), jobs
 

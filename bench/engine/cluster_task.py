@@ -59,6 +59,8 @@ class Order:
         Units side by side, over the whole cluster.
     preload : tuple of str
         What processes have loaded from the start.
+    device : str
+        Where networks are measured.
     """
 
     run: str
@@ -69,6 +71,7 @@ class Order:
     own_share: bool
     jobs: int
     preload: tuple[str, ...]
+    device: str = "cpu"
 
 
 def work_on(order: Order, key: str, unit: Work) -> list[Event]:
@@ -101,7 +104,7 @@ def work_on(order: Order, key: str, unit: Work) -> list[Event]:
     if bench is None:
         return []
     events: list[Event] = []
-    where = Site(describe_machine(), order.jobs, THREADS)
+    where = Site(describe_machine(order.device), order.jobs, THREADS)
     try:
         with _watched(key, bench.worker, dask_worker):
             unit.run(bench.worker, bench.setup, where, events.append, stop)
@@ -148,7 +151,7 @@ class _Bench:
         # Dask removes this folder even after a Dask worker that was killed.
         self._folder = tempfile.TemporaryDirectory(dir=dask_worker.local_directory)
         paths = _unpack(order, Path(self._folder.name))
-        self.setup = Setup(paths, order.methods, order.data, distrust=True)
+        self.setup = Setup(paths, order.methods, order.data, True, order.device)
         _allow_children()
         _forget_trimming()
         context = worker_context(order.preload)

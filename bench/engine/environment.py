@@ -28,11 +28,11 @@ PACKAGES = (
 
 
 @functools.cache
-def describe_machine() -> str:
+def describe_machine(device: str = "cpu") -> str:
     """Describe what numbers and seconds depend on here, as JSON without names of hosts or users.
 
     It stands with every fit and cell, so a result folder knows when machines or versions are mixed
-    in it.
+    in it. Of a GPU it speaks where the run used one, as ``device`` says.
     """
     import psutil
 
@@ -45,17 +45,19 @@ def describe_machine() -> str:
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
     }
+    if device != "cpu":
+        machine["gpu"] = _gpu_name()
     return json.dumps(machine, sort_keys=True)
 
 
 def describe_environment(
-    command: list[str], jobs: int, threads: int, **settings: Any
+    command: list[str], jobs: int, threads: int, device: str = "cpu", **settings: Any
 ) -> dict[str, Any]:
     """Describe the machine, the command line and how the workers are held."""
     return {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": f"weightcast {command_without_folders(command)}",
-        **json.loads(describe_machine()),
+        **json.loads(describe_machine(device)),
         "jobs": jobs,
         "threads_per_worker": threads,
         **settings,
@@ -124,6 +126,12 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _commit() -> str | None:

@@ -38,9 +38,12 @@ class Setup:
         Folder of recorded data sets.
     distrust : bool
         Whether this is another machine, where data may not be those of the plan.
+    device : {"cpu", "cuda"}
+        Where networks are measured.
     """
 
     plugins: tuple[Path, ...] = ()
     methods: tuple[frozenset[str], ...] = ()
     data: Path | None = None
     distrust: bool = False
+    device: str = "cpu"

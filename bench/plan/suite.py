@@ -264,11 +264,14 @@ class Suite(BaseModel):
         Raises
         ------
         InputError
-            If no method takes one.
+            If no method takes one, and no network is measured.
         """
         take = [e for e in self.methods if "device" in get_method(e.name).get_param_names()]
-        if not take:
-            raise InputError(f"no method of this run takes a device; leave --device {device} out")
+        if not take and "function" not in self.tiers:
+            raise InputError(
+                f"no method of this run takes a device, and no network is measured; leave --device "
+                f"{device} out"
+            )
         entries = [
             e.model_copy(update={"params": {"device": device} | e.params}) if e in take else e
             for e in self.methods

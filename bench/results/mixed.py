@@ -133,6 +133,7 @@ def _settings(machine: dict[str, Any], used: Collection[str] | None) -> dict[str
         if key in machine:
             value = machine[key]
             found[name] = "not known" if value is None else written(value)
+    found["GPU"] = str(machine.get("gpu") or "none used")
     packages = machine.get("packages") or {}
     return found | {
         name: "not installed" if version is None else str(version)

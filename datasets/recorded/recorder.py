@@ -4,8 +4,8 @@ No snapshot stays in memory. A run that dies leaves nothing under its name; one 
 whole file. What a long one had done by then is kept in hidden files, with which the next recording
 of the same run goes on.
 
-Training uses one thread: two runs side by side then use two cores fully, and the sums inside a
-matrix product keep one order, so the same seed gives the same bytes on the same machine.
+Training on the CPU uses one thread: two runs side by side then use two cores fully, and the sums
+inside a matrix product keep one order, so the same seed gives the same bytes on the same machine.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from weightcast.datasets.device import device_name, torch_device
 from weightcast.datasets.errors import InputError, unknown
 from weightcast.datasets.evaluator import NetworkEvaluator, network_state, rebuild
 from weightcast.datasets.examples.examples import Examples, inputs
@@ -41,7 +42,11 @@ METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def record_run(
-    recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None] | None = None
+    recipe: Recipe,
+    seed: int,
+    path: Path,
+    on_step: Callable[[int], None] | None = None,
+    device: str = "cpu",
 ) -> None:
     """Train one run and write it to ``path``.
 
@@ -55,24 +60,31 @@ def record_run(
     on_step : callable, optional
         Called with the number of steps done, for progress: when training begins, which is after 0
         of them or where a run that was broken off goes on, and after each.
+    device : {"cpu", "cuda"}
+        A GPU starts from the same weights and sees the same batches, but it rounds differently, and
+        not always alike: its runs are others than the CPU's, and say so.
 
     Raises
     ------
     InputError
-        If the recipe cannot be followed, or the training loss is no longer finite.
+        If the recipe cannot be followed, there is no such device, or the training loss is no longer
+        finite.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    gpus = [torch.cuda.current_device()] if torch_device(device).type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=[]):
-            _train(recipe, seed, path, on_step or (lambda step: None))
+        with torch.random.fork_rng(devices=gpus):
+            _train(recipe, seed, path, on_step or (lambda step: None), device)
     finally:
         torch.set_num_threads(threads)
 
 
-def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]) -> None:
+def _train(
+    recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None], device: str
+) -> None:
     torch.manual_seed(recipe.random_seed(seed, "initial state"))
-    network, evaluator = rebuild(recipe)
+    network, evaluator = rebuild(recipe, device=device)
     if evaluator.needs_own_network:
         # Measuring must leave no trace in what is trained; where it leaves none, one network's
         # memory is spared.
@@ -81,8 +93,8 @@ def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]
     optimizer = _optimizer(recipe, network)
     steps, rates = recipe.snapshot_steps, recipe.learning_rates
     tensors, state = describe_tensors(network), network_state(network)
-    states = [StateInfo.of(name, buffer.numpy()) for name, buffer in state.items()]
-    meta = _metadata(recipe, seed, network, examples)
+    states = [StateInfo.of(name, buffer.cpu().numpy()) for name, buffer in state.items()]
+    meta = _metadata(recipe, seed, network, examples, device)
     fixed = Fixed(aliases=_aliases(network, [t.name for t in tensors] + list(state)))
     room = header_room(tensors, steps, meta, states, fixed)
     saved = TrainingState(path, meta, network, optimizer)
@@ -91,7 +103,7 @@ def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]
         recording = _Recording(recipe, seed, network, evaluator, writer, file, saved)
         begun = recording.begin(steps)
         on_step(begun)
-        batches = _batches(recipe, seed, examples, begun)
+        batches = _batches(recipe, seed, examples, begun, torch_device(device))
         for begin, end in itertools.pairwise(steps[steps.index(begun) :]):
             start = time.perf_counter()
             network.train()
@@ -103,6 +115,8 @@ def _train(recipe: Recipe, seed: int, path: Path, on_step: Callable[[int], None]
                 examples.loss(network, x, y).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 on_step(step + 1)
+            if device == "cuda":
+                torch.cuda.synchronize()  # it works on when the last step's call has returned
             recording.seconds += time.perf_counter() - start
             recording.snapshot(end)
             if end < steps[-1]:
@@ -157,7 +171,7 @@ class _Recording:
         """Write and measure the weights; a run that diverged is not gone on with."""
         arrays = _parameters(self.network)
         state = network_state(self.network)
-        self.writer.write(list(arrays.values()), [buffer.numpy() for buffer in state.values()])
+        self.writer.write(list(arrays.values()), [b.cpu().numpy() for b in state.values()])
         if self.evaluator.needs_own_network:
             measured = self.evaluator.measure(arrays)
         else:
@@ -183,7 +197,9 @@ class _Recording:
             self.file.keep = True
 
 
-def _metadata(recipe: Recipe, seed: int, network: nn.Module, examples: Examples) -> Metadata:
+def _metadata(
+    recipe: Recipe, seed: int, network: nn.Module, examples: Examples, device: str
+) -> Metadata:
     """Return what is known of a run before it is trained."""
     return Metadata(
         dataset=recipe.name,
@@ -197,7 +213,8 @@ def _metadata(recipe: Recipe, seed: int, network: nn.Module, examples: Examples)
         batch_size=recipe.batch_size,
         steps_per_epoch=-(-len(examples.train_y) // recipe.batch_size),
         flops_per_step=_flops(recipe, network, examples),
-        source=f"trained on {examples.source} by the recorder",
+        source=f"trained on {examples.source} by the recorder"
+        + (f", on a GPU ({device_name(device)})" if device != "cpu" else ""),
         licence=examples.licence,
     )
 
@@ -232,7 +249,7 @@ def _pretrained(recipe: Recipe, network: nn.Module) -> str:
 
 
 def _batches(
-    recipe: Recipe, seed: int, examples: Examples, skip: int
+    recipe: Recipe, seed: int, examples: Examples, skip: int, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Shuffle the training data anew every epoch, for ever; the last batch may be short.
 
@@ -247,12 +264,12 @@ def _batches(
                 skip -= 1
                 continue
             rows = order[start : start + recipe.batch_size]
-            yield inputs(examples.train_x[rows]), examples.train_y[rows]
+            yield inputs(examples.train_x[rows].to(device)), examples.train_y[rows].to(device)
 
 
 def _parameters(network: nn.Module) -> dict[str, Floats]:
     return {
-        name: parameter.detach().numpy().astype(np.float32, copy=False)
+        name: parameter.detach().cpu().numpy().astype(np.float32, copy=False)
         for name, parameter in network.named_parameters()
         if parameter.requires_grad
     }

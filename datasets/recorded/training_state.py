@@ -105,6 +105,8 @@ class TrainingState:
             "optimizer": self._optimizer.state_dict(),
             "random": torch.get_rng_state(),
         }
+        if self._on_gpu:
+            content["random on the GPU"] = torch.cuda.get_rng_state()
         with whole_file(self.path) as partial:
             torch.save(content, partial)
         self._saved = time.perf_counter()
@@ -118,7 +120,7 @@ class TrainingState:
         if not self.path.exists():
             return None
         try:
-            self._content = torch.load(self.path, weights_only=True)
+            self._content = torch.load(self.path, weights_only=True, map_location="cpu")
             if self._content["run"] != self._run:
                 raise InputError("it is of another recipe, machine or version")
             return Progress(**self._content["progress"])
@@ -139,10 +141,16 @@ class TrainingState:
                 tensor.copy_(content["weights"][name])
         self._optimizer.load_state_dict(content["optimizer"])
         torch.set_rng_state(content["random"])
+        if self._on_gpu:
+            torch.cuda.set_rng_state(content["random on the GPU"])
 
     def remove(self) -> None:
         """Remove what was saved."""
         self.path.unlink(missing_ok=True)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return any(tensor.is_cuda for tensor in self._tensors().values())
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Return all that training changes; what is frozen the recipe rebuilds."""

@@ -195,7 +195,7 @@ class _Desk:
         own = (meta.dataset, meta.seed) if "generator" in meta.recipe else ()
         key = json.dumps([meta.recipe, meta.data, *own], sort_keys=True, default=str)
         if key not in self._evaluators:
-            self._evaluators[key] = evaluator_for(meta)
+            self._evaluators[key] = evaluator_for(meta, device=self.setup.device)
             pin_threads()  # it may have loaded a library
             while len(self._evaluators) > EVALUATORS:
                 del self._evaluators[next(iter(self._evaluators))]
