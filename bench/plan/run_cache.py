@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from weightcast.datasets import InputError, Trajectory, get_dataset
@@ -15,6 +17,8 @@ Files = tuple[Identity, ...]
 
 #: How often something is read again that changes meanwhile.
 TRIES = 3
+#: Runs that are read at once: as fast as the processor hashes, whatever the disk does.
+_READERS = min(8, os.cpu_count() or 1)
 
 
 class RunCache:
@@ -100,9 +104,11 @@ class RunCache:
                     raise InputError(
                         f"{run.label} and {runs[0].label} differ in their tensors or steps"
                     )
-            self._lineages[dataset] = {
-                run.meta.seed: self._lineage(dataset, run.meta.seed) for run in runs
-            }
+            seeds = [run.meta.seed for run in runs]
+            # Hashing and reading leave other threads alone.
+            with ThreadPoolExecutor(_READERS) as pool:
+                read = pool.map(lambda seed: self._lineage(dataset, seed), seeds)
+                self._lineages[dataset] = dict(zip(seeds, read, strict=True))
         return self._lineages[dataset]
 
     def _lineage(self, dataset: str, seed: int) -> Lineage:
