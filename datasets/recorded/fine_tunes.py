@@ -32,7 +32,7 @@ def fine_tunes() -> Iterator[RecordedDataSet]:
     """
     yield _data_set(
         "sentiment-minilm-adamw", "MiniLM-L6, all 22.7 million parameters", {}, 1e-4,
-        every=20, trained=22_713_986, seconds=750.0, runs=10,
+        every=20, trained=22_713_986, seconds=750.0, runs=6,
     )  # fmt: skip
     size = "DistilBERT-size (width-doubled MiniLM), "
     yield _data_set(
