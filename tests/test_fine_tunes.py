@@ -154,6 +154,19 @@ def test_when_a_fine_tune_is_recorded_then_it_says_what_it_started_from(
     assert set(a.meta.train_loss) != {a.meta.train_loss[0]}
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU here")
+def test_when_a_fine_tune_is_recorded_on_a_gpu_then_it_starts_from_the_same(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    for device in ("cpu", "cuda"):
+        record_run(recipe, 0, tmp_path / f"{device}.safetensors", device=device)
+    here, there = (open_trajectory(tmp_path / f"{d}.safetensors") for d in ("cpu", "cuda"))
+    assert there.meta.pretrained == here.meta.pretrained
+    for name, values in here.initial().items():
+        np.testing.assert_array_equal(there.initial()[name], values)
+    np.testing.assert_allclose(there.meta.train_loss, here.meta.train_loss, rtol=0.05)
+
+
 def test_when_recorded_then_the_trained_weights_load_into_the_library_s_own_class(
     recipe: Recipe, bert: Path, tmp_path: Path
 ) -> None:

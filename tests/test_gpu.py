@@ -80,7 +80,7 @@ def test_when_a_run_is_recorded_on_a_gpu_then_it_is_the_cpu_s_but_for_rounding(
         for name, values in here.snapshot(index).items():
             np.testing.assert_allclose(there.snapshot(index)[name], values, atol=2e-3)
     np.testing.assert_allclose(there.meta.train_loss, here.meta.train_loss, rtol=0.05)
-    assert there.meta.train_loss[-1] < 0.5 * there.meta.train_loss[0]
+    assert there.meta.train_loss[-1] < 0.8 * there.meta.train_loss[0]
     assert torch.cuda.get_device_name() in there.meta.source
     assert "GPU" not in here.meta.source
     assert there.verify()

@@ -139,7 +139,7 @@ def describe_start(network: Any, options: dict[str, Any]) -> str:
     digest = hashlib.sha256()
     for name, value in base.state_dict().items():
         digest.update(f"\0{name}\0".encode())
-        digest.update(value.contiguous().numpy().data)
+        digest.update(value.contiguous().cpu().numpy().data)
     count = sum(parameter.numel() for parameter in network.parameters())
     named = str(options["pretrained"])
     known = MATERIALS.get(named)

@@ -79,14 +79,14 @@ FASHION_CNN = Rung(
 #: 77,754 parameters; batch-norm statistics beside them.
 FASHION_RESNET8 = Rung(
     "resnet", {"size": 28}, "fashion", "ResNet-8 with batch norm on Fashion-MNIST",
-    batch_size=64, every=50, bytes_per_run=19_200_000, measured=2_000, runs=10,
+    batch_size=64, every=50, bytes_per_run=19_200_000, measured=2_000, runs=6,
 )  # fmt: skip
 #: 114,512 parameters; 512 windows are 32,768 characters.
 AUSTEN_TRANSFORMER = Rung(
     "character-transformer",
     {"characters": 80, "length": 64, "width": 64, "heads": 4, "layers": 2}, "austen",
     "character transformer on Jane Austen's novels",
-    batch_size=32, every=84, bytes_per_run=28_100_000, measured=512, runs=10,
+    batch_size=32, every=84, bytes_per_run=28_100_000, measured=512, runs=6,
 )  # fmt: skip
 
 
