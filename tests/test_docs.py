@@ -15,6 +15,7 @@ import io
 import json
 import math
 import re
+import statistics
 import shlex
 import shutil
 import subprocess
@@ -814,3 +815,54 @@ def test_when_the_share_of_a_step_that_lasts_is_shown_then_it_is_released() -> N
         shipped = get_dataset(f"digits-mlp-{by}")
         measured = drift_shares([shipped.run(seed) for seed in shipped.seeds])["late"]
         assert measured == pytest.approx(float(found[shipped.name]["share_late"]), rel=1e-6)
+
+
+def test_when_fine_tunes_are_spoken_of_then_every_number_is_a_released_one() -> None:
+    def table(name: str) -> list[dict[str, str]]:
+        with (PUBLISHED / "fine-tunes" / name).open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    weights, function = (
+        {row["method"]: row for row in table(f"{tier}.csv")} for tier in ("weights", "function")
+    )
+    cells = table("cells.csv")
+
+    def seconds(method: str, column: str) -> str:
+        found = [float(r[column]) for r in cells if r["method"] == method and r[column]]
+        return f"{statistics.median(found):.1f}" if found else "—"
+
+    text = section("results.md", "## fine-tunes")
+    told = rows(text)
+    assert set(told) == set(weights) - {"last-value"} == set(function) - {"last-value"}
+    for method, said in told.items():
+        of = function[method]
+        assert said == [
+            shown(weights[method], "skill", "+.3f", "—"),
+            *(shown(of, f"skill{at}", "+.3f", "—") for at in ("", "_h5", "_h20")),
+            seconds(method, "fit_seconds"),
+            seconds(method, "predict_seconds"),
+        ], method
+    network = [row for row in cells if row["tier"] == "function" and row["status"] == "ok"]
+    falls, gains = [], []
+    for row in network:
+        origin = float(row["train_loss_origin"])
+        if row["method"] == "last-value":
+            falls.append(1 - float(row["true_train_loss_h20"]) / origin)
+            assert 400 * float(row["seconds_per_step"]) == pytest.approx(12, abs=0.5)
+        if row["method"] == "line-search":
+            assert row["train_loss_h20"] == row["train_loss_h5"]
+            assert float(row["train_loss_h20"]) == pytest.approx(origin, rel=1e-6)
+        if row["method"] == "logit-scale":
+            gains.append(1 - float(row["train_loss_h20"]) / origin)
+    assert [round(100 * share) for share in (min(falls), max(falls))] == [33, 62]
+    assert round(100 * statistics.mean(falls)) == 49
+    assert round(100 * max(gains), 1) == 0.2
+    assert sum(gain > 1e-5 for gain in gains) == 2
+    slow = {row["method"]: row["reason"] for row in cells if row["status"] != "ok"}
+    assert list(slow) == ["lfd2"]
+    assert "240 s" in slow["lfd2"]
+    for tier, most in (("weights", 0.02), ("function", 0.05)):
+        found = _by_dataset(f"{tier}-by-dataset.csv")
+        for d in SIZES:
+            one, other = (float(found[m, d]["skill"]) for m in ("lfd2", "lfd2-ols"))
+            assert abs(one - other) < most
