@@ -25,6 +25,8 @@ from weightcast.reports.palette import Look, looks
 if TYPE_CHECKING:
     import pandas as pd
 
+#: The track of the headline rankings.
+MAIN = "main"
 #: Of more tasks than these not each has pictures of its own: a page of hundreds nobody opens.
 MOST_PICTURED = 12
 
@@ -60,7 +62,7 @@ class View:
     def __init__(self, results: Results) -> None:
         self.results = results
         self._ranked: dict[str, Ranked] = {}
-        self._apart: dict[tuple[str, str], pd.DataFrame] = {}
+        self._apart: dict[tuple[str, str, str], pd.DataFrame] = {}
         #: Tables, each with its rows at single tasks; a table is kept so that no other has its id.
         self._parts: dict[int, tuple[pd.DataFrame, dict[Any, pd.DataFrame]]] = {}
         self._grouped: dict[tuple[int, int], Mapping[Any, Any]] = {}
@@ -155,11 +157,11 @@ class View:
                 self._ranked[key] = Ranked(None, str(error))
         return self._ranked[key]
 
-    def by_dataset(self, board: Leaderboard) -> pd.DataFrame:
-        """Rank on each data set of a leaderboard alone; each tier is ranked once."""
-        key = board.tier, board.metric
+    def by_dataset(self, board: Leaderboard, track: str = MAIN) -> pd.DataFrame:
+        """Rank on each data set of a leaderboard alone; each ranking is taken apart once."""
+        key = board.tier, board.metric, track
         if key not in self._apart:
-            self._apart[key] = by_dataset(self.results, board, tier=board.tier)
+            self._apart[key] = by_dataset(self.results, board, tier=board.tier, track=track)
         return self._apart[key]
 
     def provenance(self, label: str) -> str:

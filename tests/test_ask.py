@@ -43,7 +43,7 @@ def _results(datasets: tuple[str, ...]) -> Results:
 
 def test_when_there_are_several_sets_then_each_and_all_of_them_can_be_picked() -> None:
     results = _results(("one", "two"))
-    (tier,) = json.loads(numbers_to_ask(View(results)))["tiers"]
+    (tier,) = json.loads(numbers_to_ask(View(results)))["boards"]
     assert [key for key, _ in tier["sets"]] == ["", "one", "two"]
     assert [key for key, _ in tier["at"]] == ["", "h5", "h10", "last"]
     assert tier["sets"][1][1] == f"one ({RUNS} runs)"
@@ -58,7 +58,7 @@ def test_when_there_are_several_sets_then_each_and_all_of_them_can_be_picked() -
 
 
 def test_when_there_is_one_set_then_there_is_nothing_to_take_apart() -> None:
-    (tier,) = json.loads(numbers_to_ask(View(_results(("one",)))))["tiers"]
+    (tier,) = json.loads(numbers_to_ask(View(_results(("one",)))))["boards"]
     assert [key for key, _ in tier["sets"]] == [""]
     assert len(tier["skills"]) == 1
 
@@ -66,10 +66,35 @@ def test_when_there_is_one_set_then_there_is_nothing_to_take_apart() -> None:
 def test_when_a_name_would_end_the_element_then_it_does_not() -> None:
     text = numbers_to_ask(View(_results(("one",))))
     assert "<" not in text
-    assert METHODS[2] in json.loads(text)["tiers"][0]["methods"]
+    assert METHODS[2] in json.loads(text)["boards"][0]["methods"]
 
 
 def test_when_nothing_is_ranked_then_there_is_nothing_to_ask() -> None:
     results = _results(("one",))
     results.cells = results.cells[results.cells["run"] < 2]
-    assert json.loads(numbers_to_ask(View(results)))["tiers"] == []
+    assert json.loads(numbers_to_ask(View(results)))["boards"] == []
+
+
+def test_when_there_are_fine_tunes_then_their_track_can_be_picked_too() -> None:
+    results = _results(("one", "two"))
+    other = results.cells["dataset"] == "two"
+    results.cells.loc[other, "track"] = "fine-tune"
+    boards = json.loads(numbers_to_ask(View(results)))["boards"]
+    assert [(one["track"], one["tier"], one["metric"][0]) for one in boards] == [
+        ("main", "weights", "rel_sum"),
+        ("fine-tune", "weights", "rel_sum"),
+    ]
+    for one, dataset, track in zip(boards, ("one", "two"), ("main", "fine-tune"), strict=True):
+        board = rank_results(results, metric="rel_sum", track=track, datasets=[dataset])
+        for s in board.ranking.standings:
+            found = one["skills"][0][0][one["methods"].index(s.method)]
+            assert found == pytest.approx([s.skill.value, s.skill.lower, s.skill.upper], abs=1e-4)
+
+
+def test_when_more_was_measured_then_it_can_be_picked_after_the_headline() -> None:
+    results = _results(("one", "two"))
+    random = np.random.default_rng(2)
+    results.cells["rmse"] = random.uniform(0.1, 2, len(results.cells))
+    boards = json.loads(numbers_to_ask(View(results)))["boards"]
+    assert [one["metric"][0] for one in boards] == ["rel_sum", "rmse"]
+    assert boards[0]["skills"] != boards[1]["skills"]

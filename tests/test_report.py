@@ -486,7 +486,8 @@ def test_when_numbers_are_asked_for_then_table_picture_and_address_follow(
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = tmp_path / "report.html"
     path.write_text(report, encoding="utf-8")
-    board = rank_results(results, metric="rel_sum", datasets=["digits-mlp-sgd"])
+    headline = rank_results(results).metric
+    board = rank_results(results, metric=headline, datasets=["digits-mlp-sgd"])
     expected = {s.method: s.skill.value for s in board.ranking.standings}
     with playwright.sync_playwright() as engines:
         browser = engines.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -527,6 +528,30 @@ def test_when_numbers_are_asked_for_then_table_picture_and_address_follow(
         lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
         assert lines[0] == '#,method,skill,"95 %, from",to'
         assert lines[1].split(",")[1] == "lfd2-ols"
+        # By another metric, the table, the picture by horizon and the address follow as well.
+        page.fill("#filter", "")
+        page.select_option("#ask select[name=at]", "")
+        page.select_option("#ask select[name=metric]", "rel_final")
+        other = rank_results(results, metric="rel_final", datasets=["digits-mlp-sgd"])
+        expected = {s.method: s.skill.value for s in other.ranking.standings}
+        named = {row[1].removesuffix(" (reference)"): row[2] for row in shown(page)}
+        assert set(named) == set(expected)
+        for method, value in expected.items():
+            assert float(named[method].replace("−", "-")) == pytest.approx(value, abs=6e-4)
+        page.select_option("#ask select[name=metric]", board.metric)
+        said = page.locator("#asked-curves title").evaluate_all(
+            "all => all.map(t => t.textContent)"
+        )
+        assert len(said) == len(shown(page))
+        best = next(iter(board.at_horizons))
+        told = next(line for line in said if line.startswith(f"{best}: "))
+        for label, skill in zip(board.horizons, board.at_horizons[best], strict=True):
+            value = told.partition(f"{label.removeprefix('h')}: ")[2].partition(" ")[0]
+            assert float(value.replace("−", "-")) == pytest.approx(skill.value, abs=6e-4)
+        assert page.locator("#ask label", has_text="Track").is_hidden()
+        again.goto(f"{path.as_uri()}#ask?tier=function&metric=test_loss")
+        again.reload()
+        assert again.locator("#ask select[name=metric]").input_value() == "test_loss"
         # What an address asks for and is not there is the first that can be picked, shown as such.
         again.goto(f"{path.as_uri()}#ask?tier=none&set=none&at=none")
         again.reload()

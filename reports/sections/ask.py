@@ -1,19 +1,24 @@
-"""Skills by tier, data set and horizon, for a reader to pick from: computed here, drawn there."""
+"""Skills by tier, track, metric, data set and horizon, for a reader to pick from: drawn there."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from weightcast.bench.estimate import Estimate
 from weightcast.bench.results.horizons import spoken, spoken_metric
 from weightcast.bench.results.leaderboard import Leaderboard
 from weightcast.reports.numbers import plural
-from weightcast.reports.view import View
+from weightcast.reports.sections.track import FINE_TUNE
+from weightcast.reports.view import MAIN, View
 
 _PLACES = 4
 _LENGTH = "length"
+#: What can be picked beside a tier's headline; what was not measured is left out.
+_METRICS = {"weights": ("rel_sum", "rel_final", "rmse"), "function": ("train_loss", "test_loss")}
+_TRACKS = (MAIN, FINE_TUNE)
 
 Skill = list[float] | None
 
@@ -24,17 +29,36 @@ def numbers_to_ask(view: View) -> str:
     Returns
     -------
     str
-        ``tiers``: of each its name, metric, baseline, methods with colours, what can be picked
-        (``sets`` and ``at``, pairs of a key and words), and ``skills[set][at][method]``: value
-        and ends of the interval, or null. Empty where nothing is ranked.
+        ``boards``: of each its tier, track, metric (a key and words), baseline, methods with
+        colours, what can be picked (``sets`` and ``at``, pairs of a key and words), and
+        ``skills[set][at][method]``: value and ends of the interval, or null. Empty where nothing
+        is ranked.
     """
-    boards = [ranked.board for ranked in (view.whole, view.rank(tier="function"))]
-    tiers = [_tier(view, board) for board in boards if board is not None]
+    boards = [
+        _board(view, board, track)
+        for track in _TRACKS
+        if (view.results.cells["track"] == track).any()
+        for board in _rankings(view, {} if track == MAIN else {"track": track})
+    ]
     # Names are foreign: nothing of them may end the element that they stand in.
-    return json.dumps({"tiers": tiers}, separators=(",", ":")).replace("<", "\\u003c")
+    return json.dumps({"boards": boards}, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _tier(view: View, board: Leaderboard) -> dict[str, Any]:
+def _rankings(view: View, options: dict[str, str]) -> Iterator[Leaderboard]:
+    """Rank a track by each metric of each tier, the headline first."""
+    for tier in _METRICS:
+        headline = view.rank(tier=tier, **options).board
+        if headline is None:
+            continue
+        yield headline
+        for metric in _METRICS[tier]:
+            if metric != headline.metric:
+                board = view.rank(tier=tier, metric=metric, **options).board
+                if board is not None:
+                    yield board
+
+
+def _board(view: View, board: Leaderboard, track: str) -> dict[str, Any]:
     methods = [s.method for s in board.ranking.standings]
     at = [("", "all horizons of the ranking")]
     at += [(label, f"horizon {spoken(label)}") for label in board.horizons]
@@ -45,10 +69,11 @@ def _tier(view: View, board: Leaderboard) -> dict[str, Any]:
     )
     found = [("", every, _pooled(board, methods, at))]
     if len(board.datasets) > 1:
-        found += _alone(view, board, methods, at)
+        found += _alone(view, board, track, methods, at)
     return {
-        "name": board.tier,
-        "metric": spoken_metric(board.metric, board.horizons),
+        "tier": board.tier,
+        "track": track,
+        "metric": (board.metric, spoken_metric(board.metric, board.horizons)),
         "baseline": board.ranking.baseline,
         "methods": methods,
         "colours": [view.looks[method].colour for method in methods],
@@ -74,10 +99,10 @@ def _pooled(board: Leaderboard, methods: list[str], at: list[tuple[str, str]]) -
 
 
 def _alone(
-    view: View, board: Leaderboard, methods: list[str], at: list[tuple[str, str]]
+    view: View, board: Leaderboard, track: str, methods: list[str], at: list[tuple[str, str]]
 ) -> list[tuple[str, str, list[list[Skill]]]]:
     """Return each data set's key, words and skills."""
-    table = view.by_dataset(board)
+    table = view.by_dataset(board, track)
     several = len(table) and table["context"].nunique() > 1
     found = []
     for (dataset, context), part in table.groupby(["dataset", "context"]) if len(table) else []:

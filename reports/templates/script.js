@@ -202,12 +202,22 @@
 
   // What is picked of the numbers, as a table and a picture.
   const asking = document.querySelector("#ask");
-  const tiers = JSON.parse(document.querySelector("#numbers")?.textContent ?? '{"tiers":[]}').tiers;
+  const boards = JSON.parse(document.querySelector("#numbers")?.textContent ?? '{"boards":[]}').boards;
   const picks = Object.fromEntries([...(asking?.querySelectorAll("select") ?? [])].map((one) => [one.name, one]));
   const fill = (select, pairs) => {
     const before = select.value;
     select.replaceChildren(...pairs.map(([key, said]) => new Option(said, key)));
     if (pairs.some(([key]) => key === before)) select.value = before;
+    select.closest("label").hidden = pairs.length < 2;
+  };
+  // Each choice is among the boards that those before it have left.
+  const chosen = () => {
+    let left = boards;
+    for (const [name, of] of [["tier", (one) => [one.tier, one.tier]], ["track", (one) => [one.track, one.track]], ["metric", (one) => one.metric]]) {
+      fill(picks[name], [...new Map(left.map(of)).entries()]);
+      left = left.filter((one) => of(one)[0] === picks[name].value);
+    }
+    return left[0];
   };
   const made = (name, attributes = {}, text = null) => {
     const element = document.createElementNS(document.querySelector("#asked-picture").namespaceURI, name);
@@ -260,29 +270,81 @@
     });
     picture.replaceChildren(...parts);
   };
+  // The same picks at each horizon: lines through skills, with their intervals.
+  const curves = (board, set, rows) => {
+    const places = board.at.map(([key], place) => [key, place]).filter(([key]) => key && key !== "length");
+    const figure = document.querySelector("#asked-horizons");
+    figure.hidden = places.length < 2;
+    if (figure.hidden) return;
+    const [left, right, top, bottom] = [60, 560, 12, 250];
+    const drawn = rows.map((one) => ({ ...one, at: places.map(([, place]) => board.skills[set][place][board.methods.indexOf(one.method)]) }));
+    const known = drawn.flatMap((one) => one.at.filter(Boolean));
+    const from = Math.max(-1, Math.min(0, ...known.map((skill) => skill[1])) - 0.03);
+    const to = Math.max(0.1, ...known.map((skill) => skill[2])) + 0.03;
+    const y = (value) => bottom - ((Math.min(Math.max(value, from), to) - from) / (to - from)) * (bottom - top);
+    const x = (place) => left + ((place + 0.5) / places.length) * (right - left);
+    const picture = document.querySelector("#asked-curves");
+    const height = Math.max(300, 20 * drawn.length + 30);
+    const said = "The same picks at each horizon: skills with their intervals, below −1 at the edge";
+    picture.setAttribute("viewBox", `0 0 760 ${height}`);
+    picture.setAttribute("aria-label", said);
+    figure.querySelector("figcaption").firstChild.textContent = `${said}. `;
+    const parts = [];
+    const step = [0.05, 0.1, 0.2, 0.5].find((size) => (to - from) / size <= 8) ?? 1;
+    for (let tick = Math.ceil(from / step) * step; tick <= to; tick += step) {
+      const zero = Math.abs(tick) < 1e-9;
+      parts.push(made("line", { x1: left, x2: right, y1: y(tick), y2: y(tick), stroke: "currentColor", "stroke-opacity": zero ? 0.9 : 0.15 }));
+      parts.push(made("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end", fill: "currentColor" }, (zero ? 0 : tick).toFixed(2).replace("-", "−")));
+    }
+    places.forEach(([key], place) => parts.push(made("text", { x: x(place), y: bottom + 18, "text-anchor": "middle", fill: "currentColor" }, key.replace(/^h/, ""))));
+    parts.push(made("text", { x: (left + right) / 2, y: bottom + 36, "text-anchor": "middle", fill: "currentColor" }, "snapshots ahead"));
+    drawn.forEach((one, place) => {
+      const beside = ((place + 0.5) / drawn.length - 0.5) * 0.5 * ((right - left) / places.length);
+      const dash = place % 3 === 1 ? "6 3" : place % 3 === 2 ? "2 3" : "none";
+      const mark = made("g", { class: "mark", "data-method": one.method, tabindex: place ? -1 : 0, role: "img" });
+      const each = one.at.map((skill, at) => (skill ? `${places[at][0].replace(/^h/, "")}: ${signed(skill[0])} [${signed(skill[1])}, ${signed(skill[2])}]` : null)).filter(Boolean);
+      mark.append(made("title", {}, `${one.method}: ${each.join("; ")}`));
+      const line = one.at.map((skill, at) => (skill ? `${x(at) + beside},${y(skill[0])}` : null)).filter(Boolean);
+      mark.append(made("polyline", { points: line.join(" "), fill: "none", stroke: one.colour, "stroke-width": 1.6, "stroke-dasharray": dash }));
+      one.at.forEach((skill, at) => {
+        if (!skill) return;
+        mark.append(
+          made("line", { x1: x(at) + beside, x2: x(at) + beside, y1: y(skill[1]), y2: y(skill[2]), stroke: one.colour, "stroke-width": 1.2 }),
+          made("circle", { cx: x(at) + beside, cy: y(skill[0]), r: 3, fill: one.colour }),
+        );
+      });
+      const row = 18 + 20 * place;
+      mark.append(
+        made("line", { x1: right + 16, x2: right + 40, y1: row - 4, y2: row - 4, stroke: one.colour, "stroke-width": 2, "stroke-dasharray": dash }),
+        made("text", { x: right + 46, y: row, fill: "currentColor" }, one.method.length > 20 ? `${one.method.slice(0, 19)}…` : one.method),
+      );
+      parts.push(mark);
+    });
+    picture.replaceChildren(...parts);
+  };
   const answer = () => {
-    const tier = tiers.find((one) => one.name === picks.tier.value) ?? tiers[0];
-    picks.tier.value = tier.name;
-    fill(picks.set, tier.sets);
-    fill(picks.at, tier.at);
-    const set = Math.max(0, tier.sets.findIndex(([key]) => key === picks.set.value));
-    const at = Math.max(0, tier.at.findIndex(([key]) => key === picks.at.value));
-    const rows = tier.methods
-      .map((method, place) => ({ method, colour: tier.colours[place], reference: tier.references[place], skill: tier.skills[set][at][place] }))
+    const board = chosen();
+    fill(picks.set, board.sets);
+    fill(picks.at, board.at);
+    const set = Math.max(0, board.sets.findIndex(([key]) => key === picks.set.value));
+    const at = Math.max(0, board.at.findIndex(([key]) => key === picks.at.value));
+    const rows = board.methods
+      .map((method, place) => ({ method, colour: board.colours[place], reference: board.references[place], skill: board.skills[set][at][place] }))
       .filter((one) => one.skill)
       .sort((a, b) => b.skill[0] - a.skill[0]);
-    const said = `Skill in ${tier.name} by ${tier.metric} against ${tier.baseline}: ${tier.at[at][1]}, ${tier.sets[set][1]}`;
+    const track = board.track === "main" ? "" : `track ${board.track}, `;
+    const said = `Skill in ${board.tier} by ${board.metric[1]} against ${board.baseline}: ${track}${board.at[at][1]}, ${board.sets[set][1]}`;
     document.querySelector("#asked caption span").textContent = said;
     asking.querySelector("figcaption").firstChild.textContent = `${said}. `;
     document.querySelector("#asked tbody").replaceChildren(...rows.map(row));
     forest(rows, said);
+    curves(board, set, rows);
     pick();
     mark();
   };
-  if (asking && tiers.length) {
+  if (asking && boards.length) {
     for (const hidden of [asking, document.querySelector("#to-ask")]) hidden.hidden = false;
-    fill(picks.tier, tiers.map(({ name }) => [name, name]));
-    asking.querySelector("figcaption").prepend("");
+    asking.querySelectorAll("figcaption").forEach((caption) => caption.prepend(""));
     asking.addEventListener("change", () => {
       answer();
       keep("ask", Object.fromEntries(Object.values(picks).map((one) => [one.name, one.value])));
@@ -293,14 +355,15 @@
   const restore = () => {
     const asked = state();
     const wanted = asked.get("methods");
-    if (asking && tiers.length && asked.has("tier")) {
-      picks.tier.value = asked.get("tier");
-      answer();
-      for (const name of ["set", "at"]) {
+    if (asking && boards.length && asked.has("tier")) {
+      for (const name of ["tier", "track", "metric", "set", "at"]) {
+        // An address from before a pick was there, or of another page, leaves the first choice.
+        if (!asked.has(name) && !["set", "at"].includes(name)) continue;
         const known = [...picks[name].options].some((option) => option.value === asked.get(name));
-        picks[name].value = known ? asked.get(name) : "";
+        if (known) picks[name].value = asked.get(name);
+        else picks[name].selectedIndex = 0;
+        answer();
       }
-      answer();
     }
     if (wanted !== null && wanted !== field.value) {
       field.value = wanted;
