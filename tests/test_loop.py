@@ -26,10 +26,16 @@ from weightcast.bench.loop.stepping.side_by_side import SideBySide, can_stand_si
 from weightcast.bench.loop.training import run_loop
 from weightcast.bench.loop.unit import LoopUnit
 from weightcast.bench.loop.uses.syncs import LOOKAHEAD_RATE, LOOKAHEAD_STEPS
-from weightcast.bench.plan.loop_groups import first_grids, loop_groups, missing_groups, widened
+from weightcast.bench.plan.loop_groups import (
+    first_grids,
+    jumps,
+    loop_groups,
+    missing_groups,
+    widened,
+)
 from weightcast.bench.plan.loop_row import loop_row
 from weightcast.bench.plan.loop_settings import LoopGroup, LoopRun, LoopSettings, rates
-from weightcast.bench.plan.suite import load_suite
+from weightcast.bench.plan.suite import MethodEntry, load_suite
 from weightcast.bench.results.tables import load_results
 from weightcast.datasets import InputError, Recipe, RecordedDataSet, get_dataset
 from weightcast.datasets.evaluator import batch_norms
@@ -461,6 +467,32 @@ def test_when_grids_are_widened_then_all_methods_get_the_same_rates(tmp_path: Pa
     assert len(keys) == 96
     left = missing_groups(groups, keys)
     assert {run.learning_rate for group in left for run in group.runs} == {0.005, 0.01}
+
+
+def test_when_a_reference_measures_the_loss_then_it_jumps_and_others_do_not() -> None:
+    names = [
+        "last-value",
+        "oracle-line",
+        "mean-displacement",
+        "theta",
+        "line-search",
+        "logit-scale",
+    ]
+    found = [name for name in names if jumps(MethodEntry(name=name))]
+    assert found == ["line-search", "logit-scale"]
+
+
+@pytest.mark.parametrize("name", ["line-search", "logit-scale"])
+def test_when_a_reference_jumps_then_no_jump_raises_the_loss_and_its_seconds_are_paid(
+    name: str,
+) -> None:
+    group = _group(name)
+    for row in run_loop(replace(group, runs=group.runs[:2])):
+        assert row["status"] == "ok", row["reason"]
+        assert len(row["jumps"]) > 0
+        for jump in row["jumps"]:
+            assert jump["after"] <= jump["before"] * (1 + 1e-5)
+            assert jump["seconds"] > 0
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in load_suite("loop").methods])
