@@ -15,9 +15,9 @@ import io
 import json
 import math
 import re
-import statistics
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 import tomllib

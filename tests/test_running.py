@@ -296,6 +296,32 @@ def test_when_a_device_is_named_then_methods_that_take_one_get_it_and_no_others(
     assert not (tmp_path / "out").exists()
 
 
+def test_when_a_folder_is_filled_by_several_commands_then_its_suite_names_all_it_holds(
+    small: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run_suite(RunOptions(small, out, methods=["last-value"]))
+    run_suite(RunOptions(small, out, methods=["last-two-line"], tuning=0, datasets=None))
+    run_suite(RunOptions(small, out, methods=["last-value"], datasets=["digits-mlp-sgd"]))
+    suite = load_suite(str(out / "suite.toml"))
+    assert [entry.name for entry in suite.methods] == ["last-value", "last-two-line"]
+    assert set(_cells(out)["method"]) == {"last-value", "last-two-line"}
+    other = tmp_path / "small-other.toml"
+    other.write_text(
+        SMALL.replace("digits-mlp-sgd", "digits-mlp-adam").replace("[10]", "[12]"), encoding="utf-8"
+    )
+    run_suite(RunOptions(str(other), out, methods=["last-value"]))
+    suite = load_suite(str(out / "suite.toml"))
+    assert suite.datasets == ["digits-mlp-sgd", "digits-mlp-adam"]
+    assert suite.contexts == [10, 12]
+    # Runs cut otherwise take the place of all that was there, and so does what is asked for.
+    other.write_text(SMALL.replace("rotations = 4", "rotations = 3"), encoding="utf-8")
+    run_suite(RunOptions(str(other), out, methods=["last-value"]))
+    suite = load_suite(str(out / "suite.toml"))
+    assert [entry.name for entry in suite.methods] == ["last-value"]
+    assert suite.datasets == ["digits-mlp-sgd"]
+
+
 def test_when_a_plan_is_made_then_keys_depend_on_what_numbers_depend_on(small: str) -> None:
     suite = load_suite(small).resolve()
     runs = RunCache(None)

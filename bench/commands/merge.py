@@ -22,6 +22,7 @@ from weightcast.bench.engine.store.schema import count_again
 from weightcast.bench.engine.store.store import LOCK, NAME, Store
 from weightcast.bench.plan.label import method_label
 from weightcast.bench.plan.suite import Suite, load_suite
+from weightcast.bench.plan.united import FIXED, united
 from weightcast.bench.results.mixed import store_note
 from weightcast.datasets import InputError
 from weightcast.datasets.files.partial_file import write_text
@@ -35,8 +36,6 @@ _LOOP_PLACE = (
     "dataset", "method", "params", "accept", "use", "optimizer", "schedule", "learning_rate",
     "length", "horizon", "momentum", "seed",
 )  # fmt: skip
-# What no option of `weightcast run` changes: where it differs, the suite itself was changed.
-_FIXED = ("rotations", "sample", "seed")
 
 
 @dataclass
@@ -97,7 +96,7 @@ def merge_folders(folders: Sequence[Path], out: Path) -> Merged:
         try:
             merged = _merge_stores(parts, build, out)
             if suites:
-                suite, notes = _united_suite(suites)
+                suite, notes = united([suite for _, suite in suites])
                 write_text(build / "suite.toml", suite.to_toml())
                 merged.notes += notes
             if environment := _united_environment(parts):
@@ -312,37 +311,13 @@ def _suites(parts: Sequence[Path]) -> list[tuple[Path, Suite]]:
     found = [(path.parent, load_suite(str(path))) for path in files if path.exists()]
     for folder, suite in found[1:]:
         first, other = found[0]
-        for name in _FIXED:
+        for name in FIXED:
             if getattr(suite, name) != getattr(other, name):
                 raise InputError(
                     f"{first} was run with {name} = {getattr(other, name)}, {folder} with "
                     f"{getattr(suite, name)}; run the suite again into one of them with the "
                     f"{name} of the other, or leave one out"
                 )
-    return found
-
-
-def _united_suite(found: Sequence[tuple[Path, Suite]]) -> tuple[Suite, list[str]]:
-    """Unite what the parts were asked to run; the last one's other settings hold."""
-    suites = [suite for _, suite in found]
-    several = ("datasets", "methods", "contexts", "windows", "train_runs", "shifts", "tiers")
-    update: dict[str, Any] = {
-        name: _united([getattr(suite, name) for suite in suites]) for name in several
-    }
-    budgets = sorted({suite.tuning for suite in suites})
-    notes = []
-    if len(budgets) > 1:
-        notes.append(
-            f"the folders' last runs had tuning budgets of {', '.join(map(str, budgets[:-1]))} and "
-            f"{budgets[-1]} configurations; suite.toml says {budgets[-1]}"
-        )
-    return suites[-1].model_copy(update=update | {"tuning": budgets[-1]}), notes
-
-
-def _united(lists: Sequence[list[Any]]) -> list[Any]:
-    found: list[Any] = []
-    for entries in lists:
-        found += [entry for entry in entries if entry not in found]
     return found
 
 

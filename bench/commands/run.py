@@ -45,6 +45,7 @@ from weightcast.bench.plan.loop_groups import (
 from weightcast.bench.plan.loop_settings import no_tier, recipe_of
 from weightcast.bench.plan.run_cache import RunCache
 from weightcast.bench.plan.suite import LARGEST, Suite, load_suite
+from weightcast.bench.plan.united import with_earlier
 from weightcast.bench.results.mixed import store_note
 from weightcast.bench.scoring.unit import Unit
 from weightcast.datasets import DataSet, InputError, RecordedDataSet, get_dataset
@@ -267,7 +268,8 @@ def run_units(units: Sequence[Work], suite: Suite, options: RunOptions, store: S
 
         site = Site(describe_machine(options.device), jobs, THREADS)
         happening = run_here(in_turn(units), setup, limits, site, stop)
-    write_text(options.out / "suite.toml", suite.to_toml())
+    asked = options.out / "suite.toml"
+    write_text(asked, with_earlier(suite, asked).to_toml())
     environment = describe_environment(
         options.command,
         jobs,
