@@ -44,8 +44,8 @@ def with_earlier(suite: Suite, written: Path) -> Suite:
     suite : Suite
         What is asked for now; its own settings hold.
     written : Path
-        The folder's ``suite.toml``. One of another suite, or that cannot be read any more, is passed
-        over.
+        The folder's ``suite.toml``. One of another suite, or that cannot be read any more, is
+        passed over.
     """
     try:
         before = load_suite(str(written))

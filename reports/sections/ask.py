@@ -46,12 +46,12 @@ def numbers_to_ask(view: View) -> str:
 
 def _rankings(view: View, options: dict[str, str]) -> Iterator[Leaderboard]:
     """Rank a track by each metric of each tier, the headline first."""
-    for tier in _METRICS:
+    for tier, metrics in _METRICS.items():
         headline = view.rank(tier=tier, **options).board
         if headline is None:
             continue
         yield headline
-        for metric in _METRICS[tier]:
+        for metric in metrics:
             if metric != headline.metric:
                 board = view.rank(tier=tier, metric=metric, **options).board
                 if board is not None:
