@@ -59,8 +59,11 @@ def test_when_one_is_clearly_ahead_then_the_answer_has_its_skill_and_what_would_
     assert "not clearly apart" not in said
     assert "in 80 of 100 such benchmarks" in said
     assert asked(view).startswith(
-        "3 methods forecast the weights of 40 training runs of 1 data set "
+        "3 methods forecast the weights of 40 training runs of 1 data set (toy) from what 10 "
+        "snapshots after the start show; none"
     )
+    view.results.curves |= {("a", "toy", 10): np.ones((40, 5)), ("b", "toy", 10): np.ones((40, 9))}
+    assert "after the start show, up to 5 or 9 snapshots ahead; none was" in asked(view)
 
 
 def test_when_two_are_alike_then_none_is_called_the_better() -> None:

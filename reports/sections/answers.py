@@ -26,11 +26,13 @@ def asked(view: View) -> str:
         runs = len(cells[["dataset", "run"]].drop_duplicates())
         contexts = sorted({int(context) for context in cells["context"]})
         after = " or ".join(map(str, contexts))
+        sets = list(dict.fromkeys(cells["dataset"]))
+        named = f" ({listed(sets)})" if len(sets) <= _NAMED else ""
         said.append(
             f"{plural(len(view.method_names), 'method')} forecast the weights of "
-            f"{plural(runs, 'training run')} of {plural(cells['dataset'].nunique(), 'data set')} "
-            f"from what {after} snapshots after the start show; none was fitted on a run that it "
-            "is tested on."
+            f"{plural(runs, 'training run')} of {plural(len(sets), 'data set')}{named} "
+            f"from what {after} snapshots after the start show{_how_far(view)}; none was fitted on "
+            "a run that it is tested on."
         )
     if loops:
         named = {(str(row["method"]), str(row["params"])) for row in loops}
@@ -39,6 +41,16 @@ def asked(view: View) -> str:
             f"{plural(len(named), 'method')} {'were' if len(loops) > 1 else 'was'} made."
         )
     return " ".join(said)
+
+
+def _how_far(view: View) -> str:
+    """Say up to how many snapshots ahead; nothing where no curve was kept."""
+    horizons = sorted({runs.shape[1] for runs in view.results.curves.values()})
+    if not horizons:
+        return ""
+    between = " or " if len(horizons) == 2 else " to "
+    ahead = between.join(map(str, dict.fromkeys((horizons[0], horizons[-1]))))
+    return f", up to {ahead} snapshots ahead"
 
 
 def answers(view: View) -> list[str]:
