@@ -12,8 +12,13 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
+from weightcast.bench.loop.profile import Profile
+from weightcast.bench.results.inference.friedman import Friedman
 from weightcast.bench.results.tables import Results
 from weightcast.reports.figures import draw, log_axis, tell
+from weightcast.reports.palette import looks
+from weightcast.reports.plots.critical import critical_plot
+from weightcast.reports.plots.loop_profile import loop_profile_plot
 from weightcast.reports.view import MOST_PICTURED, View
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -97,3 +102,31 @@ def test_when_tasks_are_many_then_those_where_methods_differ_most_have_pictures(
     widest = sorted(np.argsort(spreads)[-MOST_PICTURED:])
     assert [task.dataset for task in view.pictured] == [f"set-{place:02}" for place in widest]
     assert f"{MOST_PICTURED} of {MOST_PICTURED + 9} data sets" in view.pictured_note
+
+
+def _told(svg: str) -> dict[str, set[str]]:
+    """Return what the marks of a picture say, by method."""
+    found: dict[str, set[str]] = {}
+    for method, said in re.findall(r'data-method="([^"]*)"[^>]*><title>([^<]*)</title>', svg):
+        found.setdefault(method, set()).add(said.removeprefix(f"{method}: "))
+    return found
+
+
+def test_when_mean_ranks_are_drawn_then_each_method_s_parts_say_whose_they_are() -> None:
+    # Two of one mean rank, and a name that is another's beginning.
+    names = ["a", "a-long", "b", "c"]
+    ranks = np.array([1.5, 3.25, 1.5, 3.75])
+    found = Friedman(names, 8, "run", 1, ranks, 5.0, 0.1, np.full((4, 4), 0.5), 1.0)
+    svg = critical_plot("cd", "Mean ranks", found, looks(names))
+    assert _told(str(svg)) == {
+        name: {f"mean rank {rank:.2f}"} for name, rank in zip(names, ranks, strict=True)
+    }
+    assert str(svg).count('class="mark"') == 3 * len(names)
+
+
+def test_when_profiles_are_drawn_then_each_line_says_how_much_it_solves() -> None:
+    profiles = [Profile("a", (1.0, 1.05, 3.0)), Profile("b", (1.0, 1.3, 9.0))]
+    svg = loop_profile_plot("profile", "Profiles", profiles, 4.0, looks(["a", "b"]))
+    assert _told(str(svg))["a"] == {
+        "33 % within 1, 67 % within 1.1, 67 % within 1.5, 67 % within 2 times the fastest"
+    }

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from weightcast.bench.results.inference.friedman import Friedman
 from weightcast.bench.results.inference.pairwise import LEVEL
-from weightcast.reports.figures import FONT_SIZE, INK, draw
+from weightcast.reports.figures import FONT_SIZE, INK, draw, tell
 from weightcast.reports.labels import short
 from weightcast.reports.palette import Look
 
@@ -89,7 +89,19 @@ def _diagram(
         color_palette={label[method]: looks[method].colour for method in found.methods},
         text_h_margin=0.0,
     )
-    for text in drawn["labels"]:
+    ranks = dict(zip(found.methods, found.mean_ranks, strict=True))
+    # The library tells whose an elbow is by the words beside it alone.
+    whose = {
+        text: method
+        for method, rank in ranks.items()
+        for text in (
+            f"{shown[method]} {rank:.1f}{_GAP}",
+            f"{_GAP}{rank:.1f} {shown[method]}",
+        )
+    }
+    for marker, elbow, text in zip(drawn["markers"], drawn["elbows"], drawn["labels"], strict=True):
+        method = whose[text.get_text()]
+        tell([elbow, marker, text], method, f"mean rank {ranks[method]:.2f}")
         text.set_color(INK)
     return drawn
 

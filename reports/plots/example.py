@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from weightcast.reports.figures import INK, draw, slug
+from weightcast.reports.figures import INK, draw, slug, tell
 from weightcast.reports.palette import Look
 from weightcast.reports.view import Task, View
 
@@ -87,7 +88,9 @@ def _coordinate(
             values = np.asarray(content["values"][index], dtype=np.float64)
             steps = np.arange(task.context, task.context + 1 + len(values))
             joined = np.concatenate([path[task.context : task.context + 1], values])
-            _line(axes, steps, joined, (low, high), looks[label])
+            marks = _line(axes, steps, joined, (low, high), looks[label])
+            said = f"{values[-1]:.3g} at the last snapshot, where the run has {path[-1]:.3g}"
+            tell(marks, label, said)
         axes.set_xlim(0, len(path) - 1)
         axes.set_ylim(low, high)
         axes.set_title(name, loc="left")
@@ -121,7 +124,11 @@ def _plane(
             if content["plane"] is not None:
                 points = np.vstack([origin, np.asarray(content["plane"], dtype=np.float64)])
                 x = _near(points[:, 0], x_limits)
-                _line(axes, x, points[:, 1], y_limits, looks[label], end=True)
+                marks = _line(axes, x, points[:, 1], y_limits, looks[label], end=True)
+                left = float(np.linalg.norm(points[-1] - path[-1]))
+                # A run that ends where it was has no way to measure by.
+                moved = float(np.linalg.norm(path[-1] - origin)) or 1.0
+                tell(marks, label, f"in the plane, ends {left / moved:.2f} of the way from its end")
         axes.plot(*origin, marker="o", markersize=6, color=INK)
         axes.plot(*path[-1], marker="o", markersize=7, markerfacecolor="none", color=INK)
         axes.set_xlim(*x_limits)
@@ -148,11 +155,13 @@ def _line(
     look: Look,
     *,
     end: bool = False,
-) -> None:
+) -> list[Line2D]:
     y = _near(y, limits)
-    axes.plot(x, y, color=look.colour, dashes=look.dash or (None, None), linewidth=1.5, alpha=0.95)
+    dashes = look.dash or (None, None)
+    drawn = axes.plot(x, y, color=look.colour, dashes=dashes, linewidth=1.5, alpha=0.95)
     if end:
-        axes.plot(x[-1:], y[-1:], color=look.colour, marker=look.marker, markersize=5)
+        drawn += axes.plot(x[-1:], y[-1:], color=look.colour, marker=look.marker, markersize=5)
+    return drawn
 
 
 def _limits(path: Doubles, share: float = 0.3) -> tuple[float, float]:

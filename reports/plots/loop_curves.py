@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from weightcast.bench.loop.targets import Target
-from weightcast.reports.figures import INK, SMALLEST, draw, log_axis, log_range
+from weightcast.reports.figures import INK, SMALLEST, draw, log_axis, log_range, tell
 from weightcast.reports.labels import Label, label_ends, short
 from weightcast.reports.loop_view import RunCurves
 from weightcast.reports.palette import Look
@@ -103,13 +103,17 @@ def _paint_runs(
     axes.fill_between(
         one.at, filled.min(axis=0).clip(max=1e30), worst, color=look.colour, alpha=0.15, linewidth=0
     )
-    axes.plot(
+    line = axes.plot(
         one.at,
         median,
         color=look.colour,
         dashes=look.dash or (None, None),
         linewidth=2.0 if bold else 1.3,
     )
+    known = np.flatnonzero(np.isfinite(median))
+    if len(known):
+        end = known[-1]
+        tell(line, one.label, f"median train loss {median[end]:.3g} after {one.at[end]:.0f}")
     return median
 
 

@@ -9,10 +9,12 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from weightcast.bench.loop.profile import Profile
-from weightcast.reports.figures import draw, log_axis
+from weightcast.reports.figures import draw, log_axis, tell
 from weightcast.reports.labels import short
 from weightcast.reports.palette import Look
 
+#: Factors at which a profile is told in words.
+_TOLD = (1.0, 1.1, 1.5, 2.0)
 #: Factors beyond this are not drawn.
 FURTHEST = 4.0
 
@@ -46,7 +48,7 @@ def loop_profile_plot(
         for one in profiles:
             look = looks[one.label]
             at = sorted({1.0, *(f for f in one.factors if f <= limit), limit})
-            axes.step(
+            line = axes.step(
                 at,
                 [one.within(factor) for factor in at],
                 where="post",
@@ -54,6 +56,8 @@ def loop_profile_plot(
                 dashes=look.dash or (None, None),
                 label=short(one.label, 24),
             )
+            shares = (f"{one.within(f):.0%} within {f:g}" for f in _TOLD if f <= limit)
+            tell(line, one.label, f"{', '.join(shares)} times the fastest".replace("%", " %"))
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel("step-equivalents over the fastest method's")
         axes.set_ylabel("share of data sets solved")

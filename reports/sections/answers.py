@@ -27,10 +27,10 @@ def asked(view: View) -> str:
         contexts = sorted({int(context) for context in cells["context"]})
         after = " or ".join(map(str, contexts))
         sets = list(dict.fromkeys(cells["dataset"]))
-        named = f" ({listed(sets)})" if len(sets) <= _NAMED else ""
+        these = f" ({listed(sets)})" if len(sets) <= _NAMED else ""
         said.append(
             f"{plural(len(view.method_names), 'method')} forecast the weights of "
-            f"{plural(runs, 'training run')} of {plural(len(sets), 'data set')}{named} "
+            f"{plural(runs, 'training run')} of {plural(len(sets), 'data set')}{these} "
             f"from what {after} snapshots after the start show{_how_far(view)}; none was fitted on "
             "a run that it is tested on."
         )
