@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -427,20 +426,40 @@ def test_when_a_ranking_is_released_then_metric_medians_suite_and_machine_are_to
         assert bool(medians) == ("medians were not recorded" not in rankings), path.name
 
 
-def skill_tables() -> Iterator[tuple[str, str, str]]:
-    for name in ("field", "digits"):
-        yield section("results.md", f"## {name}"), name, "+.2f"
+@pytest.mark.parametrize(
+    ("name", "at"), [("field", ("skill", "skill_h5", "skill_last")), ("digits", ("skill",))]
+)
+def test_when_a_skill_is_shown_then_it_is_the_released_one(name: str, at: tuple[str, ...]) -> None:
+    weights, function = released(f"{name}/weights.csv"), released(f"{name}/function.csv")
+    table = rows(section("results.md", f"## {name}"))
+    assert list(table) == list(weights)
+    for method, cells in table.items():
+        own = [shown(function.get(method), column, "+.2f", "—") for column in at]
+        assert cells == [shown(weights[method], "skill", "+.2f", "—"), *own], method
 
 
-def test_when_a_skill_is_shown_then_it_is_the_released_one() -> None:
-    for text, name, sign in skill_tables():
-        weights, function = released(f"{name}/weights.csv"), released(f"{name}/function.csv")
-        table = rows(text)
-        assert list(table) == list(weights), name
-        for method, cells in table.items():
-            assert cells == [
-                shown(tier.get(method), "skill", sign, "—") for tier in (weights, function)
-            ], (name, method)
+def test_when_the_field_is_spoken_of_then_its_tables_say_so() -> None:
+    weights, function = released("field/weights.csv"), released("field/function.csv")
+    text = " ".join(section("results.md", "## field").split())
+    assert f"All {len(weights)} methods and references" in text
+    assert set(weights) == {*all_methods()}
+    order = [m for m in weights if m in all_methods()]
+    assert order[:3] == ["lfd-full", "dlinear", "lstm"]
+    best = max(function, key=lambda m: float(function[m]["skill"]))
+    assert best == "logit-scale"
+    low = float(function[best]["skill_lower"])
+    assert all(float(row["skill_upper"]) < low for m, row in function.items() if m != best)
+    assert f"({float(weights[best]['skill']):+.2f})".replace("-", "−") in text
+    forecasters = [m for m in function if all_methods()[m].get_class_tag("role") != "reference"]
+    first = sorted(forecasters, key=lambda m: -float(function[m]["skill"]))[:6]
+    assert set(first) == {
+        "exponential", "fixed-step", "aitken", "lfd2-ols", "merge-line", "annealed",
+    }  # fmt: skip
+    last = max(forecasters, key=lambda m: float(function[m]["skill_last"]))
+    assert last == "lfd2-ols"
+    for method in ("bema", "weight-merge", "svd-line", "quadratic"):
+        assert float(weights[method]["skill_upper"]) < 0
+        assert float(function[method]["skill_upper"]) < 0
 
 
 def test_when_skills_at_best_lengths_are_shown_then_they_are_the_released_ones() -> None:

@@ -85,7 +85,7 @@ def test_when_folders_hold_other_things_then_that_is_said(
     assert not is_released(folder)
     assert not is_released(tmp_path)
     with pytest.raises(InputError, match="no method and data set in common"):
-        hold_against(RELEASED.parent / "field", load_results(folder))
+        hold_against(RELEASED.parent / "fine-tunes", load_results(folder))
     said = CliRunner().invoke(app, ["leaderboard", str(RELEASED)]).stderr
     assert "make one with: weightcast run --suite quick\n" in said  # and not into it
     said = CliRunner().invoke(app, ["leaderboard", str(RELEASED / "function.csv")]).stderr
