@@ -1,4 +1,4 @@
-"""One thing changed: size of the network, of its batches or of its data, or length of the run.
+"""One thing changed: size of network, batches or data, length of the run, or learning rate.
 
 Each data set is a rung of the ladder, trained by plain SGD at its rate, with one thing changed. A
 shorter run, in as many snapshots, is an earlier phase of training, a longer one a later. Beside the
@@ -38,6 +38,11 @@ def factors() -> Iterator[RecordedDataSet]:
         ("digits-mlp-late", DIGITS_MLP._replace(every=450), 25.0),
     ):
         yield data_set(f"{name}-sgd", rung, "sgd", 0.05, seconds)
+    # As far along as `late`, and as the rung on clothes, if rate times steps is how far.
+    fast = DIGITS_MLP._replace(every=90)
+    yield data_set("digits-mlp-fast-sgd", fast, "sgd", 0.25, 6.0)
+    slow = FASHION_MLP._replace(every=670)
+    yield data_set("fashion-mlp-slow-sgd", slow, "sgd", 0.005, 100.0)
     few = FASHION_MLP._replace(what=f"{FASHION_MLP.what}'s first {_FEW:,} images")
     yield data_set("fashion-mlp-few-sgd", few, "sgd", 0.05, 10.0, data_options={"train": _FEW})
 
