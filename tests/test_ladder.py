@@ -111,7 +111,12 @@ def test_when_one_thing_is_changed_then_the_rest_is_the_rungs(changed: RecordedD
         {"batch_size"},
         {"data_options"},
         {"steps", "snapshot_every"},
+        {"learning_rate", "steps", "snapshot_every"},
     )
+    if "learning_rate" in differ:  # and then so many steps that a step's share is made up for
+        far = before["learning_rate"] * before["steps"]
+        further = after["learning_rate"] * after["steps"]
+        assert further == pytest.approx(far) or further == pytest.approx(10 * far)
     # A start of its own all the same: runs that share one end near one another.
     assert changed.recipe.random_seed(0, "init") != rung.random_seed(0, "init")
 
