@@ -90,7 +90,9 @@ def record_dataset(
             file=sys.stderr,
         )
     jobs = min(jobs, len(missing))
-    took = dataset.seconds_per_run * len(missing) / jobs
+    # What is known was measured on a CPU.
+    each = dataset.seconds_per_run if device == "cpu" else 0.0
+    took = each * len(missing) / jobs
     print(
         f"recording {len(missing)} runs of {name} into {folder}: "
         + (f"about {duration(took)}, " if took else "")
@@ -103,7 +105,7 @@ def record_dataset(
         recipe.snapshot_steps[-1],
         recipe.snapshot_every,
         jobs,
-        dataset.seconds_per_run,
+        each,
     )
     with _saying_what_is_left(folder, missing), step_progress(f"recording {name}", runs):
         record = _one_by_one if jobs == 1 else _side_by_side
