@@ -166,7 +166,7 @@ class NetworkEvaluator:
         """Return the batch-norm statistics of training data under some weights."""
         self._load(weights, None)
         return {
-            name: np.array(buffer.cpu())
+            name: buffer.cpu().numpy().copy()
             for name, buffer in self._buffers.items()
             if is_statistic(name)
         }

@@ -785,9 +785,9 @@ def test_when_one_thing_is_changed_then_its_row_is_the_released_one() -> None:
     table = rows(section("results.md", "## size-or-noise"))
     assert list(table) == [
         *("digits-mlp-sgd", "digits-mlp-batch1024-sgd", "digits-mlp-batch4-sgd"),
-        *("digits-mlp-wide-sgd", "digits-mlp-late-sgd", "fashion-mlp-sgd"),
-        *("fashion-mlp-narrow-sgd", "fashion-mlp-batch1024-sgd", "fashion-mlp-early-sgd"),
-        "fashion-mlp-few-sgd",
+        *("digits-mlp-wide-sgd", "digits-mlp-late-sgd", "digits-mlp-fast-sgd"),
+        *("fashion-mlp-sgd", "fashion-mlp-narrow-sgd", "fashion-mlp-batch1024-sgd"),
+        *("fashion-mlp-early-sgd", "fashion-mlp-slow-sgd", "fashion-mlp-few-sgd"),
     ]
     for dataset, (_, lasts, to_fall, nearer, *better) in table.items():
         share = shares["", dataset]
@@ -823,6 +823,8 @@ def test_when_it_is_said_what_decides_then_the_released_rows_say_so() -> None:
     assert [round(skill(m, early), 2) for m in ("logit-scale", "lfd2")] == [0.18, 0.11]
     assert round(float(shares["", few]["fall_late"]), 2) == 0.71
     assert shown(function["lfd2", few], "skill", "+.2f", "—") == "−0.20 [−0.26, −0.15]"
+    fast = shown(function["lfd2", "digits-mlp-fast-sgd"], "skill", "+.2f", "—")
+    assert fast == "+0.25 [+0.19, +0.27]"
     above = {m for (m, d), row in function.items() if d == quiet and float(row["skill_lower"]) > 0}
     assert above <= {"line-search", "logit-scale"}
     for at in ("", "_h5", "_h10", "_h20", "_last"):

@@ -147,7 +147,7 @@ def test_when_a_plugin_gives_network_and_data_then_its_runs_are_trained_and_have
     assert (searched["evaluations"] > 1).all()
     assert {"test_loss_last", "test_accuracy_last"} <= set(function.columns)
     loops = results.loops
-    assert {row["method"] for row in loops} == {"no-forecast", "null", "damped-line"}
+    assert {row["method"] for row in loops} == {"no-forecast", "null", "damped-line", "line-search"}
     jumped = [row for row in loops if row["method"] == "damped-line"]
     assert all(row["jumps"] for row in jumped)
     assert all(row["measured"]["test_accuracy"][-1] > 0.5 for row in jumped)
