@@ -845,9 +845,63 @@ def test_when_it_is_said_what_decides_then_the_released_rows_say_so() -> None:
         d for (_, d), row in others.items()
         if float(row["skill"]) > float(scaled["logit-scale", d]["skill"])
     }  # fmt: skip
-    all_ = {*sets, *SIZES}
+    kinds = _networks("function")
+    beaten |= {d for m, d in kinds if _skill_of(kinds, m, d) > _skill_of(kinds, "logit-scale", d)}
+    all_ = {*sets, *SIZES, *NETWORKS}
+    average = {d for d in beaten if d != "digits-mlp-batch1024-sgd"}
+    assert average == {"fashion-mlp-adam", "fashion-cnn-sgd", "austen-transformer-adam"}
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert f"on {len(all_ - beaten)} of {len(all_)} sets no method gains more than multi" in readme
+
+
+NETWORKS = (
+    "digits-mlp-momentum-cosine", "digits-transformer-sgd", "digits-transformer-adam",
+    "fashion-cnn-sgd", "fashion-resnet8-sgd", "austen-transformer-adam",
+)  # fmt: skip
+
+
+def _networks(tier: str) -> dict[tuple[str, str], dict[str, str]]:
+    path = PUBLISHED / "networks" / f"{tier}-by-dataset.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        return {(row["method"], row["dataset"]): row for row in csv.DictReader(file)}
+
+
+def _skill_of(table: dict[tuple[str, str], dict[str, str]], method: str, dataset: str) -> float:
+    return float(table[method, dataset]["skill"])
+
+
+def test_when_skills_on_other_networks_are_shown_then_they_are_the_released_ones() -> None:
+    text = section("results.md", "## networks")
+    shares, weights, function = text.split("<!-- table: networks/")
+    with (PUBLISHED / "networks" / "shares.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            said = [f"{int(row['coordinates']):,}", row["runs"]]
+            said += [f"{float(row[name]):.2f}" for name in ("share_late", "fall_late")]
+            assert rows(shares)[row["dataset"]] == said
+    for part, tier in ((weights, "weights"), (function, "function")):
+        found, table = _networks(tier), rows(part)
+        assert {*table, "last-value"} == {method for method, _ in found}
+        for method, cells in table.items():
+            own = [shown(found[method, d], "skill", "+.2f", "—") for d in NETWORKS]
+            assert cells == own, method
+    near, works = _networks("weights"), _networks("function")
+    gains = [_skill_of(near, "lfd2", d) for d in NETWORKS]
+    assert [round(100 * gain) for gain in (min(gains), max(gains))] == [3, 29]
+    assert all(_skill_of(near, "lstm", d) > _skill_of(near, "lfd2", d) for d in NETWORKS)
+    forecasters = {m for m, _ in works} - {"last-value", "line-search", "logit-scale"}
+    clear = {
+        d for d in NETWORKS for m in forecasters - {"snapshot-average"}
+        if float(works[m, d]["skill_lower"]) > 0
+    }  # fmt: skip
+    assert clear == {"digits-mlp-momentum-cosine"}
+    ahead = {
+        (m, d) for d in NETWORKS for m in forecasters
+        if _skill_of(works, m, d) > _skill_of(works, "logit-scale", d)
+    }  # fmt: skip
+    assert ahead == {("snapshot-average", d) for d in ("fashion-cnn-sgd", NETWORKS[-1])}
+    for (method, dataset), points in zip(sorted(ahead), (0.2, 1.3), strict=True):
+        more = _skill_of(works, method, dataset) - _skill_of(works, "logit-scale", dataset)
+        assert round(100 * more, 1) == points
 
 
 def test_when_the_share_of_a_step_that_lasts_is_shown_then_it_is_released() -> None:
