@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from multiprocessing.context import BaseContext
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import psutil
 import pytest
 
 from weightcast.bench.engine.failure import Failure
+from weightcast.bench.engine.processes.child import SharedFile, serve
 from weightcast.bench.engine.processes.forks import worker_context
 from weightcast.bench.engine.processes.limits import Limits
 from weightcast.bench.engine.processes.worker import Stopped, Worker, WorkerEnded
@@ -341,3 +343,22 @@ def test_when_a_process_is_stuck_with_its_answer_then_its_limit_holds(
     with pytest.raises(WorkerEnded, match="took longer than the limit of 1 s"):
         hasty.call(eval, ENDLESS)
     assert hasty.call(eval, "6 * 7") == 42
+
+
+def test_when_nobody_is_there_for_the_answer_then_the_process_ends_without_a_word(
+    context: BaseContext, wait_for: Callable[..., bool]
+) -> None:
+    ours, theirs = context.Pipe()
+    pid, begun, traces = context.RawValue("q", 0), context.RawValue("q", 0), SharedFile()
+    process = context.Process(  # type: ignore[attr-defined]
+        target=serve, args=(theirs, pid, begun, traces, 4 * 10**9)
+    )
+    process.start()
+    theirs.close()
+    ours.send_bytes(ForkingPickler.dumps((60.0, time.sleep, (0.5,))))
+    assert wait_for(lambda: begun.value != 0)
+    ours.close()
+    process.join(60.0)
+    # An uncaught exception, whose traceback goes to the terminal, is a status of 1.
+    assert process.exitcode == 0
+    traces.close()

@@ -99,7 +99,11 @@ def serve(calls: Connection, pid: Any, begun: Any, traces: SharedFile, max_memor
             call = calls.recv_bytes()
         except (EOFError, OSError):
             return
-        calls.send_bytes(_answer(call, begun, handler))
+        answer = _answer(call, begun, handler)
+        try:
+            calls.send_bytes(answer)
+        except OSError:  # whoever asked is gone, and wants no traceback of ours on the terminal
+            return
 
 
 def _answer(call: bytes, begun: Any, traces: IO[bytes]) -> bytes | memoryview:
