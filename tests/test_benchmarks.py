@@ -15,6 +15,7 @@ TINY: dict[str, list[str]] = {
     "ar_against_statsmodels": ["--coordinates", "2000", "--series", "20"],
     "bad_methods": ["--timeout", "2"],
     "border": ["--millions", "0.01"],
+    "error_sums": ["--coordinates", "5000"],
     "every_method": ["--coordinates", "400", "--updates", "2"],
     "isolation": ["--rounds", "1"],
     "kill_and_resume": ["--kills", "1"],
@@ -30,7 +31,7 @@ TINY: dict[str, list[str]] = {
 LONG = {
     "cluster", "fine_tune_jump", "function_memory", "kill_verbs", "recording_memory", "scale",
 }  # fmt: skip
-QUICK = ("known_bytes", "linear_family", "loop_coverage", "ranking_memory")
+QUICK = ("error_sums", "known_bytes", "linear_family", "loop_coverage", "ranking_memory")
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
