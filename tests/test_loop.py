@@ -486,7 +486,8 @@ def test_when_a_reference_measures_the_loss_then_it_jumps_and_others_do_not() ->
 def test_when_a_reference_jumps_then_no_jump_raises_the_loss_and_its_seconds_are_paid(
     name: str,
 ) -> None:
-    group = _group(name)
+    # Jumps are told by the loss that the method measures: over all examples.
+    group = _group(name, settings=SETTINGS.model_copy(update={"measured": 2000}))
     for row in run_loop(replace(group, runs=group.runs[:2])):
         assert row["status"] == "ok", row["reason"]
         assert len(row["jumps"]) > 0
