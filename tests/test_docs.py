@@ -53,12 +53,14 @@ NOT_RUN = {
     r"my-idea|my-runs": "a package to install; test_new_package.py installs and runs it",
     r"^weightcast fetch ": "downloads; test_fetch.py runs it on packages of its own",
     r"^weightcast record (fashion|sentiment)": "trains for minutes on data that are fetched first",
+    r"^weightcast info (fashion|austen)": "reads runs that those trainings leave",
     r"results/fine-tunes": "results on data sets that take hours to record",
     r"results/sizes": "records eight sets and runs sixteen methods for an hour",
     r"results/digits|--suite digits.toml": "records five sets and runs 26 methods on them",
     r"results/lengths|--suite lengths.toml": "records five sets; test_lengths.py measures one",
     r"^fine_tune_minilm\.py$": "fine-tunes what is fetched first; test_callbacks.py runs it",
     r"^fine_tune\.py$": "needs accelerate; test_callbacks.py runs it where that is installed",
+    r"^python reports/published/": "writes a released table; test_findings.py holds it to runs",
     r"^dask |--scheduler |slurm_cluster": "needs a cluster; test_cluster.py runs on one",
 }
 
